@@ -1,0 +1,285 @@
+// Called as C calls: a small step takes less time than pybind11's dispatcher.
+#include <algorithm>
+
+#include "arguments.h"
+#include "bindings.h"
+#include "contract.h"
+#include "dispatch.h"
+#include "gil.h"
+#include "plan.h"
+#include "run.h"
+#include "tape.h"
+
+namespace py = pybind11;
+
+namespace fastrnn {
+namespace {
+
+// A step of fewer operations - some 50 microseconds - keeps the GIL: when several threads want it, getting it back
+// takes longer than the step.
+constexpr double kWorthReleasingGil = 1e6;
+
+const CellInfo& info_of(Cell cell) { return kCells[static_cast<int>(cell)]; }
+
+py::object steal(PyObject* object) {
+    if (!object) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(object);
+}
+
+// A tuple of the first `count` of `items`, which it takes over.
+PyObject* tuple_of(py::object* items, int count) {
+    py::object tuple = steal(PyTuple_New(count));
+    for (int i = 0; i < count; ++i) PyTuple_SET_ITEM(tuple.ptr(), i, items[i].release().ptr());
+    return tuple.release().ptr();
+}
+
+void expect_count(const char* function, Py_ssize_t given, Py_ssize_t expected) {
+    if (given != expected)
+        throw py::type_error(std::string(function) + "() takes exactly " + std::to_string(expected) + " arguments (" +
+                             std::to_string(given) + " given)");
+}
+
+// --- forward
+
+template <class Real>
+PyObject* forward(const Inputs& in, bool training) {
+    const CellInfo& info = info_of(in.cell);
+    const KernelTable& table = active_table();
+    const auto [T, B, I, H, D] = in.size;
+    // Results first: where there is no memory for them, much work is saved.
+    py::object results[1 + kMaxStates + 1];
+    results[0] = new_array(in.single, {T, B, H});
+    for (int s = 0; s < info.states; ++s) results[1 + s] = new_array(in.single, {B, H});
+
+    Tape tape{in.cell, in.single, &table, in.size, in.dense(), {}, {}};
+    if (in.tokens) {
+        tape.tokens = in.token_table();
+        tape.size.D = static_cast<Index>(tape.tokens.id.size());
+    }
+    if (training)
+        tape.memory = Buffer(static_cast<std::size_t>(tape_size<Real>(table, in.cell, tape.size)) * sizeof(Real));
+
+    Copies copies;
+    ForwardArgs<Real> args{};
+    args.size = tape.size;
+    if (in.tokens)
+        args.tokens = tape.tokens.view();
+    else
+        args.x = copies.data<Real>(in.x);
+    args.w_ih = copies.data<Real>(in.w_ih);
+    args.w_hh = copies.data<Real>(in.w_hh);
+    args.b_ih = copies.data<Real>(in.b_ih);
+    args.b_hh = copies.data<Real>(in.b_hh);
+    args.y = data_of<Real>(results[0]);
+    for (int s = 0; s < info.states; ++s) {
+        args.state_0[s] = copies.data<Real>(in.state[s]);
+        args.state_n[s] = data_of<Real>(results[1 + s]);
+    }
+    args.tape = static_cast<Real*>(tape.memory.data());
+
+    const StopHook stop = stop_hook(step_flops(info, args.size) * static_cast<double>(T));
+    without_gil([&] { run_forward(table, in.cell, args, stop); });
+    results[1 + info.states] = training ? make_tape(std::move(tape)) : py::object(py::none());
+    return tuple_of(results, 2 + info.states);
+}
+
+// forward(family, option, training, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    return with_python_errors([&] {
+        constexpr int first = 3;
+        expect_count("forward", given, first + Inputs::kArguments);
+        const Function function{find_family(args[0]), "forward"};
+        const Cell cell = choose_cell(function, args[1]);
+        const bool training = check_bool(function, "training", args[2]);
+        const Inputs inputs(function, cell, args + first);
+        return inputs.single ? forward<float>(inputs, training) : forward<double>(inputs, training);
+    });
+}
+
+// --- backward
+
+template <class Real>
+PyObject* backward(const Tape& tape, const Upstream& upstream) {
+    const CellInfo& info = info_of(tape.cell);
+    const auto [T, B, I, H, D] = tape.size;
+    const Index rows = info.gates * H;
+    py::object results[5 + kMaxStates];
+    results[0] = tape.dense ? new_array(tape.single, {T, B, I}) : py::object(py::none());
+    results[1] = new_array(tape.single, {rows, I});
+    results[2] = new_array(tape.single, {rows, H});
+    results[3] = new_array(tape.single, {rows});
+    results[4] = new_array(tape.single, {rows});
+    for (int s = 0; s < info.states; ++s) results[5 + s] = new_array(tape.single, {B, H});
+
+    Copies copies;
+    BackwardArgs<Real> args{};
+    args.size = tape.size;
+    args.tape = static_cast<const Real*>(tape.memory.data());
+    if (!tape.dense) args.tokens = tape.tokens.view();
+    args.dy = copies.data<Real>(upstream.dy);
+    if (tape.dense) args.dx = data_of<Real>(results[0]);
+    args.dw_ih = data_of<Real>(results[1]);
+    args.dw_hh = data_of<Real>(results[2]);
+    args.db_ih = data_of<Real>(results[3]);
+    args.db_hh = data_of<Real>(results[4]);
+    for (int s = 0; s < info.states; ++s) {
+        args.dstate_n[s] = copies.data<Real>(upstream.dstate[s]);
+        args.dstate_0[s] = data_of<Real>(results[5 + s]);
+    }
+
+    const StopHook stop = stop_hook(2 * step_flops(info, args.size) * static_cast<double>(T));
+    without_gil([&] { run_backward(*tape.table, tape.cell, args, stop); });
+    return tuple_of(results, 5 + info.states);
+}
+
+// backward(family, tape, dy, dh_n, dc_n)
+PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    return with_python_errors([&] {
+        constexpr int first = 2;
+        expect_count("backward", given, first + Upstream::kArguments);
+        const Function function{find_family(args[0]), "backward"};
+        const std::string expected =
+            "the tape of " + Function{function.family, "forward"}.name() + "(..., training=True)";
+        const Tape* const tape = tape_in(args[1]);
+        if (!tape) wrong_type(function.name(), "tape", args[1], expected);
+        if (info_of(tape->cell).family != function.family)
+            throw py::type_error(function.name() + ": tape is that of " + info_of(tape->cell).family +
+                                 "_forward, expected " + expected);
+        const Upstream upstream(function, tape->cell, tape->single, tape->size, args + first);
+        return tape->single ? backward<float>(*tape, upstream) : backward<double>(*tape, upstream);
+    });
+}
+
+// --- step
+
+template <class Real>
+PyObject* step(const Inputs& in) {
+    const CellInfo& info = info_of(in.cell);
+    py::object results[kMaxStates];
+    for (int s = 0; s < info.states; ++s) results[s] = new_array(in.single, {in.size.B, in.size.H});
+
+    Copies copies;
+    std::vector<std::int64_t> tokens;
+    StepArgs<Real> args{};
+    args.B = in.size.B;
+    args.I = in.size.I;
+    args.H = in.size.H;
+    if (in.tokens) {
+        tokens = in.token_list();
+        args.token = tokens.data();
+    } else {
+        args.x = copies.data<Real>(in.x);
+    }
+    args.w_ih = copies.data<Real>(in.w_ih);
+    args.w_hh = copies.data<Real>(in.w_hh);
+    args.b_ih = copies.data<Real>(in.b_ih);
+    args.b_hh = copies.data<Real>(in.b_hh);
+    for (int s = 0; s < info.states; ++s) {
+        args.state[s] = copies.data<Real>(in.state[s]);
+        args.next_state[s] = data_of<Real>(results[s]);
+    }
+
+    const KernelTable& table = active_table();
+    Sizes size = in.size;
+    size.D = in.tokens ? 1 : 0;
+    const double flops = step_flops(info, size);
+    if (flops < kWorthReleasingGil) {
+        run_step(table, in.cell, args, nullptr);
+    } else {
+        const StopHook stop = stop_hook(flops);
+        without_gil([&] { run_step(table, in.cell, args, stop); });
+    }
+    return info.states == 1 ? results[0].release().ptr() : tuple_of(results, info.states);
+}
+
+// One public step function: its parameters are those of Inputs, without c where there is no cell state, and the option.
+struct StepFunction {
+    Function function;
+    Signature signature;
+    int option;  // which parameter it is; -1: none
+};
+
+constexpr StepFunction kLstmStep{
+    {"lstm", "step"}, {"lstm_step", 7, 3, 7, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "c"}}, -1};
+constexpr StepFunction kGruStep{
+    {"gru", "step"}, {"gru_step", 7, 3, 6, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "reset_after"}}, 6};
+constexpr StepFunction kRnnStep{
+    {"rnn", "step"}, {"rnn_step", 7, 3, 6, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "nonlinearity"}}, 6};
+
+template <const StepFunction& called>
+PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
+    return with_python_errors([&] {
+        PyObject* values[Signature::kMost] = {};
+        called.signature.parse(args, given, keywords, values);
+        const Cell cell = choose_cell(called.function, called.option < 0 ? nullptr : values[called.option]);
+        const Inputs inputs(called.function, cell, values);
+        return inputs.single ? step<float>(inputs) : step<double>(inputs);
+    });
+}
+
+constexpr char kForwardDoc[] =
+    "forward($module, family, option, training, x, w_ih, w_hh, b_ih, b_hh, h0, c0, /)\n--\n\n"
+    "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional.";
+constexpr char kBackwardDoc[] =
+    "backward($module, family, tape, dy, dh_n, dc_n, /)\n--\n\n"
+    "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dh0), and dc0 where there is one. See fastrnn.functional.";
+
+#define FASTRNN_STEP_ARGUMENTS(gates)                                                                           \
+    "Args:\n"                                                                                                   \
+    "    x: (B, I), float32 or float64; or tokens (B,) of any integer dtype, each a one-hot input of size I.\n" \
+    "    w_ih, w_hh: (" gates "H, I) and (" gates                                                               \
+    "H, H), of the same dtype as x.\n"                                                                          \
+    "    b_ih, b_hh: (" gates "H,), or None for zeros.\n"
+#define FASTRNN_STEP_ERRORS                                                     \
+    "Raises:\n"                                                                 \
+    "    TypeError: an argument is not an array, or has another dtype.\n"       \
+    "    ValueError: a shape does not fit, or a token is outside 0 .. I-1.\n\n" \
+    "T steps of a sequence at once are faster than T calls of this."
+
+constexpr char kLstmStepDoc[] =
+    "lstm_step($module, /, x, w_ih, w_hh, b_ih=None, b_hh=None, h=None, c=None)\n--\n\n"
+    "One step of an LSTM: the new states (h, c), each (B, H), from the input and the states before.\n\n"
+    "    i, f, o = sigmoid(W_ih x + b_ih + W_hh h + b_hh)    g = tanh(W_ih x + b_ih + W_hh h + b_hh)\n"
+    "    c_new = f * c + i * g\n"
+    "    h_new = o * tanh(c_new)\n\n" FASTRNN_STEP_ARGUMENTS("4*")
+    "        Gate order: i, f, g, o.\n"
+    "    h, c: (B, H), or None for zeros.\n\n" FASTRNN_STEP_ERRORS;
+
+constexpr char kGruStepDoc[] =
+    "gru_step($module, /, x, w_ih, w_hh, b_ih=None, b_hh=None, h=None, *, reset_after=True)\n--\n\n"
+    "One step of a GRU: the new state (B, H) from the input and the state before.\n\n"
+    "    r, z = sigmoid(W_ih x + b_ih + W_hh h + b_hh)\n"
+    "    n = tanh(W_in x + b_in + r * (W_hn h + b_hn))     reset_after\n"
+    "    n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)     otherwise\n"
+    "    h_new = (1 - z) * n + z * h\n\n" FASTRNN_STEP_ARGUMENTS("3*")
+    "        Gate order: r, z, n.\n"
+    "    h: (B, H), or None for zeros.\n"
+    "    reset_after: whether r is applied after the product with W_hn, as in PyTorch.\n\n" FASTRNN_STEP_ERRORS;
+
+constexpr char kRnnStepDoc[] =
+    "rnn_step($module, /, x, w_ih, w_hh, b_ih=None, b_hh=None, h=None, *, nonlinearity='tanh')\n--\n\n"
+    "One step of a plain recurrent net: the new state (B, H) from the input and the state before.\n\n"
+    "    h_new = tanh(W_ih x + b_ih + W_hh h + b_hh)       or relu\n\n" FASTRNN_STEP_ARGUMENTS("")
+    "    h: (B, H), or None for zeros.\n"
+    "    nonlinearity: 'tanh' or 'relu'.\n\n" FASTRNN_STEP_ERRORS;
+
+template <class F>
+PyCFunction as_c(F* function) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+}  // namespace
+
+void bind_cells(py::module_& m) {
+    static PyMethodDef functions[] = {
+        {"forward", as_c(call_forward), METH_FASTCALL, kForwardDoc},
+        {"backward", as_c(call_backward), METH_FASTCALL, kBackwardDoc},
+        {"lstm_step", as_c(call_step<kLstmStep>), METH_FASTCALL | METH_KEYWORDS, kLstmStepDoc},
+        {"gru_step", as_c(call_step<kGruStep>), METH_FASTCALL | METH_KEYWORDS, kGruStepDoc},
+        {"rnn_step", as_c(call_step<kRnnStep>), METH_FASTCALL | METH_KEYWORDS, kRnnStepDoc},
+        {},
+    };
+    if (PyModule_AddFunctions(m.ptr(), functions) != 0) throw py::error_already_set();
+}
+
+}  // namespace fastrnn

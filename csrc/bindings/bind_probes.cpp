@@ -1,0 +1,90 @@
+// What tests and benchmarks look into; none of it is public.
+#include <algorithm>
+#include <stdexcept>
+
+#include "bindings.h"
+#include "contract.h"
+#include "dispatch.h"
+#include "float_mode.h"
+#include "gil.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace fastrnn {
+namespace {
+
+double fma_flops(Index iterations) {
+    float sink;
+    double flops = 0;
+    without_gil([&] { flops = active_table().probes.fma(iterations, &sink); });
+    return flops;
+}
+
+double read_bytes(const py::object& array, int repeats) {
+    const Floats floats("_read_bytes", array.ptr());
+    if (!floats.single) wrong_type("_read_bytes", "array", array.ptr(), "a NumPy array of float32");
+    Copies copies;
+    const float* const data = copies.data<float>(array.ptr());
+    volatile float sum = 0;
+    without_gil([&] {
+        for (int i = 0; i < repeats; ++i) sum = active_table().probes.read(data, floats.size);
+    });
+    return static_cast<double>(floats.size) * sizeof(float) * repeats;
+}
+
+template <class Real>
+void apply(const MathKernels<Real>& math, const std::string& name, const Floats& in, const py::object& out) {
+    void (*const function)(const Real*, Real*, Index) = name == "exp"       ? math.exp
+                                                        : name == "tanh"    ? math.tanh
+                                                        : name == "sigmoid" ? math.sigmoid
+                                                                            : nullptr;
+    if (!function) throw py::value_error("_math: there is no function " + name);
+    Copies copies;
+    const Real* const data = copies.data<Real>(in.array);
+    const KernelFloatMode mode;
+    function(data, data_of<Real>(out), in.size);
+}
+
+py::object math(const std::string& name, const py::object& array) {
+    const Floats in("_math", array.ptr());
+    py::object out = new_array(in.single, {in.size});
+    if (in.single)
+        apply(active_table().math_f32, name, in, out);
+    else
+        apply(active_table().math_f64, name, in, out);
+    return out;
+}
+
+void fail_in_worker(int rank, int threads) {
+    Crew crew(threads);
+    // Where the pool is in another call's hands, the caller's own thread is all there is.
+    const int failing = std::clamp(rank, 0, crew.size() - 1);
+    without_gil([&] {
+        crew.run(
+            crew.size(),
+            [](const void* context, Team& team) {
+                const int failing = *static_cast<const int*>(context);
+                if (team.rank() == failing)
+                    throw std::runtime_error("injected into thread " + std::to_string(team.rank()));
+                for (;;) team.barrier();
+            },
+            &failing, nullptr);
+    });
+}
+
+}  // namespace
+
+void bind_probes(py::module_& m) {
+    m.def("_fma_flops", fma_flops, "iterations"_a,
+          "Do nothing but float32 FMAs in registers on this thread; return how many operations that was.");
+    m.def("_read_bytes", read_bytes, "array"_a, "repeats"_a = 1,
+          "Do nothing but read the float32 array on this thread; return how many bytes that was.");
+    m.def("_math", math, "name"_a, "array"_a,
+          "Return the kernels' exp, tanh or sigmoid of the array's elements, as a vector.");
+    m.def("_fp_control", read_float_mode, "This thread's floating-point control register: MXCSR, or FPCR on Arm.");
+    m.def("_fail_in_worker", fail_in_worker, "rank"_a, "threads"_a,
+          "Run a team in which this member throws and all others wait for it; raises RuntimeError.");
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,353 @@
+#include "contract.h"
+
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "run.h"
+
+namespace py = pybind11;
+
+namespace fastrnn {
+namespace {
+
+using Api = py::detail::npy_api;
+
+// Not kept in a static of ours: loading it imports NumPy, which may hand the GIL to a thread that then waits for the
+// static.
+const Api& api() { return Api::get(); }
+
+const py::detail::PyArray_Proxy& fields(PyObject* array) { return *py::detail::array_proxy(array); }
+const py::detail::PyArrayDescr_Proxy& dtype(PyObject* array) {
+    return *py::detail::array_descriptor_proxy(fields(array).descr);
+}
+
+bool native(PyObject* array) {
+    const std::uint16_t one = 1;
+    char first;
+    std::memcpy(&first, &one, 1);
+    const char order = dtype(array).byteorder;
+    return order == '=' || order == '|' || order == (first ? '<' : '>');
+}
+
+bool is_none(PyObject* value) { return !value || value == Py_None; }
+bool is_array(PyObject* value) { return api().PyArray_Check_(value); }
+bool is_float(PyObject* array, bool single) {
+    return dtype(array).type_num == (single ? Api::NPY_FLOAT_ : Api::NPY_DOUBLE_) && native(array);
+}
+bool is_integer(PyObject* array) {
+    return dtype(array).type_num >= Api::NPY_BYTE_ && dtype(array).type_num <= Api::NPY_ULONGLONG_ && native(array);
+}
+
+const char* dtype_name(bool single) { return single ? "float32" : "float64"; }
+
+// --- what was got and what was expected, in words
+
+std::string words(const std::vector<Index>& shape) {
+    std::string text = "(";
+    for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+    return text + (shape.size() == 1 ? ",)" : ")");
+}
+
+std::vector<Index> shape_of(PyObject* array) {
+    return {fields(array).dimensions, fields(array).dimensions + fields(array).nd};
+}
+
+std::string got(PyObject* value) {
+    if (!value || value == Py_None) return "is None";
+    if (is_array(value)) {
+        std::string name = py::str(py::handle(fields(value).descr)).cast<std::string>();
+        return "has dtype " + name + (native(value) ? "" : " (not in this machine's byte order)");
+    }
+    return std::string("is a ") + Py_TYPE(value)->tp_name;
+}
+
+// A shape in letters, with the number of gates in the place of G.
+std::string legend(const char* letters, int gates) {
+    std::string text = letters;
+    const std::size_t at = text.find("G*");
+    if (at != std::string::npos) text.replace(at, 2, gates == 1 ? "" : std::to_string(gates) + "*");
+    return text;
+}
+
+// The checks of one call.
+class Checks {
+public:
+    Checks(const Function& function, const CellInfo& cell) : function_(function), cell_(cell) {}
+
+    [[noreturn]] void wrong_type(const char* argument, PyObject* value, const std::string& expected) const {
+        fastrnn::wrong_type(function_.name(), argument, value, expected);
+    }
+
+    [[noreturn]] void wrong_value(const char* argument, const std::string& problem) const {
+        throw py::value_error(function_.name() + ": " + argument + " " + problem);
+    }
+
+    // An array of this dtype, which is that of `reference`.
+    void floats(const char* argument, PyObject* value, bool single, const char* reference) const {
+        if (value && is_array(value) && is_float(value, single)) return;
+        wrong_type(argument, value, std::string("a NumPy array of ") + dtype_name(single) + ", as " + reference);
+    }
+
+    void shape(const char* argument, PyObject* array, const char* letters,
+               std::initializer_list<Index> expected) const {
+        if (fields(array).nd == static_cast<int>(expected.size()) &&
+            std::equal(expected.begin(), expected.end(), fields(array).dimensions))
+            return;
+        wrong_value(argument, "has shape " + words(shape_of(array)) + ", expected " + legend(letters, cell_.gates) +
+                                  " = " + words(expected));
+    }
+
+    // Where sizes are about to be taken from the shape.
+    void axes(const char* argument, PyObject* array, const char* letters, int expected) const {
+        if (fields(array).nd == expected) return;
+        wrong_value(argument, "has shape " + words(shape_of(array)) + ", expected " + legend(letters, cell_.gates));
+    }
+
+    // Null for None.
+    PyObject* optional(const char* argument, PyObject* value, bool single, const char* reference, const char* letters,
+                       std::initializer_list<Index> expected) const {
+        if (is_none(value)) return nullptr;
+        floats(argument, value, single, reference);
+        shape(argument, value, letters, expected);
+        return value;
+    }
+
+private:
+    const Function& function_;
+    const CellInfo& cell_;
+};
+
+// --- tokens
+
+// Calls use(row, column, value) for each element; a vector is one row. T x B and int8 .. uint64.
+template <class Integer, class Use>
+void for_each(PyObject* array, const Use& use) {
+    const auto& a = fields(array);
+    const bool matrix = a.nd == 2;
+    const Index rows = matrix ? a.dimensions[0] : 1, columns = a.dimensions[matrix ? 1 : 0];
+    const Index row_stride = matrix ? a.strides[0] : 0, stride = a.strides[matrix ? 1 : 0];
+    for (Index i = 0; i < rows; ++i) {
+        for (Index j = 0; j < columns; ++j) {
+            Integer value;
+            std::memcpy(&value, a.data + i * row_stride + j * stride, sizeof value);
+            use(i, j, value);
+        }
+    }
+}
+
+template <class Use>
+void for_each_token(const Inputs& inputs, const Use& use) {
+    const Index I = inputs.size.I;
+    const auto check = [&](Index i, Index j, auto value) {
+        using Integer = decltype(value);
+        bool inside = static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(I);
+        if constexpr (std::is_signed_v<Integer>) inside = inside && value >= 0;
+        if (!inside) {
+            const bool step = fields(inputs.x).nd == 1;
+            const std::string place = (step ? "" : std::to_string(i) + ", ") + std::to_string(j);
+            const std::string range = I == 0 ? "none, as I is 0" : "0 to I-1 = " + std::to_string(I - 1);
+            throw py::value_error(inputs.function.name() + ": x[" + place + "] is token " + std::to_string(value) +
+                                  ", expected " + range);
+        }
+        use(static_cast<std::int64_t>(value));
+    };
+    switch (dtype(inputs.x).type_num) {
+        case Api::NPY_BYTE_: return for_each<signed char>(inputs.x, check);
+        case Api::NPY_UBYTE_: return for_each<unsigned char>(inputs.x, check);
+        case Api::NPY_SHORT_: return for_each<short>(inputs.x, check);
+        case Api::NPY_USHORT_: return for_each<unsigned short>(inputs.x, check);
+        case Api::NPY_INT_: return for_each<int>(inputs.x, check);
+        case Api::NPY_UINT_: return for_each<unsigned>(inputs.x, check);
+        case Api::NPY_LONG_: return for_each<long>(inputs.x, check);
+        case Api::NPY_ULONG_: return for_each<unsigned long>(inputs.x, check);
+        case Api::NPY_LONGLONG_: return for_each<long long>(inputs.x, check);
+        default: return for_each<unsigned long long>(inputs.x, check);
+    }
+}
+
+// Numbers distinct ids in the order in which they first come, with an open-addressed hash table.
+class Numbering {
+public:
+    explicit Numbering(Index most_distinct) {
+        std::size_t capacity = 16;
+        while (capacity < 2 * static_cast<std::size_t>(most_distinct)) capacity *= 2;
+        place_.assign(capacity, -1);
+    }
+
+    std::int32_t number(std::int64_t id, std::vector<std::int64_t>& ids) {
+        const std::size_t mask = place_.size() - 1;
+        // The multiplier is 2^64 divided by the golden ratio, which spreads neighbours.
+        std::size_t at = static_cast<std::size_t>((static_cast<std::uint64_t>(id) * 0x9e3779b97f4a7c15u) >> 32) & mask;
+        for (; place_[at] >= 0; at = (at + 1) & mask)
+            if (ids[static_cast<std::size_t>(place_[at])] == id) return place_[at];
+        place_[at] = static_cast<std::int32_t>(ids.size());
+        ids.push_back(id);
+        return place_[at];
+    }
+
+private:
+    std::vector<std::int32_t> place_;  // -1: free
+};
+
+// --- options
+
+bool same_text(const char* a, const char* b) { return std::strcmp(a, b) == 0; }
+bool in_family(const CellInfo& cell, const char* family) { return same_text(cell.family, family); }
+// What follows "<family>_" in a cell's name.
+const char* variant(const CellInfo& cell) { return cell.name + std::strlen(cell.family) + 1; }
+
+Cell cell_by_variant(const Function& function, const char* argument, PyObject* option) {
+    if (!PyUnicode_Check(option)) wrong_type(function.name(), argument, option, "a string");
+    std::string expected;
+    for (int i = 0; i < kCellCount; ++i) {
+        if (!in_family(kCells[i], function.family)) continue;
+        if (PyUnicode_CompareWithASCIIString(option, variant(kCells[i])) == 0) return static_cast<Cell>(i);
+        expected += (expected.empty() ? "'" : " or '") + std::string(variant(kCells[i])) + "'";
+    }
+    throw py::value_error(function.name() + ": " + argument + " is " + py::repr(option).cast<std::string>() +
+                          ", expected " + expected);
+}
+
+}  // namespace
+
+const char* find_family(PyObject* name) {
+    for (const CellInfo& cell : kCells)
+        if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, cell.family) == 0) return cell.family;
+    throw py::value_error("there is no family of cells called " + py::repr(name).cast<std::string>());
+}
+
+Cell choose_cell(const Function& function, PyObject* option) {
+    if (same_text(function.family, "rnn"))
+        return option ? cell_by_variant(function, "nonlinearity", option) : Cell::rnn_tanh;
+    if (same_text(function.family, "gru"))
+        return !option || check_bool(function, "reset_after", option) ? Cell::gru_reset_after : Cell::gru_reset_before;
+    for (int i = 0; i < kCellCount; ++i)
+        if (in_family(kCells[i], function.family)) return static_cast<Cell>(i);
+    throw py::value_error(function.name() + " is no function");
+}
+
+bool check_bool(const Function& function, const char* argument, PyObject* value) {
+    if (value == Py_True) return true;
+    if (value == Py_False) return false;
+    wrong_type(function.name(), argument, value, "a bool");
+}
+
+void wrong_type(const std::string& function, const char* argument, PyObject* value, const std::string& expected) {
+    throw py::type_error(function + ": " + argument + " " + got(value) + ", expected " + expected);
+}
+
+Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments) : function(function), cell(cell) {
+    const CellInfo& info = kCells[static_cast<int>(cell)];
+    const Checks checks(function, info);
+    const bool step = same_text(function.verb, "step");
+    const char* const state_names[kMaxStates] = {step ? "h" : "h0", step ? "c" : "c0"};
+
+    x = arguments[X];
+    w_ih = arguments[WIh];
+    w_hh = arguments[WHh];
+    const bool array = x && is_array(x);
+    tokens = array && is_integer(x);
+    if (!tokens) {
+        single = array && is_float(x, true);
+        if (!single && !(array && is_float(x, false)))
+            checks.wrong_type("x", x, "a NumPy array of float32 or float64, or of integers (tokens)");
+        if (fields(x).nd != (step ? 2 : 3))
+            checks.wrong_value("x",
+                               "has shape " + words(shape_of(x)) + ", expected " + (step ? "(B, I)" : "(T, B, I)"));
+    } else if (fields(x).nd != (step ? 1 : 2)) {
+        // Integers are tokens or a mistake, and with this shape they are a mistake.
+        checks.wrong_type("x", x,
+                          std::string("float32 or float64 for shape ") + words(shape_of(x)) +
+                              "; integers are tokens, of shape " + (step ? "(B,)" : "(T, B)"));
+    }
+    const char* const reference = tokens ? "w_ih" : "x";
+    if (tokens) {
+        single = w_ih && is_array(w_ih) && is_float(w_ih, true);
+        if (!single && !(w_ih && is_array(w_ih) && is_float(w_ih, false)))
+            checks.wrong_type("w_ih", w_ih, "a NumPy array of float32 or float64");
+    } else {
+        checks.floats("w_ih", w_ih, single, reference);
+    }
+    checks.floats("w_hh", w_hh, single, reference);
+
+    checks.axes("w_hh", w_hh, "(G*H, H)", 2);
+    checks.axes("w_ih", w_ih, "(G*H, I)", 2);
+    const Index* const x_shape = fields(x).dimensions;
+    const Index H = fields(w_hh).dimensions[1], I = fields(w_ih).dimensions[1];
+    const Index T = step ? 1 : x_shape[0], B = x_shape[step ? 0 : 1];
+    size = {T, B, I, H, 0};
+    // H may come from an array of stride 0 and be anything; G*H must not overflow before it is compared.
+    if (H > std::numeric_limits<Index>::max() / 16)
+        checks.wrong_value("w_hh", "has shape " + words(shape_of(w_hh)) + ", which is more than memory can hold");
+    const Index rows = info.gates * H;
+    checks.shape("w_hh", w_hh, "(G*H, H)", {rows, H});
+    checks.shape("w_ih", w_ih, "(G*H, I)", {rows, I});
+    if (!tokens && step) checks.shape("x", x, "(B, I)", {B, I});
+    if (!tokens && !step) checks.shape("x", x, "(T, B, I)", {T, B, I});
+    b_ih = checks.optional("b_ih", arguments[BIh], single, reference, "(G*H,)", {rows});
+    b_hh = checks.optional("b_hh", arguments[BHh], single, reference, "(G*H,)", {rows});
+    for (int s = 0; s < info.states; ++s)
+        state[s] = checks.optional(state_names[s], arguments[State0 + s], single, reference, "(B, H)", {B, H});
+
+    Sizes most = size;
+    if (tokens) most.D = T > 0 && B > 0 ? 1 : 0;
+    if (!addressable(info, most))
+        checks.wrong_value("T, B, I, H", "= " + words({T, B, I, H}) + " is more than memory can hold");
+}
+
+TokenTable Inputs::token_table() const {
+    TokenTable table;
+    const Index count = size.T * size.B;
+    const Index most_distinct = count < size.I ? count : size.I;
+    if (most_distinct > std::numeric_limits<std::int32_t>::max())
+        throw py::value_error(function.name() + ": x has more than 2^31 - 1 tokens");
+    Numbering numbering(most_distinct);
+    table.slot.reserve(static_cast<std::size_t>(count));
+    for_each_token(*this, [&](std::int64_t id) { table.slot.push_back(numbering.number(id, table.id)); });
+    return table;
+}
+
+std::vector<std::int64_t> Inputs::token_list() const {
+    std::vector<std::int64_t> ids;
+    ids.reserve(static_cast<std::size_t>(size.B));
+    for_each_token(*this, [&](std::int64_t id) { ids.push_back(id); });
+    return ids;
+}
+
+Upstream::Upstream(const Function& function, Cell cell, bool single, const Sizes& size, PyObject* const* arguments) {
+    const CellInfo& info = kCells[static_cast<int>(cell)];
+    const Checks checks(function, info);
+    const char* const names[kMaxStates] = {"dh_n", "dc_n"};
+    dy = checks.optional("dy", arguments[Y], single, "the tape", "(T, B, H)", {size.T, size.B, size.H});
+    for (int s = 0; s < info.states; ++s)
+        dstate[s] = checks.optional(names[s], arguments[State + s], single, "the tape", "(B, H)", {size.B, size.H});
+}
+
+Floats::Floats(const char* function, PyObject* array) : single(false), size(1), array(array) {
+    const bool any = is_array(array);
+    single = any && is_float(array, true);
+    if (!single && !(any && is_float(array, false)))
+        wrong_type(function, "array", array, "a NumPy array of float32 or float64");
+    for (int i = 0; i < fields(array).nd; ++i) size *= fields(array).dimensions[i];
+}
+
+const void* Copies::pointer(PyObject* array) {
+    constexpr int plain = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_;
+    if ((fields(array).flags & plain) == plain) return fields(array).data;
+    PyObject* const copy = api().PyArray_FromAny_(array, nullptr, 0, 0, plain | Api::NPY_ARRAY_ENSUREARRAY_, nullptr);
+    if (!copy) throw py::error_already_set();
+    kept_.push_back(py::reinterpret_steal<py::object>(copy));
+    return fields(copy).data;
+}
+
+py::object new_array(bool single, std::initializer_list<Index> shape) {
+    PyObject* const descr = api().PyArray_DescrFromType_(single ? Api::NPY_FLOAT_ : Api::NPY_DOUBLE_);
+    // Takes over the reference to descr.
+    PyObject* const array = api().PyArray_NewFromDescr_(api().PyArray_Type_, descr, static_cast<int>(shape.size()),
+                                                        shape.begin(), nullptr, nullptr, 0, nullptr);
+    if (!array) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(array);
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,111 @@
+// Every check of what Python passes, and the text of every error, once: from arrays to the numbers of problem.h.
+//
+// TypeError: what is no array, or has a wrong dtype. ValueError: a wrong shape or value. Each names the function, the
+// argument, what it got and what it expected.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "problem.h"
+
+namespace fastrnn {
+
+// A public function, for messages: <family>_<verb>.
+struct Function {
+    const char* family;
+    const char* verb;  // "forward", "backward", "step"
+
+    std::string name() const { return std::string(family) + "_" + verb; }
+};
+
+// The cell that a function's option chooses: nonlinearity of rnn_*, reset_after of gru_*; null means the default.
+// Families with one cell have no option, and ignore it.
+Cell choose_cell(const Function& function, PyObject* option);
+
+// The family that Python names, in static storage. ValueError if there is none.
+const char* find_family(PyObject* name);
+
+bool check_bool(const Function& function, const char* argument, PyObject* value);
+
+// The distinct tokens of a whole sequence.
+struct TokenTable {
+    std::vector<std::int32_t> slot;  // (T, B)
+    std::vector<std::int64_t> id;    // (D,)
+
+    Tokens view() const { return {slot.data(), id.data()}; }
+};
+
+// Keeps alive the copies of arrays that were not contiguous, aligned memory.
+class Copies {
+public:
+    // The elements of an array that was checked, in C order; null for null.
+    template <class Real>
+    const Real* data(PyObject* array) {
+        return static_cast<const Real*>(array ? pointer(array) : nullptr);
+    }
+
+private:
+    const void* pointer(PyObject* array);
+
+    std::vector<pybind11::object> kept_;
+};
+
+// The arguments of a forward or step function: all have the right type and shape, and the sizes can be computed with.
+// The references are borrowed; null is None.
+struct Inputs {
+    enum Argument { X, WIh, WHh, BIh, BHh, State0, kArguments = State0 + kMaxStates };
+
+    // `arguments` has an entry for each Argument, null or None where it was not given. In a step the first axis is
+    // missing.
+    Inputs(const Function& function, Cell cell, PyObject* const* arguments);
+
+    bool dense() const { return !tokens; }
+    // ValueError for a token outside 0 .. I-1.
+    TokenTable token_table() const;
+    std::vector<std::int64_t> token_list() const;
+
+    Function function;
+    Cell cell;
+    bool single;  // float32, not float64
+    bool tokens;
+    Sizes size;  // T is 1 in a step; D is still 0
+    PyObject *x, *w_ih, *w_hh, *b_ih, *b_hh;
+    PyObject* state[kMaxStates];
+};
+
+// The gradients that come into a backward function, checked likewise.
+struct Upstream {
+    enum Argument { Y, State, kArguments = State + kMaxStates };
+
+    Upstream(const Function& function, Cell cell, bool single, const Sizes& size, PyObject* const* arguments);
+
+    PyObject* dy;
+    PyObject* dstate[kMaxStates];
+};
+
+// A contiguous array of float32 or float64 for a probe.
+struct Floats {
+    Floats(const char* function, PyObject* array);
+
+    bool single;
+    Index size;
+    PyObject* array;
+};
+
+[[noreturn]] void wrong_type(const std::string& function, const char* argument, PyObject* value,
+                             const std::string& expected);
+
+// A new array, not initialised.
+pybind11::object new_array(bool single, std::initializer_list<Index> shape);
+
+// Its memory.
+template <class Real>
+Real* data_of(const pybind11::object& array) {
+    return static_cast<Real*>(static_cast<void*>(pybind11::detail::array_proxy(array.ptr())->data));
+}
+
+}  // namespace fastrnn

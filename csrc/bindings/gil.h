@@ -1,0 +1,54 @@
+// Letting other Python threads run during a kernel, and letting the user stop it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <exception>
+
+#include "thread_pool.h"
+
+namespace fastrnn {
+
+// Takes the GIL back. Instead of Py_END_ALLOW_THREADS, because a daemon thread that asks for the GIL while the
+// interpreter shuts down is ended inside of it, and what would then unwind here has no right to run.
+void take_gil_back(PyThreadState* state);
+
+// Runs `body` without the GIL. It may throw, but not touch Python.
+template <class Body>
+void without_gil(const Body& body) {
+    PyThreadState* const state = PyEval_SaveThread();
+    std::exception_ptr error;
+    try {
+        body();
+    } catch (...) {
+        error = std::current_exception();
+    }
+    take_gil_back(state);
+    if (error) std::rethrow_exception(error);
+}
+
+// For a call of so many floating-point operations, made from this thread: a hook that tells whether a signal handler
+// has raised an exception, such as KeyboardInterrupt. Null for short calls, and for other threads than the main one, on
+// which Python runs no handlers.
+StopHook stop_hook(double flops);
+
+// Calls what may throw from where C calls: returns its result, or null with the Python exception set.
+template <class Body>
+PyObject* with_python_errors(const Body& body) {
+    try {
+        return body();
+    } catch (pybind11::error_already_set& error) {
+        error.restore();
+    } catch (const pybind11::builtin_exception& error) {
+        error.set_error();
+    } catch (const Stopped&) {
+        // The hook has left the handler's exception with the thread.
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
+}
+
+}  // namespace fastrnn

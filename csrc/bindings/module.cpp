@@ -1,0 +1,10 @@
+#include "bindings.h"
+
+PYBIND11_MODULE(_core, m) {
+    m.doc() = "The compiled part of fastrnn. Use the functions of fastrnn, which stand on it.";
+    m.attr("__version__") = FASTRNN_VERSION;
+    fastrnn::bind_settings(m);
+    fastrnn::bind_tape(m);
+    fastrnn::bind_cells(m);
+    fastrnn::bind_probes(m);
+}

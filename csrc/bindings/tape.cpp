@@ -1,0 +1,76 @@
+#include "tape.h"
+
+#include <new>
+#include <utility>
+
+#include "bindings.h"
+
+namespace py = pybind11;
+
+namespace fastrnn {
+namespace {
+
+constexpr char kDoc[] =
+    "What a forward call with training=True leaves for the backward call of the same family.\n\n"
+    "It owns all that backward needs: the arrays that were passed to forward may be changed or deleted. It may be "
+    "used\n"
+    "more than once, and from several threads.";
+
+struct TapeObject {
+    PyObject_HEAD Tape tape;
+};
+
+PyTypeObject* tape_type = nullptr;
+
+void deallocate(PyObject* self) {
+    PyTypeObject* const type = Py_TYPE(self);
+    reinterpret_cast<TapeObject*>(self)->tape.~Tape();
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+PyObject* repr(PyObject* self) {
+    const Tape& tape = reinterpret_cast<TapeObject*>(self)->tape;
+    const auto number = [](Index n) { return std::to_string(n); };
+    const std::string text = std::string("<fastrnn tape: ") + kCells[static_cast<int>(tape.cell)].name + ", " +
+                             (tape.single ? "float32" : "float64") + ", T=" + number(tape.size.T) +
+                             ", B=" + number(tape.size.B) + ", I=" + number(tape.size.I) +
+                             ", H=" + number(tape.size.H) + ", " + tape.table->isa + ">";
+    return PyUnicode_FromString(text.c_str());
+}
+
+// Without this, copy.copy() would try to make an empty one.
+PyObject* reduce(PyObject*, PyObject*) {
+    PyErr_SetString(PyExc_TypeError, "a tape cannot be copied or pickled");
+    return nullptr;
+}
+
+}  // namespace
+
+void bind_tape(py::module_& m) {
+    static PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, "Raises TypeError."}, {}};
+    static PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kDoc)},
+                                  {Py_tp_dealloc, reinterpret_cast<void*>(deallocate)},
+                                  {Py_tp_repr, reinterpret_cast<void*>(repr)},
+                                  {Py_tp_methods, methods},
+                                  {0, nullptr}};
+    static PyType_Spec spec = {"fastrnn._core.Tape", sizeof(TapeObject), 0,
+                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+    PyObject* const type = PyType_FromSpec(&spec);
+    if (!type) throw py::error_already_set();
+    tape_type = reinterpret_cast<PyTypeObject*>(type);  // keeps this reference for the life of the process
+    m.add_object("Tape", type);
+}
+
+py::object make_tape(Tape&& tape) {
+    TapeObject* const object = PyObject_New(TapeObject, tape_type);
+    if (!object) throw py::error_already_set();
+    new (&object->tape) Tape(std::move(tape));
+    return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(object));
+}
+
+const Tape* tape_in(PyObject* object) noexcept {
+    return Py_TYPE(object) == tape_type ? &reinterpret_cast<TapeObject*>(object)->tape : nullptr;
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,94 @@
+// The GRU of Cho et al. (2014). z keeps the old state:  h = (1 - z) * n + z * h'
+//
+//   r, z = sigmoid(...)
+//   n = tanh(W_in x + b_in + r * (W_hn h' + b_hn))    reset after the product, as cuDNN and PyTorch have it
+//   n = tanh(W_in x + b_in + W_hn (r * h') + b_hn)    reset before the product, as published
+#pragma once
+
+#include "phase.h"
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+template <class V>
+struct GruResetAfter {
+    using Real = typename V::Real;
+    enum State { H };
+    enum Gate { R, Z, N };
+    enum Saved { SavedR, SavedZ, SavedN, HiddenN };
+    // n's sum has two gradients, dInputN and dHiddenN = r * dInputN. In this order the input's three and the hidden
+    // state's three each lie together.
+    enum Gradient { DInputN, DR, DZ, DHiddenN };
+    static constexpr int kStates = 1, kGates = 3, kSaved = 4, kGradients = 4;
+    static constexpr bool kCarriesH = true;
+    static constexpr int kPhases = 1;
+    static constexpr Phase kForward[] = {{R, 3, kPreviousH, 0b1111}};
+    static constexpr Phase kBackward[] = {{DR, 3, kNextGradients, 0b1111}};
+    static constexpr int kInputGradient[] = {DR, DZ, DInputN}, kHiddenGradient[] = {DR, DZ, DHiddenN};
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, V* saved, V* next) {
+        saved[SavedR] = sigmoid<Real>(x[R] + hidden[R]);
+        saved[SavedZ] = sigmoid<Real>(x[Z] + hidden[Z]);
+        saved[HiddenN] = hidden[N];
+        saved[SavedN] = tanh<Real>(fma(saved[SavedR], hidden[N], x[N]));
+        next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
+    }
+
+    template <int phase>
+    static void backward(const V* saved, const V* prev, const V*, V, const V* dnext, V* dgate, V* dprev) {
+        const V one = V::broadcast(1);
+        const V r = saved[SavedR], z = saved[SavedZ], n = saved[SavedN];
+        dgate[DInputN] = dnext[H] * (one - z) * fnma(n, n, one);
+        dgate[DR] = dgate[DInputN] * saved[HiddenN] * r * (one - r);
+        dgate[DZ] = dnext[H] * (prev[H] - n) * z * (one - z);
+        dgate[DHiddenN] = dgate[DInputN] * r;
+        dprev[H] = dnext[H] * z;
+    }
+};
+
+// Two products a step: n's needs r * h' of every unit.
+template <class V>
+struct GruResetBefore {
+    using Real = typename V::Real;
+    enum State { H };
+    enum Gate { R, Z, N };
+    enum Saved { SavedR, SavedZ, SavedN, ResetH };
+    static constexpr int kStates = 1, kGates = 3, kSaved = 4, kGradients = 3;
+    static constexpr bool kCarriesH = true;
+    static constexpr int kPhases = 2;
+    static constexpr Phase kForward[] = {{R, 2, kPreviousH, 1u << SavedR | 1u << SavedZ | 1u << ResetH},
+                                         {N, 1, ResetH, 1u << SavedN}};
+    static constexpr Phase kBackward[] = {{R, 2, kNextGradients, 1u << Z | 1u << N}, {N, 1, kSameGradients, 1u << R}};
+    static constexpr int kInputGradient[] = {R, Z, N}, kHiddenGradient[] = {R, Z, N};
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, V* saved, V* next) {
+        if constexpr (phase == 0) {
+            saved[SavedR] = sigmoid<Real>(x[R] + hidden[R]);
+            saved[SavedZ] = sigmoid<Real>(x[Z] + hidden[Z]);
+            saved[ResetH] = saved[SavedR] * prev[H];
+        } else {
+            saved[SavedN] = tanh<Real>(x[N] + hidden[N]);
+            next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
+        }
+    }
+
+    // Phase 0 knows dL/dh and gives what does not pass through r * h'; phase 1 gets dL/d(r * h') as `product`.
+    template <int phase>
+    static void backward(const V* saved, const V* prev, const V*, V product, const V* dnext, V* dgate, V* dprev) {
+        const V one = V::broadcast(1);
+        const V r = saved[SavedR], z = saved[SavedZ], n = saved[SavedN];
+        if constexpr (phase == 0) {
+            dgate[N] = dnext[H] * (one - z) * fnma(n, n, one);
+            dgate[Z] = dnext[H] * (prev[H] - n) * z * (one - z);
+            dprev[H] = dnext[H] * z;
+        } else {
+            dgate[R] = product * prev[H] * r * (one - r);
+            dprev[H] = fma(product, r, dprev[H]);
+        }
+    }
+};
+
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

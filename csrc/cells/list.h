@@ -1,0 +1,17 @@
+// THE list of cells. Dispatch, drivers, bindings and tests iterate it; a new cell is one line here, one header beside
+// this file and one reference in python/fastrnn/reference.
+//
+// X(enumerator, arithmetic, family, gates, states)
+//   enumerator   name in fastrnn::Cell, and the name by which Python asks for the cell
+//   arithmetic   class template in csrc/cells that holds the cell's forward and backward
+//   family       prefix of the public functions (<family>_forward ...), which error messages name
+//   gates        G, blocks of H rows in w_ih and w_hh
+//   states       1: h;  2: h and c
+#pragma once
+
+#define FASTRNN_CELLS(X)                           \
+    X(rnn_tanh, RnnTanh, "rnn", 1, 1)              \
+    X(rnn_relu, RnnRelu, "rnn", 1, 1)              \
+    X(lstm, Lstm, "lstm", 4, 2)                    \
+    X(gru_reset_after, GruResetAfter, "gru", 3, 1) \
+    X(gru_reset_before, GruResetBefore, "gru", 3, 1)

@@ -1,0 +1,55 @@
+// The plain recurrent cell of Elman (1990):  h = f(a),  a = W_ih x + b_ih + W_hh h' + b_hh,  f = tanh or relu.
+//
+// A cell is arithmetic on vectors of hidden units. Here and in every cell:
+//   x[g], hidden[g]   the two halves of gate g's sum: W_ih x + b_ih and W_hh h' + b_hh
+//   prev, next        states before and after the step, indexed by H (and C)
+//   saved             what backward needs from forward
+//   dnext, dprev      gradients of the states; dgate the gradients of the gates' sums
+// and the constants, which csrc/kernels/README.md explains, tell the driver how the cell's arithmetic is fed.
+#pragma once
+
+#include "phase.h"
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+template <class V>
+struct Tanh {
+    static V apply(V a) { return tanh<typename V::Real>(a); }
+    static V gradient(V y, V dy) { return dy * fnma(y, y, V::broadcast(1)); }
+};
+
+template <class V>
+struct Relu {
+    static V apply(V a) { return max(V::zero(), a); }
+    static V gradient(V y, V dy) { return where_positive(y, dy); }
+};
+
+template <class V, template <class> class Activation>
+struct Rnn {
+    enum State { H };
+    static constexpr int kStates = 1, kGates = 1, kSaved = 0, kGradients = 1;
+    static constexpr bool kCarriesH = false;
+    static constexpr int kPhases = 1;
+    static constexpr Phase kForward[] = {{0, 1, kPreviousH, 0b0}};
+    static constexpr Phase kBackward[] = {{0, 1, kNextGradients, 0b1}};
+    static constexpr int kInputGradient[] = {0}, kHiddenGradient[] = {0};
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V*, V*, V* next) {
+        next[H] = Activation<V>::apply(x[0] + hidden[0]);
+    }
+
+    template <int phase>
+    static void backward(const V*, const V*, const V* next, V, const V* dnext, V* dgate, V*) {
+        dgate[0] = Activation<V>::gradient(next[H], dnext[H]);
+    }
+};
+
+template <class V>
+struct RnnTanh : Rnn<V, Tanh> {};
+template <class V>
+struct RnnRelu : Rnn<V, Relu> {};
+
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

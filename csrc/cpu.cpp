@@ -1,0 +1,73 @@
+#include "cpu.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define FASTRNN_X86 1
+#include <cstdint>
+#if defined(_MSC_VER)
+#include <immintrin.h>
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#endif
+
+namespace fastrnn {
+
+#if defined(FASTRNN_X86)
+namespace {
+
+struct Registers {
+    std::uint32_t eax, ebx, ecx, edx;
+};
+
+// Zeros where the processor does not know the leaf.
+Registers cpuid(std::uint32_t leaf) noexcept {
+    Registers r{};
+#if defined(_MSC_VER)
+    int values[4];
+    __cpuid(values, 0);
+    if (static_cast<std::uint32_t>(values[0]) < leaf) return r;
+    __cpuidex(values, static_cast<int>(leaf), 0);
+    r = {static_cast<std::uint32_t>(values[0]), static_cast<std::uint32_t>(values[1]),
+         static_cast<std::uint32_t>(values[2]), static_cast<std::uint32_t>(values[3])};
+#else
+    __get_cpuid_count(leaf, 0, &r.eax, &r.ebx, &r.ecx, &r.edx);
+#endif
+    return r;
+}
+
+// XCR0: the register files that the operating system saves and restores. Only to be called where it says that it does.
+std::uint64_t xcr0() noexcept {
+#if defined(_MSC_VER)
+    return _xgetbv(0);
+#else
+    // The intrinsic would need -mxsave on this file.
+    std::uint32_t low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return std::uint64_t{high} << 32 | low;
+#endif
+}
+
+constexpr bool has(std::uint64_t set, std::uint64_t wanted) { return (set & wanted) == wanted; }
+constexpr std::uint32_t bit(int n) { return 1u << n; }
+
+constexpr std::uint32_t kFma = bit(12), kOsxsave = bit(27), kAvx = bit(28);  // leaf 1, ecx
+constexpr std::uint32_t kAvx2 = bit(5);                                      // leaf 7, ebx
+constexpr std::uint32_t kAvx512 = bit(16) | bit(17) | bit(30) | bit(31);     // leaf 7, ebx: F, DQ, BW, VL
+constexpr std::uint64_t kYmm = 0x06, kZmm = 0xe6;  // XCR0: xmm, ymm; masks, zmm 0-15, zmm 16-31
+
+bool supports(std::uint32_t leaf_7, std::uint64_t registers) noexcept {
+    return has(cpuid(1).ecx, kOsxsave | kAvx | kFma) && has(xcr0(), registers) && has(cpuid(7).ebx, leaf_7);
+}
+
+}  // namespace
+
+bool cpu_supports_avx2() noexcept { return supports(kAvx2, kYmm); }
+bool cpu_supports_avx512() noexcept { return supports(kAvx2 | kAvx512, kZmm); }
+#endif
+
+// Part of the architecture.
+bool cpu_supports_baseline() noexcept { return true; }
+bool cpu_supports_neon() noexcept { return true; }
+
+}  // namespace fastrnn

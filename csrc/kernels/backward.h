@@ -1,0 +1,302 @@
+// The backward pass of every cell, facing forward.h. The hot loop is run(): for each step from the last, product() of
+// the next step's gate gradients with this thread's columns of W_hh, and the cell's gradient arithmetic on the sums.
+// Weight gradients and dx follow by blocks of steps, while the block's gate gradients are in cache.
+#pragma once
+
+#include "../thread_pool.h"
+#include "tape.h"
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+// Rows of gate gradients between two rounds of weight gradients: enough to hide that each round reads and writes all of
+// them, few enough to stay in L2.
+constexpr Index kGradientRows = 256;
+
+template <template <class> class CellOf, class Real>
+class Backward {
+    using V = Vec<Real>;
+    using Cell = CellOf<V>;
+    static constexpr Index kLanes = V::kLanes;
+
+    struct Workspace {
+        Index gradient_pitch, carry_pitch, token_pitch;
+        Real* gradient;              // (block steps * B, gradient_pitch): kGradients planes of H
+        Real* carry[Cell::kStates];  // (B, carry_pitch): what reaches the step before past the gates
+        Real* token_gradient;        // (D, token_pitch): the gradient of each distinct token's column of w_ih
+        Index total;
+
+        Workspace(const Sizes& size, Real* base) {
+            gradient_pitch = pitch<Real>(Cell::kGradients * size.H);
+            carry_pitch = pitch<Real>(size.H);
+            token_pitch = pitch<Real>(Cell::kGates * padded<V>(size.H));
+            Carver<Real> carver{base};
+            gradient = carver.take(block_steps(size) * size.B * gradient_pitch);
+            for (int s = 0; s < Cell::kStates; ++s) carry[s] = carver.take(size.B * carry_pitch);
+            token_gradient = carver.take(size.D * token_pitch);
+            total = carver.used;
+        }
+    };
+
+    // At least two: a block's last step reads the gradients of the first step of the block after it, in the same
+    // memory.
+    static Index block_steps(const Sizes& size) {
+        return smaller(size.T, larger(2, kGradientRows / larger(1, size.B)));
+    }
+
+public:
+    static Index workspace_size(const Sizes& size, const Split&) { return Workspace(size, nullptr).total; }
+    static void run(const BackwardArgs<Real>& args, Team& team) { Backward(args, team).run(); }
+
+private:
+    Backward(const BackwardArgs<Real>& args, Team& team)
+        : args_(args),
+          team_(team),
+          size_(args.size),
+          // The tape is only read; Tape names its pieces for both passes.
+          tape_(args.size, const_cast<Real*>(args.tape)),
+          work_(args.size, args.workspace),
+          Hp_(padded<V>(size_.H)) {
+        const int unit_part = team.rank() % args.split.unit_parts;
+        const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
+        const Range panels = share(ceil_div(Hp_ / kLanes, kMaxWidth), unit_part, args.split.unit_parts);
+        const Range own = share(Hp_ / kLanes, team.rank(), team.size());
+        row_begin_ = rows.begin, row_end_ = rows.end;
+        panel_begin_ = panels.begin, panel_end_ = panels.end;
+        unit_begin_ = own.begin * kLanes, unit_end_ = smaller(own.end * kLanes, size_.H);
+    }
+
+    void run() {
+        const Index steps = block_steps(size_);
+        start();
+        // The last block is the one that may be short, so that no other is shorter than two steps.
+        Index end = size_.T;
+        while (end > 0) {
+            const Index begin = end - (end % steps ? end % steps : steps);
+            for (Index t = end - 1; t >= begin; --t) run_phase<0>(t, begin, end);
+            if (team_.size() > 1) team_.barrier();
+            weight_gradients(begin, end);
+            if (args_.dx) input_gradients(begin, end);
+            if (team_.size() > 1) team_.barrier();
+            end = begin;
+        }
+        finish();
+    }
+
+    Index own_units() const { return larger(0, unit_end_ - unit_begin_); }
+
+    // The gradient of the last states is what is carried into the last step; with no step, weights have no gradient.
+    void start() const {
+        for (int s = 0; s < Cell::kStates; ++s) {
+            for (Index b = row_begin_; b < row_end_; ++b) {
+                const Index unit = panel_begin_ * kMaxWidth * kLanes;
+                const Index n = larger(0, smaller(panel_end_ * kMaxWidth * kLanes, size_.H) - unit);
+                Real* const carry = work_.carry[s] + b * work_.carry_pitch + unit;
+                if (args_.dstate_n[s])
+                    copy(args_.dstate_n[s] + b * size_.H + unit, n, carry);
+                else
+                    clear(carry, n);
+            }
+        }
+        for (Index d = 0; d < size_.D; ++d)
+            for (int g = 0; g < Cell::kGates; ++g)
+                clear(work_.token_gradient + d * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
+        if (size_.T * size_.B > 0) return;
+        for (int g = 0; g < Cell::kGates; ++g) {
+            const Index row = g * size_.H + unit_begin_;
+            clear(args_.dw_ih + row * size_.I, own_units() * size_.I);
+            clear(args_.dw_hh + row * size_.H, own_units() * size_.H);
+            clear(args_.db_ih + row, own_units());
+            clear(args_.db_hh + row, own_units());
+        }
+    }
+
+    Rows<Real> state(int s, Index t) const {
+        return {tape_.state[s] + t * size_.B * tape_.state_pitch, tape_.state_pitch};
+    }
+
+    // Plane `plane` of the gate gradients in place `step` of the block.
+    Real* gradients(Index step, int plane) const {
+        return work_.gradient + step * size_.B * work_.gradient_pitch + plane * size_.H;
+    }
+
+    template <int p>
+    void run_phase(Index t, Index begin, Index end) {
+        constexpr Phase phase = Cell::kBackward[p];
+        const Index B = size_.B, H = size_.H;
+        // The step after a block's last is the first of the block after it, still in the first place.
+        const Index source = phase.operand == kSameGradients ? t - begin : t + 1 < end ? t + 1 - begin : 0;
+        const bool final = phase.operand == kNextGradients && t + 1 == size_.T;  // nothing comes from a later step
+        const Rows<Real> operand{gradients(source, phase.first), work_.gradient_pitch};
+        const Panels<V> panels{tape_.packed_hh[p], Hp_ / kLanes, kMaxWidth, phase.count * H};
+        Panels<V> nothing = panels;
+        nothing.depth = 0;
+        const Rows<Real> prev[] = {state(0, t), state(Cell::kStates - 1, t)};
+        const Rows<Real> next[] = {state(0, t + 1), state(Cell::kStates - 1, t + 1)};
+
+        product<V>(operand, row_begin_, row_end_, final ? nothing : panels, panel_begin_, panel_end_, t % 2 != 0,
+                   [&](Index b, Index panel, int width, const V* sums) {
+                       const Real* const saved_row = tape_.saved + (t * B + b) * tape_.saved_pitch;
+                       for (int u = 0; u < width; ++u) {
+                           const Index unit = (panel * kMaxWidth + u) * kLanes;
+                           const Index n = smaller(kLanes, H - unit);
+                           V saved[Cell::kSaved + 1], before[Cell::kStates], after[Cell::kStates];
+                           V dnext[Cell::kStates], dgate[Cell::kGradients], dprev[Cell::kStates];
+                           for (int s = 0; s < Cell::kSaved; ++s) saved[s] = V::load(saved_row + s * Hp_ + unit);
+                           for (int s = 0; s < Cell::kStates; ++s) {
+                               Real* const carry = work_.carry[s] + b * work_.carry_pitch + unit;
+                               before[s] = load_part<V>(prev[s][b] + unit, n);
+                               after[s] = load_part<V>(next[s][b] + unit, n);
+                               dnext[s] = dprev[s] = V::load(carry);
+                           }
+                           if constexpr (p == 0) {
+                               dnext[kH] = Cell::kCarriesH || t + 1 == size_.T ? dnext[kH] + sums[u] : sums[u];
+                               if (args_.dy) dnext[kH] = dnext[kH] + load_part<V>(args_.dy + (t * B + b) * H + unit, n);
+                           }
+
+                           Cell::template backward<p>(saved, before, after, sums[u], dnext, dgate, dprev);
+
+                           for (int g = 0; g < Cell::kGradients; ++g)
+                               if (writes(phase, g))
+                                   store_part(dgate[g], gradients(t - begin, g) + b * work_.gradient_pitch + unit, n);
+                           for (int s = 0; s < Cell::kStates; ++s)
+                               if (s != kH || Cell::kCarriesH)
+                                   dprev[s].store(work_.carry[s] + b * work_.carry_pitch + unit);
+                       }
+                   });
+        if (args_.split.unit_parts > 1) team_.barrier();
+        if constexpr (p + 1 == Cell::kPhases)
+            team_.poll(6.0 * static_cast<double>((row_end_ - row_begin_) * H * Cell::kGates * (H + size_.I)) /
+                       args_.split.unit_parts);
+        else
+            run_phase<p + 1>(t, begin, end);
+    }
+
+    // dW_ih, dW_hh, db_ih, db_hh of this thread's units, over the rows of steps [begin, end).
+    void weight_gradients(Index begin, Index end) const {
+        const Index B = size_.B, H = size_.H, I = size_.I, depth = (end - begin) * B;
+        const bool add = end < size_.T;
+        for (int g = 0; g < Cell::kGates; ++g) {
+            const Real* const dx_gate = gradients(0, Cell::kInputGradient[g]);
+            if (args_.dx)
+                outer_product(dx_gate, tape_.x + begin * B * tape_.x_pitch, tape_.x_pitch, I, depth, add,
+                              args_.dw_ih + g * H * I);
+            else
+                token_gradients(dx_gate, g, begin, depth);
+            column_sums(dx_gate, depth, add, args_.db_ih + g * H);
+        }
+        for (const Phase& phase : Cell::kForward) {
+            const bool previous = phase.operand == kPreviousH;
+            const Real* const operand =
+                previous ? state(kH, begin).base : tape_.saved + begin * B * tape_.saved_pitch + phase.operand * Hp_;
+            for (int g = phase.first; g < phase.first + phase.count; ++g) {
+                const Real* const dh_gate = gradients(0, Cell::kHiddenGradient[g]);
+                outer_product(dh_gate, operand, previous ? tape_.state_pitch : tape_.saved_pitch, H, depth, add,
+                              args_.dw_hh + g * H * H);
+                column_sums(dh_gate, depth, add, args_.db_hh + g * H);
+            }
+        }
+    }
+
+    // dw (H, columns) (+)= gate^T operand, over `depth` rows.
+    void outer_product(const Real* gate, const Real* operand, Index operand_pitch, Index columns, Index depth, bool add,
+                       Real* dw) const {
+        const Rows<Real> units{gate, 1, work_.gradient_pitch};
+        const Panels<V> panels{operand, ceil_div(columns, kLanes), kMaxWidth, depth, operand_pitch};
+        product<V>(units, unit_begin_, unit_end_, panels, 0, panels.count(), false,
+                   [&](Index unit, Index panel, int width, const V* sums) {
+                       for (int v = 0; v < width; ++v) {
+                           const Index column = (panel * kMaxWidth + v) * kLanes;
+                           const Index n = smaller(kLanes, columns - column);
+                           Real* const to = dw + unit * columns + column;
+                           store_part(add ? sums[v] + load_part<V>(to, n) : sums[v], to, n);
+                       }
+                   });
+    }
+
+    void column_sums(const Real* gate, Index depth, bool add, Real* db) const {
+        for (Index unit = unit_begin_; unit < unit_end_; unit += kLanes) {
+            const Index n = smaller(kLanes, unit_end_ - unit);
+            V sum = add ? load_part<V>(db + unit, n) : V::zero();
+            for (Index row = 0; row < depth; ++row)
+                sum = sum + load_part<V>(gate + row * work_.gradient_pitch + unit, n);
+            store_part(sum, db + unit, n);
+        }
+    }
+
+    void token_gradients(const Real* gate, int g, Index begin, Index depth) const {
+        for (Index row = 0; row < depth; ++row) {
+            const Index slot = args_.tokens.slot[begin * size_.B + row];
+            Real* const to = work_.token_gradient + slot * work_.token_pitch + g * Hp_;
+            for (Index unit = unit_begin_; unit < unit_end_; unit += kLanes) {
+                const Index n = smaller(kLanes, unit_end_ - unit);
+                const V sum = V::load(to + unit) + load_part<V>(gate + row * work_.gradient_pitch + unit, n);
+                sum.store(to + unit);
+            }
+        }
+    }
+
+    void input_gradients(Index begin, Index end) const {
+        constexpr int first = first_input_plane();
+        const Index I = size_.I;
+        const Range own = share((end - begin) * size_.B, team_.rank(), team_.size());
+        const Rows<Real> operand{gradients(0, first), work_.gradient_pitch};
+        const Panels<V> panels{tape_.packed_ih, ceil_div(I, kLanes), kMaxWidth, Cell::kGates * size_.H};
+        Real* const dx = args_.dx + begin * size_.B * I;
+        product<V>(operand, own.begin, own.end, panels, 0, panels.count(), false,
+                   [&](Index row, Index panel, int width, const V* sums) {
+                       for (int v = 0; v < width; ++v) {
+                           const Index column = (panel * kMaxWidth + v) * kLanes;
+                           store_part(sums[v], dx + row * I + column, smaller(kLanes, I - column));
+                       }
+                   });
+    }
+
+    static constexpr int first_input_plane() {
+        int first = Cell::kInputGradient[0];
+        for (const int plane : Cell::kInputGradient) first = plane < first ? plane : first;
+        return first;
+    }
+
+    // What the first step sends to the initial states, and, for tokens, the columns of dw_ih.
+    void finish() const {
+        const Index H = size_.H, I = size_.I;
+        constexpr Phase phase = Cell::kBackward[0];
+        const bool steps = size_.T > 0;
+        const Rows<Real> operand{gradients(0, phase.first), work_.gradient_pitch};
+        const Panels<V> panels{tape_.packed_hh[0], Hp_ / kLanes, kMaxWidth, steps ? phase.count * H : 0};
+        product<V>(operand, row_begin_, row_end_, panels, panel_begin_, panel_end_, false,
+                   [&](Index b, Index panel, int width, const V* sums) {
+                       for (int u = 0; u < width; ++u) {
+                           const Index unit = (panel * kMaxWidth + u) * kLanes;
+                           const Index n = smaller(kLanes, H - unit);
+                           for (int s = 0; s < Cell::kStates; ++s) {
+                               V d = V::load(work_.carry[s] + b * work_.carry_pitch + unit);
+                               if (s == kH) d = Cell::kCarriesH || !steps ? d + sums[u] : sums[u];
+                               store_part(d, args_.dstate_0[s] + b * H + unit, n);
+                           }
+                       }
+                   });
+        if (!size_.D) return;
+        for (int g = 0; g < Cell::kGates; ++g) {
+            clear(args_.dw_ih + (g * H + unit_begin_) * I, own_units() * I);
+            for (Index unit = unit_begin_; unit < unit_end_; ++unit)
+                for (Index d = 0; d < size_.D; ++d)
+                    args_.dw_ih[(g * H + unit) * I + args_.tokens.id[d]] =
+                        work_.token_gradient[d * work_.token_pitch + g * Hp_ + unit];
+        }
+    }
+
+    const BackwardArgs<Real>& args_;
+    Team& team_;
+    const Sizes size_;
+    const Tape<Cell, V> tape_;
+    const Workspace work_;
+    const Index Hp_;
+    Index row_begin_, row_end_;      // this thread's rows of the batch
+    Index panel_begin_, panel_end_;  // its panels of units, in the recurrence
+    Index unit_begin_, unit_end_;    // and its units, in the weight gradients
+};
+
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

@@ -1,0 +1,134 @@
+// Weight layouts, and the arithmetic of memory that kernels share.
+//
+// Units are cut in blocks of one vector. A panel holds, for each k, the vectors of all gates of one or more blocks of
+// units, in the order (block, gate), so that a register tile gets everything that the cell's arithmetic needs.
+#pragma once
+
+#include <cstring>
+
+#include "gemm.h"
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
+constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
+
+// Unit blocks in a panel that holds this many gates: 1 for three or four gates, 2 for two, 4 for one.
+constexpr int blocks_per_panel(int gates) { return gates >= 3 ? 1 : kMaxWidth / gates; }
+
+// Row length, in elements, for n used ones: whole cache lines, and an odd number of them, so that a column of
+// rows does not fall into one set of the cache.
+template <class Real>
+constexpr Index pitch(Index n) {
+    constexpr Index line = 64 / sizeof(Real);
+    return (ceil_div(n, line) | 1) * line;
+}
+
+// Part `part` of `parts` of [0, n).
+struct Range {
+    Index begin, end;
+};
+constexpr Range share(Index n, Index part, Index parts) { return {n * part / parts, n * (part + 1) / parts}; }
+
+template <class V>
+V load_part(const typename V::Real* p, Index n) {
+    return n == V::kLanes ? V::load(p) : V::load_n(p, n);
+}
+
+template <class V>
+void store_part(V v, typename V::Real* p, Index n) {
+    if (n == V::kLanes)
+        v.store(p);
+    else
+        v.store_n(p, n);
+}
+
+template <class Real>
+void copy(const Real* from, Index n, Real* to) {
+    std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(Real));
+}
+
+template <class Real>
+void clear(Real* to, Index n) {
+    std::memset(to, 0, static_cast<std::size_t>(n) * sizeof(Real));
+}
+
+// Hands out pieces of one allocation, each on a cache line of its own; with a null base it only measures.
+template <class Real>
+struct Carver {
+    Real* base;
+    Index used = 0;
+
+    Real* take(Index n) {
+        Real* const piece = base ? base + used : nullptr;
+        used += pitch<Real>(n);
+        return piece;
+    }
+};
+
+// Elements of the panels of `gates` gates of H units over `depth` k.
+template <class V>
+constexpr Index packed_size(Index units, int gates, Index depth) {
+    return ceil_div(units, V::kLanes) * V::kLanes * gates * depth;
+}
+
+// One panel for x W^T: W is (G*H, depth), of which gates [first, first + count) of unit blocks [block, block + blocks)
+// are taken.
+template <class V>
+void pack_rows_panel(const typename V::Real* w, Index units, Index depth, int first, int count, Index block, int blocks,
+                     typename V::Real* packed) {
+    constexpr Index lanes = V::kLanes;
+    const Index stride = blocks * count * lanes;
+    for (int v = 0; v < blocks * count; ++v) {
+        const Index unit = (block + v / count) * lanes;
+        const typename V::Real* const rows = w + ((first + v % count) * units + unit) * depth;
+        const Index valid = smaller(lanes, units - unit);
+        for (Index k = 0; k < depth; k += lanes) {
+            const Index columns = smaller(lanes, depth - k);
+            V square[lanes];
+            for (Index i = 0; i < lanes; ++i)
+                square[i] = i < valid ? load_part<V>(rows + i * depth + k, columns) : V::zero();
+            transpose(square);
+            for (Index i = 0; i < columns; ++i) square[i].store(packed + (k + i) * stride + v * lanes);
+        }
+    }
+}
+
+// Panels [begin, end) of all of them.
+template <class V>
+void pack_rows(const typename V::Real* w, Index units, Index depth, int first, int count, Index begin, Index end,
+               typename V::Real* packed) {
+    const int blocks = blocks_per_panel(count);
+    const Index all = ceil_div(units, V::kLanes);
+    const Panels<V> panels{packed, all * count, blocks * count, depth};
+    for (Index panel = begin; panel < end; ++panel)
+        pack_rows_panel<V>(w, units, depth, first, count, panel * blocks,
+                           static_cast<int>(smaller(blocks, all - panel * blocks)), packed + panels.offset(panel));
+}
+
+// Panels for d W: W is (G*H, columns); k runs over the rows of gates gate[0], gate[1], ... in turn. Fills panels
+// [begin, end).
+template <class V>
+void pack_columns(const typename V::Real* w, Index units, Index columns, const int* gate, int gates, Index begin,
+                  Index end, typename V::Real* packed) {
+    using Real = typename V::Real;
+    constexpr Index lanes = V::kLanes;
+    const Panels<V> panels{packed, ceil_div(columns, lanes), kMaxWidth, gates * units};
+    for (Index panel = begin; panel < end; ++panel) {
+        Real* to = packed + panels.offset(panel);
+        for (int g = 0; g < gates; ++g) {
+            for (Index unit = 0; unit < units; ++unit, to += panels.stride_of(panel)) {
+                const Real* const row = w + (gate[g] * units + unit) * columns;
+                for (int v = 0; v < panels.width_of(panel); ++v) {
+                    const Index column = (panel * kMaxWidth + v) * lanes;
+                    load_part<V>(row + column, smaller(lanes, columns - column)).store(to + v * lanes);
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

@@ -1,0 +1,118 @@
+// AVX-512 vectors.
+//
+// The vector type that cells and kernels are written in. Each vec_*.h defines the same operations, and they alone hold
+// intrinsics. Unless said otherwise an operation is the IEEE one, lane by lane.
+//   load_n, store_n   touch only the first n lanes in memory; load_n sets the others to zero
+//   min, max          return the second operand where either is NaN, so that clamp(limit, x) keeps a NaN x
+//   prefetch          asks for a line of memory to be brought to L2
+//   copysign          magnitude of the first, sign of the second
+//   where_positive    the second operand where the first is > 0, and zero elsewhere
+//   exponent_bits     2^n for the n that was rounded into the low bits of `biased` (see round_to_exponent in math.h)
+//   zip_lo, zip_hi    a0 b0 a1 b1 ... from the lower and upper halves of a and b
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+template <class Real>
+struct Vec;
+
+template <>
+struct Vec<float> {
+    using Real = float;
+    static constexpr int kLanes = 16, kRegisters = 32;
+    __m512 v;
+
+    static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+    static Vec load_n(const float* p, std::ptrdiff_t n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
+    static Vec broadcast(float s) { return {_mm512_set1_ps(s)}; }
+    static Vec zero() { return {_mm512_setzero_ps()}; }
+    void store(float* p) const { _mm512_storeu_ps(p, v); }
+    static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    void store_n(float* p, std::ptrdiff_t n) const { _mm512_mask_storeu_ps(p, mask(n), v); }
+
+    friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+    friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+    friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+    friend Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+    friend Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+    friend Vec fnma(Vec a, Vec b, Vec c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
+    friend Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+    friend Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+    friend Vec abs(Vec a) { return {_mm512_andnot_ps(sign_bits(), a.v)}; }
+    friend Vec copysign(Vec a, Vec b) {
+        return {_mm512_or_ps(_mm512_andnot_ps(sign_bits(), a.v), _mm512_and_ps(sign_bits(), b.v))};
+    }
+    friend Vec where_positive(Vec a, Vec b) {
+        return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_GT_OQ), b.v)};
+    }
+    friend Vec exponent_bits(Vec biased) {
+        return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(biased.v), 23))};
+    }
+    friend Vec zip_lo(Vec a, Vec b) {
+        const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        return {_mm512_permutex2var_ps(a.v, order, b.v)};
+    }
+    friend Vec zip_hi(Vec a, Vec b) {
+        const __m512i order = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        return {_mm512_permutex2var_ps(a.v, order, b.v)};
+    }
+
+private:
+    static __mmask16 mask(std::ptrdiff_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+    static __m512 sign_bits() { return _mm512_set1_ps(-0.0f); }
+};
+
+template <>
+struct Vec<double> {
+    using Real = double;
+    static constexpr int kLanes = 8, kRegisters = 32;
+    __m512d v;
+
+    static Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+    static Vec load_n(const double* p, std::ptrdiff_t n) { return {_mm512_maskz_loadu_pd(mask(n), p)}; }
+    static Vec broadcast(double s) { return {_mm512_set1_pd(s)}; }
+    static Vec zero() { return {_mm512_setzero_pd()}; }
+    void store(double* p) const { _mm512_storeu_pd(p, v); }
+    static void prefetch(const double* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    void store_n(double* p, std::ptrdiff_t n) const { _mm512_mask_storeu_pd(p, mask(n), v); }
+
+    friend Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
+    friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_pd(a.v, b.v)}; }
+    friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_pd(a.v, b.v)}; }
+    friend Vec operator/(Vec a, Vec b) { return {_mm512_div_pd(a.v, b.v)}; }
+    friend Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+    friend Vec fnma(Vec a, Vec b, Vec c) { return {_mm512_fnmadd_pd(a.v, b.v, c.v)}; }
+    friend Vec min(Vec a, Vec b) { return {_mm512_min_pd(a.v, b.v)}; }
+    friend Vec max(Vec a, Vec b) { return {_mm512_max_pd(a.v, b.v)}; }
+    friend Vec abs(Vec a) { return {_mm512_andnot_pd(sign_bits(), a.v)}; }
+    friend Vec copysign(Vec a, Vec b) {
+        return {_mm512_or_pd(_mm512_andnot_pd(sign_bits(), a.v), _mm512_and_pd(sign_bits(), b.v))};
+    }
+    friend Vec where_positive(Vec a, Vec b) {
+        return {_mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a.v, _mm512_setzero_pd(), _CMP_GT_OQ), b.v)};
+    }
+    friend Vec exponent_bits(Vec biased) {
+        return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(biased.v), 52))};
+    }
+    friend Vec zip_lo(Vec a, Vec b) {
+        const __m512i order = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+        return {_mm512_permutex2var_pd(a.v, order, b.v)};
+    }
+    friend Vec zip_hi(Vec a, Vec b) {
+        const __m512i order = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+        return {_mm512_permutex2var_pd(a.v, order, b.v)};
+    }
+
+private:
+    static __mmask8 mask(std::ptrdiff_t n) { return static_cast<__mmask8>((1u << n) - 1u); }
+    static __m512d sign_bits() { return _mm512_set1_pd(-0.0); }
+};
+
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

@@ -1,0 +1,101 @@
+// Baseline x86-64 vectors: SSE2, which every x86-64 processor has; fma is a product and a sum.
+//
+// The same small vector type in every vec_*.h: see vec_avx512.h for what each operation promises.
+#pragma once
+
+#include <emmintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+template <class Real>
+struct Vec;
+
+template <>
+struct Vec<float> {
+    using Real = float;
+    static constexpr int kLanes = 4, kRegisters = 16;
+    __m128 v;
+
+    static Vec load(const float* p) { return {_mm_loadu_ps(p)}; }
+    static Vec load_n(const float* p, std::ptrdiff_t n) {
+        alignas(16) float lane[kLanes] = {};
+        for (std::ptrdiff_t i = 0; i < n; ++i) lane[i] = p[i];
+        return {_mm_load_ps(lane)};
+    }
+    static Vec broadcast(float s) { return {_mm_set1_ps(s)}; }
+    static Vec zero() { return {_mm_setzero_ps()}; }
+    void store(float* p) const { _mm_storeu_ps(p, v); }
+    static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    void store_n(float* p, std::ptrdiff_t n) const {
+        alignas(16) float lane[kLanes];
+        _mm_store_ps(lane, v);
+        for (std::ptrdiff_t i = 0; i < n; ++i) p[i] = lane[i];
+    }
+
+    friend Vec operator+(Vec a, Vec b) { return {_mm_add_ps(a.v, b.v)}; }
+    friend Vec operator-(Vec a, Vec b) { return {_mm_sub_ps(a.v, b.v)}; }
+    friend Vec operator*(Vec a, Vec b) { return {_mm_mul_ps(a.v, b.v)}; }
+    friend Vec operator/(Vec a, Vec b) { return {_mm_div_ps(a.v, b.v)}; }
+    friend Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+    friend Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
+    friend Vec min(Vec a, Vec b) { return {_mm_min_ps(a.v, b.v)}; }
+    friend Vec max(Vec a, Vec b) { return {_mm_max_ps(a.v, b.v)}; }
+    friend Vec abs(Vec a) { return {_mm_andnot_ps(sign_bits(), a.v)}; }
+    friend Vec copysign(Vec a, Vec b) {
+        return {_mm_or_ps(_mm_andnot_ps(sign_bits(), a.v), _mm_and_ps(sign_bits(), b.v))};
+    }
+    friend Vec where_positive(Vec a, Vec b) { return {_mm_and_ps(_mm_cmpgt_ps(a.v, _mm_setzero_ps()), b.v)}; }
+    friend Vec exponent_bits(Vec biased) { return {_mm_castsi128_ps(_mm_slli_epi32(_mm_castps_si128(biased.v), 23))}; }
+    friend Vec zip_lo(Vec a, Vec b) { return {_mm_unpacklo_ps(a.v, b.v)}; }
+    friend Vec zip_hi(Vec a, Vec b) { return {_mm_unpackhi_ps(a.v, b.v)}; }
+
+private:
+    static __m128 sign_bits() { return _mm_set1_ps(-0.0f); }
+};
+
+template <>
+struct Vec<double> {
+    using Real = double;
+    static constexpr int kLanes = 2, kRegisters = 16;
+    __m128d v;
+
+    static Vec load(const double* p) { return {_mm_loadu_pd(p)}; }
+    static Vec load_n(const double* p, std::ptrdiff_t n) {
+        return {n == 0 ? _mm_setzero_pd() : n == 1 ? _mm_load_sd(p) : _mm_loadu_pd(p)};
+    }
+    static Vec broadcast(double s) { return {_mm_set1_pd(s)}; }
+    static Vec zero() { return {_mm_setzero_pd()}; }
+    void store(double* p) const { _mm_storeu_pd(p, v); }
+    static void prefetch(const double* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    void store_n(double* p, std::ptrdiff_t n) const {
+        if (n == 1) _mm_store_sd(p, v);
+        if (n == 2) _mm_storeu_pd(p, v);
+    }
+
+    friend Vec operator+(Vec a, Vec b) { return {_mm_add_pd(a.v, b.v)}; }
+    friend Vec operator-(Vec a, Vec b) { return {_mm_sub_pd(a.v, b.v)}; }
+    friend Vec operator*(Vec a, Vec b) { return {_mm_mul_pd(a.v, b.v)}; }
+    friend Vec operator/(Vec a, Vec b) { return {_mm_div_pd(a.v, b.v)}; }
+    friend Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+    friend Vec fnma(Vec a, Vec b, Vec c) { return c - a * b; }
+    friend Vec min(Vec a, Vec b) { return {_mm_min_pd(a.v, b.v)}; }
+    friend Vec max(Vec a, Vec b) { return {_mm_max_pd(a.v, b.v)}; }
+    friend Vec abs(Vec a) { return {_mm_andnot_pd(sign_bits(), a.v)}; }
+    friend Vec copysign(Vec a, Vec b) {
+        return {_mm_or_pd(_mm_andnot_pd(sign_bits(), a.v), _mm_and_pd(sign_bits(), b.v))};
+    }
+    friend Vec where_positive(Vec a, Vec b) { return {_mm_and_pd(_mm_cmpgt_pd(a.v, _mm_setzero_pd()), b.v)}; }
+    friend Vec exponent_bits(Vec biased) { return {_mm_castsi128_pd(_mm_slli_epi64(_mm_castpd_si128(biased.v), 52))}; }
+    friend Vec zip_lo(Vec a, Vec b) { return {_mm_unpacklo_pd(a.v, b.v)}; }
+    friend Vec zip_hi(Vec a, Vec b) { return {_mm_unpackhi_pd(a.v, b.v)}; }
+
+private:
+    static __m128d sign_bits() { return _mm_set1_pd(-0.0); }
+};
+
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

@@ -1,0 +1,101 @@
+// NEON vectors: every arm64 processor has them.
+//
+// The same small vector type in every vec_*.h: see vec_avx512.h for what each operation promises.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+template <class Real>
+struct Vec;
+
+template <>
+struct Vec<float> {
+    using Real = float;
+    static constexpr int kLanes = 4, kRegisters = 32;
+    float32x4_t v;
+
+    static Vec load(const float* p) { return {vld1q_f32(p)}; }
+    static Vec load_n(const float* p, std::ptrdiff_t n) {
+        float lane[kLanes] = {};
+        for (std::ptrdiff_t i = 0; i < n; ++i) lane[i] = p[i];
+        return {vld1q_f32(lane)};
+    }
+    static Vec broadcast(float s) { return {vdupq_n_f32(s)}; }
+    static Vec zero() { return {vdupq_n_f32(0)}; }
+    void store(float* p) const { vst1q_f32(p, v); }
+    static void prefetch(const float* p) { __builtin_prefetch(p, 0, 2); }
+    void store_n(float* p, std::ptrdiff_t n) const {
+        float lane[kLanes];
+        vst1q_f32(lane, v);
+        for (std::ptrdiff_t i = 0; i < n; ++i) p[i] = lane[i];
+    }
+
+    friend Vec operator+(Vec a, Vec b) { return {vaddq_f32(a.v, b.v)}; }
+    friend Vec operator-(Vec a, Vec b) { return {vsubq_f32(a.v, b.v)}; }
+    friend Vec operator*(Vec a, Vec b) { return {vmulq_f32(a.v, b.v)}; }
+    friend Vec operator/(Vec a, Vec b) { return {vdivq_f32(a.v, b.v)}; }
+    friend Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+    friend Vec fnma(Vec a, Vec b, Vec c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
+    // vminq and vmaxq return NaN where either is NaN; of the kernels' operands only the second can be.
+    friend Vec min(Vec a, Vec b) { return {vminq_f32(a.v, b.v)}; }
+    friend Vec max(Vec a, Vec b) { return {vmaxq_f32(a.v, b.v)}; }
+    friend Vec abs(Vec a) { return {vabsq_f32(a.v)}; }
+    friend Vec copysign(Vec a, Vec b) { return {vbslq_f32(vreinterpretq_u32_f32(vdupq_n_f32(-0.0f)), b.v, a.v)}; }
+    friend Vec where_positive(Vec a, Vec b) {
+        return {vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(a.v, vdupq_n_f32(0)), vreinterpretq_u32_f32(b.v)))};
+    }
+    friend Vec exponent_bits(Vec biased) {
+        return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(biased.v), 23))};
+    }
+    friend Vec zip_lo(Vec a, Vec b) { return {vzip1q_f32(a.v, b.v)}; }
+    friend Vec zip_hi(Vec a, Vec b) { return {vzip2q_f32(a.v, b.v)}; }
+};
+
+template <>
+struct Vec<double> {
+    using Real = double;
+    static constexpr int kLanes = 2, kRegisters = 32;
+    float64x2_t v;
+
+    static Vec load(const double* p) { return {vld1q_f64(p)}; }
+    static Vec load_n(const double* p, std::ptrdiff_t n) {
+        return {n == 0 ? vdupq_n_f64(0) : n == 1 ? vsetq_lane_f64(*p, vdupq_n_f64(0), 0) : vld1q_f64(p)};
+    }
+    static Vec broadcast(double s) { return {vdupq_n_f64(s)}; }
+    static Vec zero() { return {vdupq_n_f64(0)}; }
+    void store(double* p) const { vst1q_f64(p, v); }
+    static void prefetch(const double* p) { __builtin_prefetch(p, 0, 2); }
+    void store_n(double* p, std::ptrdiff_t n) const {
+        if (n >= 1) p[0] = vgetq_lane_f64(v, 0);
+        if (n == 2) p[1] = vgetq_lane_f64(v, 1);
+    }
+
+    friend Vec operator+(Vec a, Vec b) { return {vaddq_f64(a.v, b.v)}; }
+    friend Vec operator-(Vec a, Vec b) { return {vsubq_f64(a.v, b.v)}; }
+    friend Vec operator*(Vec a, Vec b) { return {vmulq_f64(a.v, b.v)}; }
+    friend Vec operator/(Vec a, Vec b) { return {vdivq_f64(a.v, b.v)}; }
+    friend Vec fma(Vec a, Vec b, Vec c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
+    friend Vec fnma(Vec a, Vec b, Vec c) { return {vfmsq_f64(c.v, a.v, b.v)}; }
+    // vminq and vmaxq return NaN where either is NaN; of the kernels' operands only the second can be.
+    friend Vec min(Vec a, Vec b) { return {vminq_f64(a.v, b.v)}; }
+    friend Vec max(Vec a, Vec b) { return {vmaxq_f64(a.v, b.v)}; }
+    friend Vec abs(Vec a) { return {vabsq_f64(a.v)}; }
+    friend Vec copysign(Vec a, Vec b) { return {vbslq_f64(vreinterpretq_u64_f64(vdupq_n_f64(-0.0)), b.v, a.v)}; }
+    friend Vec where_positive(Vec a, Vec b) {
+        return {vreinterpretq_f64_u64(vandq_u64(vcgtq_f64(a.v, vdupq_n_f64(0)), vreinterpretq_u64_f64(b.v)))};
+    }
+    friend Vec exponent_bits(Vec biased) {
+        return {vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(biased.v), 52))};
+    }
+    friend Vec zip_lo(Vec a, Vec b) { return {vzip1q_f64(a.v, b.v)}; }
+    friend Vec zip_hi(Vec a, Vec b) { return {vzip2q_f64(a.v, b.v)}; }
+};
+
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

@@ -1,0 +1,41 @@
+#include "plan.h"
+
+#include <algorithm>
+
+namespace fastrnn {
+namespace {
+
+// Below this many operations in all - some 20 microseconds - a call is over before another thread has woken up.
+constexpr double kWorthThreads = 2e6;
+// Unit parts meet at a barrier each step, which costs about a microsecond.
+constexpr double kStepWorthBarrier = 1e5;
+// Batch parts each read all of W_hh: it has to fit into a core's own cache.
+constexpr Index kPrivateCache = Index{1} << 20;
+// Rows that keep the product's register tile busy.
+constexpr Index kRowsPerThread = 8;
+
+}  // namespace
+
+double step_flops(const CellInfo& cell, const Sizes& size) {
+    const double depth = static_cast<double>(size.H) + (size.D > 0 ? 0.0 : static_cast<double>(size.I));
+    return 2.0 * static_cast<double>(size.B) * cell.gates * static_cast<double>(size.H) * depth;
+}
+
+Split choose_split(const Workload& work, int threads) {
+    constexpr Split alone{1, 1};
+    const Sizes& size = work.size;
+    const double step = step_flops(work.cell, size);
+    if (threads <= 1 || step * static_cast<double>(size.T) < kWorthThreads) return alone;
+
+    const Index weights = work.cell.gates * size.H * size.H * work.real_bytes;
+    if (size.B >= kRowsPerThread * threads && weights <= kPrivateCache) return {threads, 1};
+
+    const Index blocks = (size.H + work.lanes - 1) / work.lanes;
+    const int by_units = static_cast<int>(std::min<Index>(threads, blocks));
+    if (by_units > 1 && step >= kStepWorthBarrier) return {1, by_units};
+
+    const int by_rows = static_cast<int>(std::min<Index>(threads, size.B));
+    return by_rows > 1 ? Split{by_rows, 1} : alone;
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,106 @@
+// What a kernel is asked to do: plain structs of named pointers and sizes.
+//
+// Shape legend, everywhere in csrc: T steps, B batch, I input size, H hidden size, G gates of the cell, D distinct
+// tokens. Arrays are row-major and contiguous; a null pointer means what its comment says. Nothing here owns memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cells/list.h"
+
+namespace fastrnn {
+
+using Index = std::ptrdiff_t;
+
+enum class Cell : int {
+#define FASTRNN_ENUMERATOR(enumerator, arithmetic, family, gates, states) enumerator,
+    FASTRNN_CELLS(FASTRNN_ENUMERATOR)
+#undef FASTRNN_ENUMERATOR
+};
+
+struct CellInfo {
+    const char* name;
+    const char* family;
+    int gates;
+    int states;
+};
+
+inline constexpr CellInfo kCells[] = {
+#define FASTRNN_INFO(enumerator, arithmetic, family, gates, states) {#enumerator, family, gates, states},
+    FASTRNN_CELLS(FASTRNN_INFO)
+#undef FASTRNN_INFO
+};
+inline constexpr int kCellCount = static_cast<int>(sizeof kCells / sizeof kCells[0]);
+inline constexpr int kMaxStates = 2;
+inline constexpr int kH = 0;  // index of the hidden state in every array of states
+inline constexpr int kC = 1;  // index of the cell state
+
+// D is 0 for a dense input, and the number of distinct tokens for a token input.
+struct Sizes {
+    Index T, B, I, H, D;
+};
+
+// How a team shares one problem: thread `rank` owns batch part rank / unit_parts and hidden-unit part rank % unit_parts
+// of every step. Batch parts never wait for each other; unit parts meet at a barrier after each step.
+struct Split {
+    int batch_parts;
+    int unit_parts;
+};
+
+// One-hot input by index. The kernels project each distinct token once.
+struct Tokens {
+    const std::int32_t* slot;  // (T, B): which of the distinct tokens stands here
+    const std::int64_t* id;    // (D,): the column of w_ih that each distinct token selects
+};
+
+template <class Real>
+struct ForwardArgs {
+    Sizes size;
+    Split split;
+    const Real* x;                    // (T, B, I); null with tokens
+    Tokens tokens;                    // null pointers with x
+    const Real* w_ih;                 // (G*H, I)
+    const Real* w_hh;                 // (G*H, H)
+    const Real* b_ih;                 // (G*H,); null is zeros
+    const Real* b_hh;                 // (G*H,); null is zeros
+    const Real* state_0[kMaxStates];  // (B, H) each: h0, c0; null is zeros
+    Real* y;                          // (T, B, H)
+    Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n
+    Real* tape;                       // tape_size() elements, filled for backward; null at inference
+    Real* workspace;                  // forward_workspace() elements, uninitialised, 64-byte aligned
+};
+
+template <class Real>
+struct BackwardArgs {
+    Sizes size;
+    Split split;
+    const Real* tape;                  // as the forward kernel of the same table filled it
+    Tokens tokens;                     // as given to forward
+    const Real* dy;                    // (T, B, H); null is zeros
+    const Real* dstate_n[kMaxStates];  // (B, H) each; null is zeros
+    Real* dx;                          // (T, B, I); null with tokens
+    Real* dw_ih;                       // (G*H, I)
+    Real* dw_hh;                       // (G*H, H)
+    Real* db_ih;                       // (G*H,)
+    Real* db_hh;                       // (G*H,)
+    Real* dstate_0[kMaxStates];        // (B, H) each
+    Real* workspace;                   // backward_workspace() elements, uninitialised, 64-byte aligned
+};
+
+// One step from the plain, unpacked weights: made for small B, where packing would cost more than the step.
+template <class Real>
+struct StepArgs {
+    Index B, I, H;
+    const Real* x;                  // (B, I); null with tokens
+    const std::int64_t* token;      // (B,); null with x
+    const Real* w_ih;               // (G*H, I)
+    const Real* w_hh;               // (G*H, H)
+    const Real* b_ih;               // (G*H,); null is zeros
+    const Real* b_hh;               // (G*H,); null is zeros
+    const Real* state[kMaxStates];  // (B, H) each; null is zeros
+    Real* next_state[kMaxStates];   // (B, H) each; may not overlap any input
+    Real* workspace;                // step_workspace() elements
+};
+
+}  // namespace fastrnn

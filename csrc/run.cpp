@@ -1,0 +1,147 @@
+#include "run.h"
+
+#include <cstddef>
+#include <numeric>
+#include <vector>
+
+#include "buffer.h"
+#include "float_mode.h"
+#include "plan.h"
+#include "thread_count.h"
+
+namespace fastrnn {
+namespace {
+
+// Up to so many rows a step reads the caller's weights as they are, once a row. From there on packing them pays.
+constexpr Index kRowsOfPlainStep = 4;
+// A plain step's workspace is some rows of H: on the stack, where it fits.
+constexpr Index kStackBytes = 16 * 1024;
+
+template <class Real>
+const CellKernels<Real>& kernels_of(const KernelTable& table, Cell cell) {
+    if constexpr (sizeof(Real) == sizeof(float))
+        return table.f32[static_cast<int>(cell)];
+    else
+        return table.f64[static_cast<int>(cell)];
+}
+
+template <class Real>
+Buffer buffer_for(Index n) {
+    return Buffer(static_cast<std::size_t>(n) * sizeof(Real));
+}
+
+// The team's share of a call, the same for both passes.
+template <class Real, class Args>
+void run_in_team(const KernelTable& table, Cell cell, bool training, Args& args,
+                 Index (*workspace_size)(const CellKernels<Real>&, const Args&), void (*kernel)(const Args&, Team&),
+                 StopHook stop) {
+    const Workload work{kCells[static_cast<int>(cell)], args.size, training, sizeof(Real),
+                        table.float_lanes * static_cast<Index>(sizeof(float)) / static_cast<Index>(sizeof(Real))};
+    args.split = choose_split(work, get_num_threads());
+    Crew crew(parts(args.split));
+    if (crew.size() < parts(args.split)) args.split = choose_split(work, crew.size());
+    const Buffer workspace = buffer_for<Real>(workspace_size(kernels_of<Real>(table, cell), args));
+    args.workspace = static_cast<Real*>(workspace.data());
+
+    struct Job {
+        const Args& args;
+        void (*kernel)(const Args&, Team&);
+    };
+    const Job job{args, kernel};
+    crew.run(
+        parts(args.split),
+        [](const void* context, Team& team) {
+            const Job& job = *static_cast<const Job*>(context);
+            job.kernel(job.args, team);
+        },
+        &job, stop);
+}
+
+// A step of many rows: a sequence of one step.
+template <class Real>
+void run_packed_step(const KernelTable& table, Cell cell, const StepArgs<Real>& args, StopHook stop) {
+    const CellInfo& info = kCells[static_cast<int>(cell)];
+    ForwardArgs<Real> forward{};
+    forward.size = {1, args.B, args.I, args.H, 0};
+    forward.x = args.x;
+    std::vector<std::int32_t> slot;
+    if (args.token) {  // as if all were distinct
+        slot.resize(static_cast<std::size_t>(args.B));
+        std::iota(slot.begin(), slot.end(), 0);
+        forward.size.D = args.B;
+        forward.tokens = {slot.data(), args.token};
+    }
+    forward.w_ih = args.w_ih;
+    forward.w_hh = args.w_hh;
+    forward.b_ih = args.b_ih;
+    forward.b_hh = args.b_hh;
+    for (int s = 0; s < info.states; ++s) {
+        forward.state_0[s] = args.state[s];
+        forward.state_n[s] = args.next_state[s];
+    }
+    const Buffer y = buffer_for<Real>(args.B * args.H);
+    forward.y = static_cast<Real*>(y.data());
+    run_forward(table, cell, forward, stop);
+}
+
+}  // namespace
+
+bool addressable(const CellInfo& cell, const Sizes& size) noexcept {
+    const double T = static_cast<double>(size.T), B = static_cast<double>(size.B), I = static_cast<double>(size.I),
+                 H = static_cast<double>(size.H), G = cell.gates;
+    const double padding = 64;  // more than any array adds to its rows
+    // A row of the tape, of workspace and of results together; what is made of the weights, by the most threads.
+    const double rows = (T + 2) * B * (3 * (I + padding) + (4 * G + 16) * (H + padding));
+    const double weights = G * (H + padding) * 8 * (I + H + padding) + kMaxThreads * G * padding * (I + padding);
+    constexpr double limit = 4611686018427387904.0;  // 2^62
+    return (rows + weights) * sizeof(double) < limit;
+}
+
+template <class Real>
+Index tape_size(const KernelTable& table, Cell cell, const Sizes& size) {
+    return kernels_of<Real>(table, cell).tape_size(size);
+}
+
+template <class Real>
+void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
+    run_in_team<Real, ForwardArgs<Real>>(
+        table, cell, args.tape != nullptr, args,
+        [](const CellKernels<Real>& kernels, const ForwardArgs<Real>& a) {
+            return kernels.forward_workspace(a.size, a.split, a.tape != nullptr);
+        },
+        kernels_of<Real>(table, cell).forward, stop);
+}
+
+template <class Real>
+void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop) {
+    run_in_team<Real, BackwardArgs<Real>>(
+        table, cell, true, args,
+        [](const CellKernels<Real>& kernels, const BackwardArgs<Real>& a) {
+            return kernels.backward_workspace(a.size, a.split);
+        },
+        kernels_of<Real>(table, cell).backward, stop);
+}
+
+template <class Real>
+void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook stop) {
+    if (args.B > kRowsOfPlainStep) return run_packed_step(table, cell, args, stop);
+    const CellKernels<Real>& kernels = kernels_of<Real>(table, cell);
+    const Index needed = kernels.step_workspace(args.H) * static_cast<Index>(sizeof(Real));
+    alignas(64) std::byte stack[kStackBytes];
+    Buffer heap;
+    if (needed > kStackBytes) heap = Buffer(static_cast<std::size_t>(needed));
+    args.workspace = static_cast<Real*>(needed > kStackBytes ? heap.data() : static_cast<void*>(stack));
+    const KernelFloatMode mode;
+    kernels.step(args);
+}
+
+#define FASTRNN_INSTANTIATE(Real)                                                       \
+    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&);             \
+    template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);   \
+    template void run_backward(const KernelTable&, Cell, BackwardArgs<Real>, StopHook); \
+    template void run_step(const KernelTable&, Cell, StepArgs<Real>, StopHook);
+FASTRNN_INSTANTIATE(float)
+FASTRNN_INSTANTIATE(double)
+#undef FASTRNN_INSTANTIATE
+
+}  // namespace fastrnn

@@ -1,0 +1,29 @@
+// From a checked problem to a finished one: decides on threads, finds memory, runs the kernel.
+//
+// Everything here throws std::bad_alloc when there is no memory, and Stopped when `stop` said yes; what had been
+// written by then is of no use.
+#pragma once
+
+#include "kernel_table.h"
+#include "thread_pool.h"
+
+namespace fastrnn {
+
+// Whether all sizes in bytes that come up in a problem fit into an Index, with room to spare: false from 2^62 bytes on.
+// What follows may only be called if so.
+bool addressable(const CellInfo& cell, const Sizes& size) noexcept;
+
+template <class Real>
+Index tape_size(const KernelTable& table, Cell cell, const Sizes& size);
+
+// `split` and `workspace` of the arguments are set here.
+template <class Real>
+void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop);
+
+template <class Real>
+void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop);
+
+template <class Real>
+void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook stop);
+
+}  // namespace fastrnn

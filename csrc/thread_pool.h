@@ -1,0 +1,71 @@
+// A lazy, fork-aware pool of threads, and the team that runs one call.
+//
+// Nothing here is inline: kernels compiled for any ISA call it, and its code is compiled for the baseline only.
+#pragma once
+
+#include <cstddef>
+
+namespace fastrnn {
+
+// The threads that run one call. Members have ranks 0 .. size()-1; rank 0 is the caller's own thread.
+class Team {
+public:
+    int size() const noexcept;
+    int rank() const noexcept;
+
+    // Waits until every member has arrived: spins briefly, then yields. Throws if the call was stopped.
+    void barrier();
+
+    // Called by every member about once a step with an estimate of the floating-point operations since the last call.
+    // Now and then rank 0 asks whether the caller wants to stop (Ctrl-C). Throws if the call was stopped.
+    void poll(double work);
+
+    // State shared by the members of one call; defined in thread_pool.cpp.
+    struct Shared;
+    Team(Shared& shared, int rank, int size) noexcept;
+
+private:
+    Shared& shared_;
+    int rank_;
+    int size_;
+    unsigned phase_ = 0;
+    double work_ = 0;
+};
+
+// What a team runs: called once by every member, in the floating-point mode of kernels. It may throw.
+using TeamBody = void (*)(const void* context, Team& team);
+
+// Asks the caller whether the call should stop. Called on the caller's own thread, at most every 30 ms. May not throw.
+using StopHook = bool (*)();
+
+// Thrown to the caller of Crew::run when its StopHook said yes.
+struct Stopped {};
+
+// Holds the pool for one call. There is one pool, and it serves one call at a time: whoever finds it taken goes on
+// alone, rather than wait. So take a crew first, and then decide how to share the work.
+class Crew {
+public:
+    // Starts threads as far as they are missing.
+    explicit Crew(int wanted) noexcept;
+    ~Crew();
+    Crew(const Crew&) = delete;
+    Crew& operator=(const Crew&) = delete;
+
+    // The caller's thread included: 1 if another call has the pool; less than wanted if threads could not be started.
+    int size() const noexcept;
+
+    // Runs the body in a team of `members`, at most size(), and returns when all are done. The first exception that a
+    // member throws stops the others at their next barrier or poll, and is thrown here; the pool stays usable.
+    // `stop` may be null.
+    void run(int members, TeamBody body, const void* context, StopHook stop);
+
+private:
+    struct Pool;
+    static Pool* pool_of_this_process();
+    static Pool* take() noexcept;
+
+    Pool* pool_ = nullptr;
+    int size_ = 1;
+};
+
+}  // namespace fastrnn

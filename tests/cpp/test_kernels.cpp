@@ -1,0 +1,489 @@
+// Every kernel table that this machine can run against plain loops in double precision, without Python: for
+// cross-compiled builds, and for sanitizers that do not get along with an interpreter.
+//
+// Shapes as in problem.h: T steps, B batch, I input size, H hidden size, G gates.
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "buffer.h"
+#include "dispatch.h"
+#include "float_mode.h"
+#include "run.h"
+#include "thread_count.h"
+#include "thread_pool.h"
+
+namespace {
+
+using namespace fastrnn;
+using Array = std::vector<double>;
+
+int failures = 0;
+
+void check(bool good, const std::string& what) {
+    if (good) return;
+    ++failures;
+    std::printf("FAILED: %s\n", what.c_str());
+}
+
+// --- the reference
+
+struct Problem {
+    Cell cell;
+    Sizes size;
+    std::vector<std::int32_t> slot;  // (T, B), with tokens
+    std::vector<std::int64_t> id;
+    Array x, w_ih, w_hh, b_ih, b_hh, state_0[kMaxStates];
+    Array dy, dstate_n[kMaxStates];
+
+    const CellInfo& info() const { return kCells[static_cast<int>(cell)]; }
+};
+
+struct Solution {
+    Array y, state_n[kMaxStates];
+    Array dx, dw_ih, dw_hh, db_ih, db_hh, dstate_0[kMaxStates];
+};
+
+double sigmoid(double a) { return 1 / (1 + std::exp(-a)); }
+
+// One row of one step: the equations, by scalars, and their derivatives.
+class Reference {
+public:
+    explicit Reference(const Problem& problem)
+        : p_(problem), G_(p_.info().gates), B_(p_.size.B), I_(p_.size.I), H_(p_.size.H) {}
+
+    Solution solve() {
+        const Index T = p_.size.T;
+        Solution s;
+        for (int k = 0; k < p_.info().states; ++k) s.state_n[k] = p_.state_0[k];
+        std::vector<std::vector<Array>> before;  // states before each step
+        for (Index t = 0; t < T; ++t) {
+            before.push_back({s.state_n[kH], s.state_n[kC]});
+            for (Index b = 0; b < B_; ++b) {
+                const Row row = forward(t, b, before.back());
+                for (Index u = 0; u < H_; ++u)
+                    for (int k = 0; k < p_.info().states; ++k) at(s.state_n[k], b, u) = row.next[k][index(u)];
+            }
+            s.y.insert(s.y.end(), s.state_n[kH].begin(), s.state_n[kH].end());
+        }
+        s.dx.assign(index(T * B_ * I_), 0);
+        s.dw_ih.assign(p_.w_ih.size(), 0);
+        s.dw_hh.assign(p_.w_hh.size(), 0);
+        s.db_ih.assign(p_.b_ih.size(), 0);
+        s.db_hh.assign(p_.b_hh.size(), 0);
+        Array dnext[kMaxStates] = {p_.dstate_n[kH], p_.dstate_n[kC]};
+        for (Index t = T - 1; t >= 0; --t)
+            for (Index b = 0; b < B_; ++b) backward(t, b, before[index(t)], dnext, s);
+        for (int k = 0; k < p_.info().states; ++k) s.dstate_0[k] = dnext[k];
+        return s;
+    }
+
+private:
+    struct Row {
+        Array input, hidden, gate;  // (G, H): W_ih x + b_ih; W_hh h' + b_hh; what the activations make of them
+        Array next[kMaxStates];     // (H,)
+    };
+
+    static std::size_t index(Index i) { return static_cast<std::size_t>(i); }
+    double& at(Array& states, Index b, Index u) const { return states[index(b * H_ + u)]; }
+    double x(Index t, Index b, Index i) const {
+        if (p_.size.D) return p_.id[index(p_.slot[index(t * B_ + b)])] == i ? 1 : 0;
+        return p_.x[index((t * B_ + b) * I_ + i)];
+    }
+
+    Row forward(Index t, Index b, const std::vector<Array>& before) const {
+        Row r;
+        r.input = p_.b_ih;
+        r.hidden = p_.b_hh;
+        const double* const h = before[kH].data() + b * H_;
+        for (Index row = 0; row < G_ * H_; ++row) {
+            for (Index i = 0; i < I_; ++i) r.input[index(row)] += p_.w_ih[index(row * I_ + i)] * x(t, b, i);
+            for (Index k = 0; k < H_; ++k) r.hidden[index(row)] += p_.w_hh[index(row * H_ + k)] * h[k];
+        }
+        r.gate.assign(index(G_ * H_), 0);
+        for (Array& next : r.next) next.assign(index(H_), 0);
+        const auto sum = [&](int g, Index u) { return r.input[index(g * H_ + u)] + r.hidden[index(g * H_ + u)]; };
+        const auto gate = [&](int g, Index u) -> double& { return r.gate[index(g * H_ + u)]; };
+        for (Index u = 0; u < H_; ++u) {
+            double& next = r.next[kH][index(u)];
+            switch (p_.cell) {
+                case Cell::rnn_tanh: next = gate(0, u) = std::tanh(sum(0, u)); break;
+                case Cell::rnn_relu: next = gate(0, u) = std::fmax(0, sum(0, u)); break;
+                case Cell::lstm: {
+                    for (int g = 0; g < 4; ++g) gate(g, u) = g == 2 ? std::tanh(sum(g, u)) : sigmoid(sum(g, u));
+                    const double c = gate(1, u) * before[kC][index(b * H_ + u)] + gate(0, u) * gate(2, u);
+                    r.next[kC][index(u)] = c;
+                    next = gate(3, u) * std::tanh(c);
+                    break;
+                }
+                case Cell::gru_reset_after:
+                case Cell::gru_reset_before:
+                    gate(0, u) = sigmoid(sum(0, u));
+                    gate(1, u) = sigmoid(sum(1, u));
+                    break;
+            }
+        }
+        if (G_ != 3) return r;
+        for (Index u = 0; u < H_; ++u) {
+            double hidden = gate(0, u) * r.hidden[index(2 * H_ + u)];
+            if (p_.cell == Cell::gru_reset_before) {
+                hidden = p_.b_hh[index(2 * H_ + u)];
+                for (Index k = 0; k < H_; ++k) hidden += p_.w_hh[index((2 * H_ + u) * H_ + k)] * gate(0, k) * h[k];
+            }
+            gate(2, u) = std::tanh(r.input[index(2 * H_ + u)] + hidden);
+            r.next[kH][index(u)] = (1 - gate(1, u)) * gate(2, u) + gate(1, u) * h[u];
+        }
+        return r;
+    }
+
+    // Adds to the solution; dnext becomes the gradient of the states before.
+    void backward(Index t, Index b, const std::vector<Array>& before, Array* dnext, Solution& s) {
+        const Row r = forward(t, b, before);
+        const auto gate = [&](int g, Index u) { return r.gate[index(g * H_ + u)]; };
+        const double* const h = before[kH].data() + b * H_;
+        Array dinput(index(G_ * H_)), dhidden(index(G_ * H_)), dh(index(H_)), dreset(index(H_));
+        const auto set = [&](int g, Index u, double d) { dinput[index(g * H_ + u)] = dhidden[index(g * H_ + u)] = d; };
+        for (Index u = 0; u < H_; ++u) {
+            const double d = at(dnext[kH], b, u) + p_.dy[index((t * B_ + b) * H_ + u)];
+            if (G_ == 1) {
+                const double y = gate(0, u);
+                set(0, u, p_.cell == Cell::rnn_tanh ? d * (1 - y * y) : y > 0 ? d : 0);
+            } else if (G_ == 4) {
+                const double i = gate(0, u), f = gate(1, u), g = gate(2, u), o = gate(3, u);
+                const double tanh_c = std::tanh(r.next[kC][index(u)]);
+                const double dc = at(dnext[kC], b, u) + d * o * (1 - tanh_c * tanh_c);
+                set(0, u, dc * g * i * (1 - i));
+                set(1, u, dc * before[kC][index(b * H_ + u)] * f * (1 - f));
+                set(2, u, dc * i * (1 - g * g));
+                set(3, u, d * tanh_c * o * (1 - o));
+                at(dnext[kC], b, u) = dc * f;
+            } else {
+                const double z = gate(1, u), n = gate(2, u);
+                set(2, u, d * (1 - z) * (1 - n * n));
+                set(1, u, d * (h[u] - n) * z * (1 - z));
+                dh[index(u)] = d * z;
+            }
+        }
+        const auto w_hh = [&](Index row, Index k) { return p_.w_hh[index(row * H_ + k)]; };
+        if (G_ == 3) {
+            for (Index u = 0; u < H_; ++u) {
+                const double dn = dinput[index(2 * H_ + u)];
+                if (p_.cell == Cell::gru_reset_after) {
+                    dreset[index(u)] = dn * r.hidden[index(2 * H_ + u)];
+                    dhidden[index(2 * H_ + u)] = dn * gate(0, u);
+                } else {
+                    for (Index k = 0; k < H_; ++k) dreset[index(k)] += dn * w_hh(2 * H_ + u, k) * h[k];
+                }
+            }
+            for (Index u = 0; u < H_; ++u) set(0, u, dreset[index(u)] * gate(0, u) * (1 - gate(0, u)));
+        }
+        for (Index row = 0; row < G_ * H_; ++row) {
+            const bool reset = p_.cell == Cell::gru_reset_before && row >= 2 * H_;  // its operand is r * h'
+            s.db_ih[index(row)] += dinput[index(row)];
+            s.db_hh[index(row)] += dhidden[index(row)];
+            for (Index i = 0; i < I_; ++i) {
+                s.dw_ih[index(row * I_ + i)] += dinput[index(row)] * x(t, b, i);
+                s.dx[index((t * B_ + b) * I_ + i)] += dinput[index(row)] * p_.w_ih[index(row * I_ + i)];
+            }
+            for (Index k = 0; k < H_; ++k) {
+                const double scale = reset ? gate(0, k) : 1;
+                s.dw_hh[index(row * H_ + k)] += dhidden[index(row)] * h[k] * scale;
+                dh[index(k)] += dhidden[index(row)] * w_hh(row, k) * scale;
+            }
+        }
+        for (Index u = 0; u < H_; ++u) at(dnext[kH], b, u) = dh[index(u)];
+    }
+
+    const Problem& p_;
+    const int G_;
+    const Index B_, I_, H_;
+};
+
+// --- the kernels
+
+Problem make_problem(Cell cell, Index T, Index B, Index I, Index H, bool tokens) {
+    Problem p;
+    p.cell = cell;
+    p.size = {T, B, I, H, 0};
+    std::mt19937 random(static_cast<unsigned>(((T * 31 + B) * 31 + I) * 31 + H));
+    const auto draw = [&](Index n, double scale) {
+        std::uniform_real_distribution<float> uniform(static_cast<float>(-scale), static_cast<float>(scale));
+        Array a(static_cast<std::size_t>(n));
+        for (double& value : a) value = uniform(random);
+        return a;
+    };
+    const Index rows = p.info().gates * H;
+    p.w_ih = draw(rows * I, 1.5 / std::sqrt(static_cast<double>(I)));
+    p.w_hh = draw(rows * H, 1 / std::sqrt(static_cast<double>(H)));
+    p.b_ih = draw(rows, 1);
+    p.b_hh = draw(rows, 1);
+    for (int k = 0; k < p.info().states; ++k) {
+        p.state_0[k] = draw(B * H, 1);
+        p.dstate_n[k] = draw(B * H, 1);
+    }
+    p.dy = draw(T * B * H, 1);
+    if (!tokens) {
+        p.x = draw(T * B * I, 1);
+        return p;
+    }
+    p.size.D = I < T * B ? I : T * B;
+    for (Index d = 0; d < p.size.D; ++d) p.id.push_back(I - 1 - d);
+    for (Index n = 0; n < T * B; ++n) p.slot.push_back(static_cast<std::int32_t>(n % p.size.D));
+    return p;
+}
+
+template <class Real>
+using Reals = std::vector<Real>;
+
+template <class Real>
+Reals<Real> convert(const Array& a) {
+    return Reals<Real>(a.begin(), a.end());
+}
+
+template <class Real>
+void compare(const Reals<Real>& got, const Array& expected, const std::string& what) {
+    const double tolerance = sizeof(Real) == sizeof(float) ? 3e-5 : 1e-12;
+    double scale = 1, error = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+        const double e = std::fabs(static_cast<double>(got[i]) - expected[i]);
+        scale = std::fmax(scale, std::fabs(expected[i]));
+        if (!(e <= error)) error = e;  // NaN too
+    }
+    check(got.size() == expected.size() && error <= tolerance * scale,
+          what + ": off by " + std::to_string(error / scale));
+}
+
+// What the kernels make of a problem, in arrays of exactly the right sizes, so that sanitizers see what lies outside.
+template <class Real>
+struct Run {
+    Reals<Real> y, state_n[kMaxStates], dx, dw_ih, dw_hh, db_ih, db_hh, dstate_0[kMaxStates], step[kMaxStates];
+
+    Run(const KernelTable& table, const Problem& p) {
+        const auto [T, B, I, H, D] = p.size;
+        const std::size_t rows = p.b_ih.size(), states = p.state_0[kH].size();
+        const Reals<Real> x = convert<Real>(p.x), w_ih = convert<Real>(p.w_ih), w_hh = convert<Real>(p.w_hh);
+        const Reals<Real> b_ih = convert<Real>(p.b_ih), b_hh = convert<Real>(p.b_hh), dy = convert<Real>(p.dy);
+        Reals<Real> state_0[kMaxStates], dstate_n[kMaxStates];
+        const Tokens tokens = D ? Tokens{p.slot.data(), p.id.data()} : Tokens{};
+        const Buffer tape(static_cast<std::size_t>(tape_size<Real>(table, p.cell, p.size)) * sizeof(Real));
+
+        ForwardArgs<Real> forward{};
+        BackwardArgs<Real> backward{};
+        StepArgs<Real> single{};
+        y.resize(p.dy.size());
+        for (int k = 0; k < p.info().states; ++k) {
+            state_0[k] = convert<Real>(p.state_0[k]);
+            dstate_n[k] = convert<Real>(p.dstate_n[k]);
+            for (Reals<Real>* out : {&state_n[k], &dstate_0[k], &step[k]}) out->resize(states);
+            forward.state_0[k] = single.state[k] = state_0[k].data();
+            forward.state_n[k] = state_n[k].data();
+            backward.dstate_n[k] = dstate_n[k].data();
+            backward.dstate_0[k] = dstate_0[k].data();
+            single.next_state[k] = step[k].data();
+        }
+        forward.size = p.size;
+        forward.x = D ? nullptr : x.data();
+        forward.tokens = tokens;
+        forward.w_ih = w_ih.data();
+        forward.w_hh = w_hh.data();
+        forward.b_ih = b_ih.data();
+        forward.b_hh = b_hh.data();
+        forward.y = y.data();
+        run_forward(table, p.cell, forward, nullptr);
+        const Reals<Real> inference = y;
+        forward.tape = static_cast<Real*>(tape.data());
+        run_forward(table, p.cell, forward, nullptr);
+        check(inference == y, "training changes y");
+
+        dx.resize(p.x.size());
+        dw_ih.resize(rows * static_cast<std::size_t>(I));
+        dw_hh.resize(rows * static_cast<std::size_t>(H));
+        db_ih.resize(rows);
+        db_hh.resize(rows);
+        backward.size = p.size;
+        backward.tape = forward.tape;
+        backward.tokens = tokens;
+        backward.dy = dy.data();
+        backward.dx = D ? nullptr : dx.data();
+        backward.dw_ih = dw_ih.data();
+        backward.dw_hh = dw_hh.data();
+        backward.db_ih = db_ih.data();
+        backward.db_hh = db_hh.data();
+        run_backward(table, p.cell, backward, nullptr);
+
+        std::vector<std::int64_t> first;
+        for (Index b = 0; D && b < B; ++b)
+            first.push_back(p.id[static_cast<std::size_t>(p.slot[static_cast<std::size_t>(b)])]);
+        single.B = B;
+        single.I = I;
+        single.H = H;
+        single.x = forward.x;
+        single.token = D ? first.data() : nullptr;
+        single.w_ih = forward.w_ih;
+        single.w_hh = forward.w_hh;
+        single.b_ih = forward.b_ih;
+        single.b_hh = forward.b_hh;
+        run_step(table, p.cell, single, nullptr);
+    }
+
+    std::vector<Reals<Real>> everything() const {
+        return {y,     state_n[kH], state_n[kC],  dx,           dw_ih,    dw_hh,
+                db_ih, db_hh,       dstate_0[kH], dstate_0[kC], step[kH], step[kC]};
+    }
+};
+
+template <class Real>
+void compare_with_reference(const KernelTable& table, const Problem& p, const Solution& expected, const Array& h_step) {
+    const Run<Real> got(table, p);
+    const auto [T, B, I, H, D] = p.size;
+    const auto n = [](Index i) { return std::to_string(i); };
+    const std::string where = std::string(table.isa) + " " + p.info().name + (sizeof(Real) == 4 ? " f32" : " f64") +
+                              " T=" + n(T) + " B=" + n(B) + " I=" + n(I) + " H=" + n(H) + (D ? " tokens " : " ");
+    compare(got.y, expected.y, where + "y");
+    if (!D) compare(got.dx, expected.dx, where + "dx");
+    compare(got.dw_ih, expected.dw_ih, where + "dw_ih");
+    compare(got.dw_hh, expected.dw_hh, where + "dw_hh");
+    compare(got.db_ih, expected.db_ih, where + "db_ih");
+    compare(got.db_hh, expected.db_hh, where + "db_hh");
+    for (int k = 0; k < p.info().states; ++k) {
+        compare(got.state_n[k], expected.state_n[k], where + "state_n " + n(k));
+        compare(got.dstate_0[k], expected.dstate_0[k], where + "dstate_0 " + n(k));
+    }
+    compare(got.step[kH], h_step, where + "step");
+}
+
+void test_cells() {
+    for (int cell = 0; cell < kCellCount; ++cell)
+        for (const bool tokens : {false, true})
+            for (const Index T : {1, 3})
+                for (const Index B : {1, 2, 7})
+                    for (const Index I : {1, 3, 8, 17, 33})
+                        for (const Index H : {1, 3, 8, 17, 33}) {
+                            const Problem p = make_problem(static_cast<Cell>(cell), T, B, I, H, tokens);
+                            const Solution expected = Reference(p).solve();
+                            const Array h_step(expected.y.begin(), expected.y.begin() + B * H);
+                            for (const KernelTable* table : supported_tables()) {
+                                compare_with_reference<float>(*table, p, expected, h_step);
+                                compare_with_reference<double>(*table, p, expected, h_step);
+                            }
+                        }
+}
+
+// --- the pool
+
+void test_threads_change_no_bit() {
+    for (int cell = 0; cell < kCellCount; ++cell) {
+        for (const Index B : {3, 64}) {
+            const Problem p = make_problem(static_cast<Cell>(cell), 20, B, 33, 65, false);
+            for (const KernelTable* table : supported_tables()) {
+                set_num_threads(1);
+                const auto expected = Run<float>(*table, p).everything();
+                for (const int threads : {2, 3, 7}) {
+                    set_num_threads(threads);
+                    check(Run<float>(*table, p).everything() == expected, std::to_string(threads) + " threads differ");
+                }
+            }
+        }
+    }
+}
+
+void test_callers_share_the_pool() {
+    set_num_threads(3);
+    const Problem p = make_problem(Cell::lstm, 10, 33, 33, 65, false);
+    const auto expected = Run<float>(active_table(), p).everything();
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 4; ++i)
+        callers.emplace_back([&] {
+            for (int k = 0; k < 20; ++k) wrong += Run<float>(active_table(), p).everything() != expected;
+        });
+    for (std::thread& caller : callers) caller.join();
+    check(wrong == 0, "concurrent calls differ");
+}
+
+// Adds up in turns between barriers what only works if all members are in step.
+void test_barrier() {
+    for (const int threads : {1, 2, 4, 7}) {
+        Crew crew(threads);
+        check(crew.size() == threads, "the pool is not free");
+        std::vector<int> turns(static_cast<std::size_t>(threads));
+        crew.run(
+            threads,
+            [](const void* context, Team& team) {
+                std::vector<int>& turns = *static_cast<std::vector<int>*>(const_cast<void*>(context));
+                for (int k = 0; k < 200; ++k) {
+                    turns[static_cast<std::size_t>(team.rank())] = k;
+                    team.barrier();
+                    for (const int turn : turns)
+                        if (turn != k) throw std::logic_error("a member is not in step");
+                    team.barrier();
+                }
+            },
+            &turns, nullptr);
+    }
+}
+
+void test_exceptions() {
+    const std::uint64_t mode = read_float_mode();
+    for (int repeat = 0; repeat < 200; ++repeat) {
+        for (const int threads : {1, 2, 4}) {
+            const int failing = repeat % threads;
+            std::string caught;
+            try {
+                Crew crew(threads);
+                crew.run(
+                    crew.size(),
+                    [](const void* context, Team& team) {
+                        if (team.rank() == *static_cast<const int*>(context)) throw std::runtime_error("injected");
+                        for (;;) team.barrier();
+                    },
+                    &failing, nullptr);
+            } catch (const std::runtime_error& error) {
+                caught = error.what();
+            }
+            check(caught == "injected", "an exception was lost");
+        }
+    }
+    check(read_float_mode() == mode, "the floating-point mode has changed");
+}
+
+void test_stop() {
+    for (const int threads : {1, 3}) {
+        bool stopped = false;
+        try {
+            Crew crew(threads);
+            crew.run(
+                crew.size(),
+                [](const void*, Team& team) {
+                    for (;;) {
+                        team.barrier();
+                        team.poll(1e6);
+                    }
+                },
+                nullptr, [] { return true; });
+        } catch (const Stopped&) {
+            stopped = true;
+        }
+        check(stopped, "the stop was lost");
+    }
+}
+
+}  // namespace
+
+int main() {
+    for (const KernelTable* table : supported_tables()) std::printf("%s ", table->isa);
+    std::printf("\n");
+    test_cells();
+    test_barrier();
+    test_exceptions();
+    test_stop();
+    test_threads_change_no_bit();
+    test_callers_share_the_pool();
+    std::printf(failures ? "%d failures\n" : "all is well\n", failures);
+    return failures ? 1 : 0;
+}
