@@ -1,0 +1,63 @@
+"""Fast recurrent nets on the CPU: RNN, LSTM and GRU, forward and backward, on NumPy arrays.
+
+Shapes, everywhere: T steps, B batch, I input size, H hidden size, G gates of the cell (RNN 1, LSTM 4, GRU 3).
+float32 and float64. Layout, gate order and names of weights are PyTorch's.
+
+>>> import numpy as np, fastrnn
+>>> T, B, I, H = 100, 1, 16, 32
+>>> rng = np.random.default_rng(0)
+>>> x, w_ih, w_hh = (rng.normal(0, 0.2, shape).astype("f") for shape in [(T, B, I), (4 * H, I), (4 * H, H)])
+>>> out = fastrnn.lstm_forward(x, w_ih, w_hh, training=True)
+>>> out.y.shape, out.h_n.shape, out.c_n.shape
+((100, 1, 32), (1, 32), (1, 32))
+>>> gradients = fastrnn.lstm_backward(out.tape, dy=np.ones_like(out.y))
+>>> gradients.dw_hh.shape
+(128, 32)
+"""
+
+from . import _threads
+from ._core import __version__, available_isas, get_num_threads, isa, set_num_threads
+from .functional import (
+    GruGradients,
+    GruOutput,
+    LstmGradients,
+    LstmOutput,
+    RnnGradients,
+    RnnOutput,
+    Tape,
+    gru_backward,
+    gru_forward,
+    gru_step,
+    lstm_backward,
+    lstm_forward,
+    lstm_step,
+    rnn_backward,
+    rnn_forward,
+    rnn_step,
+)
+
+__all__ = [
+    "GruGradients",
+    "GruOutput",
+    "LstmGradients",
+    "LstmOutput",
+    "RnnGradients",
+    "RnnOutput",
+    "Tape",
+    "__version__",
+    "available_isas",
+    "get_num_threads",
+    "gru_backward",
+    "gru_forward",
+    "gru_step",
+    "isa",
+    "lstm_backward",
+    "lstm_forward",
+    "lstm_step",
+    "rnn_backward",
+    "rnn_forward",
+    "rnn_step",
+    "set_num_threads",
+]
+
+_threads.tell_threadpoolctl()

@@ -1,0 +1,73 @@
+"""The compiled part of fastrnn. Use the functions of fastrnn, which stand on it."""
+
+from typing import Any, Literal, TypeVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+_Array = NDArray[Any]
+_Float = TypeVar("_Float", np.float32, np.float64)
+
+@final
+class Tape:
+    """What a forward call with training=True leaves for the backward call of the same family."""
+
+    def __reduce__(self) -> Any: ...
+
+def forward(
+    family: str,
+    option: object,
+    training: bool,
+    x: _Array,
+    w_ih: _Array,
+    w_hh: _Array,
+    b_ih: _Array | None,
+    b_hh: _Array | None,
+    h0: _Array | None,
+    c0: _Array | None,
+    /,
+) -> tuple[Any, ...]: ...
+def backward(
+    family: str, tape: Tape | None, dy: _Array | None, dh_n: _Array | None, dc_n: _Array | None, /
+) -> tuple[Any, ...]: ...
+def lstm_step(
+    x: _Array,
+    w_ih: _Array,
+    w_hh: _Array,
+    b_ih: _Array | None = None,
+    b_hh: _Array | None = None,
+    h: _Array | None = None,
+    c: _Array | None = None,
+) -> tuple[_Array, _Array]: ...
+def gru_step(
+    x: _Array,
+    w_ih: _Array,
+    w_hh: _Array,
+    b_ih: _Array | None = None,
+    b_hh: _Array | None = None,
+    h: _Array | None = None,
+    *,
+    reset_after: bool = True,
+) -> _Array: ...
+def rnn_step(
+    x: _Array,
+    w_ih: _Array,
+    w_hh: _Array,
+    b_ih: _Array | None = None,
+    b_hh: _Array | None = None,
+    h: _Array | None = None,
+    *,
+    nonlinearity: Literal["tanh", "relu"] = "tanh",
+) -> _Array: ...
+def isa() -> str: ...
+def available_isas() -> tuple[str, ...]: ...
+def set_isa(isa: str) -> None: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def _fma_flops(iterations: int) -> float: ...
+def _read_bytes(array: NDArray[np.float32], repeats: int = 1) -> float: ...
+def _math(name: str, array: NDArray[_Float]) -> NDArray[_Float]: ...
+def _fp_control() -> int: ...
+def _fail_in_worker(rank: int, threads: int) -> None: ...
