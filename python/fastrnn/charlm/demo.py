@@ -1,0 +1,32 @@
+"""The demonstration: in under a minute, from random weights to readable text."""
+
+from typing import TextIO
+
+from .checkpoint import check_writable
+from .session import Bounds, introduce, run, sample_of, summarise
+from .settings import Settings
+from .text import builtin_text, make_corpus
+from .train import Trainer
+
+SETTINGS = Settings()
+SECONDS = 45.0  # of training; starting, the last sample and the baselines take a few more
+SAMPLE_EVERY = 8.0
+LAST_SAMPLE = 800
+
+
+def run_demo(
+    path: str, out: TextIO, *, seconds: float = SECONDS, settings: Settings = SETTINGS
+) -> tuple[Trainer, bool]:
+    """Train on a text that Python carries for ``seconds``, showing samples; save the model at ``path``.
+
+    Returns the trainer, and whether Ctrl-C ended it early.
+    """
+    check_writable(path)
+    name, text = builtin_text()
+    trainer = Trainer(settings, make_corpus(text))
+    print(f"Training on {name} for {seconds:.0f} seconds.", file=out)
+    introduce(trainer, out)
+    interrupted = run(trainer, Bounds(seconds=seconds), path, out, sample_every=SAMPLE_EVERY)
+    print(f"\n--- what it writes now\n{sample_of(trainer, LAST_SAMPLE)}", file=out)
+    summarise(trainer, out)
+    return trainer, interrupted

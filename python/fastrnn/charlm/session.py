@@ -1,0 +1,172 @@
+"""The runs behind ``fastrnn train`` and ``fastrnn demo``: train, show, save."""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TextIO
+
+from .baselines import baselines
+from .checkpoint import save
+from .errors import MissingExtra, SaveError
+from .report import report_on
+from .sample import generate
+from .train import Interruption, Trainer
+
+SAVE_EVERY = 60.0  # seconds
+SAMPLE_LENGTH = 240
+SAMPLE_TEMPERATURE = 0.6
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """When a run ends: after ``seconds`` from its start, or else after ``epochs`` in all, earlier runs included."""
+
+    epochs: int = 0
+    seconds: float | None = None
+
+
+class Pace:
+    """Where a run stands, how fast it goes, and when it is over."""
+
+    def __init__(self, trainer: Trainer, bounds: Bounds) -> None:
+        self.trainer = trainer
+        self.seconds = bounds.seconds
+        self.first_step = trainer.step
+        self.last_step = bounds.epochs * trainer.epoch_steps
+        self.started = time.monotonic()
+        self.training_bits = 0.0  # smoothed over about the last fifty steps
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self.started
+
+    def over(self) -> bool:
+        """Return whether the bounds are reached."""
+        return self.trainer.step >= self.last_step if self.seconds is None else self.elapsed() >= self.seconds
+
+    def note(self, bits: float) -> None:
+        """Take in the training loss of the step just taken."""
+        self.training_bits += (bits - self.training_bits) / min(50, self.trainer.step - self.first_step)
+
+    def fraction(self) -> float:
+        """Return how much of the run is done."""
+        if self.seconds is not None:
+            return min(1.0, self.elapsed() / self.seconds)
+        return (self.trainer.step - self.first_step) / (self.last_step - self.first_step)
+
+    def describe(self) -> str:
+        """Return a line about where the run stands."""
+        step, settings = self.trainer.step, self.trainer.settings
+        elapsed = self.elapsed()
+        rate = (step - self.first_step) * settings.batch * settings.steps / elapsed
+        fraction = self.fraction()
+        held_out = f", held-out {self.trainer.history[-1][2]:.3f}" if self.trainer.history else ""
+        return (
+            f"epoch {step / self.trainer.epoch_steps:.1f}  {self.training_bits:.3f}{held_out} bits/char  "
+            f"{rate:,.0f} char/s  {clock(elapsed * (1 - fraction) / fraction)} left"
+        )
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as hours, minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def run(trainer: Trainer, bounds: Bounds, path: str, out: TextIO, *, sample_every: float | None = None) -> bool:
+    """Train until the bounds are reached or Ctrl-C is pressed; save at ``path``. Return whether it was Ctrl-C.
+
+    Shows progress on ``out``, and a sample every ``sample_every`` seconds. Saves every minute and at the end.
+    """
+    pace = Pace(trainer, bounds)
+    saved = sampled = 0.0
+    with Interruption() as interruption, report_on(out) as report:
+        while not (interruption.requested or pace.over()):
+            pace.note(trainer.advance())
+            if trainer.evaluation_due:
+                trainer.evaluate()
+            report.update(pace.fraction(), pace.describe())
+            elapsed = pace.elapsed()
+            if sample_every is not None and elapsed - sampled >= sample_every:
+                sampled = elapsed
+                report.text(pace.describe(), sample_of(trainer, SAMPLE_LENGTH))
+            if elapsed - saved >= SAVE_EVERY:
+                saved = elapsed
+                save(path, trainer.checkpoint())
+        save(path, trainer.checkpoint())
+    return interruption.requested
+
+
+def introduce(trainer: Trainer, out: TextIO) -> None:
+    """Print what is about to be trained, and on what."""
+    corpus, settings = trainer.corpus, trainer.settings
+    print(
+        f"A one-layer character {settings.cell.upper()} with {settings.hidden} units: {len(corpus.train):,} characters "
+        f"to learn from, {corpus.held_out.size:,} held out, {len(corpus.vocabulary):,} different ones.",
+        file=out,
+        flush=True,
+    )
+
+
+def sample_of(trainer: Trainer, length: int) -> str:
+    """Return some text from the model as it is now."""
+    model = trainer.checkpoint().model()
+    text = generate(
+        model, trainer.corpus.vocabulary, length=length, temperature=SAMPLE_TEMPERATURE, seed=trainer.settings.seed
+    )
+    return "".join(text).strip("\n")
+
+
+def summarise(trainer: Trainer, out: TextIO) -> None:
+    """Print the held-out bits per character of the model beside those of simple models."""
+    simple = baselines(trainer.corpus)
+    bits = trainer.best_bits if trainer.history else trainer.held_out_bits(trainer.average)
+    name = f"this {trainer.settings.cell.upper()}, {trainer.settings.hidden} units"
+    rows = [*zip(("uniform", "unigram", "bigram"), simple, strict=True), (name, bits)]
+    width = max(len(name) for name, _ in rows)
+    print("\nbits per character on held-out text (lower is better)", file=out)
+    for name, value in rows:
+        print(f"  {name:{width}}  {value:6.3f}  {'#' * round(value * 5)}", file=out)
+
+
+PLOT_FORMATS = ("pdf", "png", "svg")
+
+
+def check_plot(path: str) -> None:
+    """Raise an error now that :func:`plot` would raise after training."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise MissingExtra("matplotlib") from None
+    if path.rpartition(".")[2].lower() not in PLOT_FORMATS:
+        raise SaveError(
+            f"cannot plot to {path}: its name must end in one of {', '.join('.' + f for f in PLOT_FORMATS)}"
+        )
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise SaveError(f"cannot save {path}: there is no folder {folder}")
+
+
+def plot(trainer: Trainer, path: str) -> None:
+    """Draw the learning curve; the name of the file decides the format. Raises :class:`SaveError`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    per_step = trainer.settings.batch * trainer.settings.steps
+    characters = [row[0] * per_step / 1e6 for row in trainer.history]
+    axes.plot(characters, [row[1] for row in trainer.history], label="training")
+    axes.plot(characters, [row[2] for row in trainer.history], label="held-out")
+    for name, value in baselines(trainer.corpus)._asdict().items():
+        axes.axhline(value, color="grey", linestyle=":", linewidth=1)
+        axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey")
+    axes.set_xlabel("million characters read")
+    axes.set_ylabel("bits per character")
+    axes.set_ylim(bottom=0)
+    axes.set_title(f"{trainer.settings.cell.upper()}, {trainer.settings.hidden} units")
+    axes.legend(loc="lower left")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise SaveError(f"cannot save {path}: {error.strerror}") from None

@@ -1,0 +1,193 @@
+"""Truncated back-propagation through time, with Adam.
+
+The text is cut into B streams that are read side by side, T characters a step. The state is carried from step to step,
+gradients are not; an epoch starts at the beginning of the streams with a zero state.
+
+Predictions are made with an average of the weights of the recent steps (polynomial-decay averaging, Shamir and Zhang,
+2013). It does for a constant learning rate what lowering the rate towards the end does, without having to know when the
+end is: training can go on from wherever it stopped. Of these averages, the best on the held-out text is kept.
+
+What a step computes depends on the settings, the text and the number of the step alone. Runs with the same seed are
+bit-identical, and so are an interrupted, resumed run and one that was never interrupted.
+"""
+
+import math
+import signal
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from fastrnn.optim import Adam, clip_global_norm
+
+from .checkpoint import Checkpoint, TrainingState
+from .errors import TextError, TrainingError
+from .model import Array, CharModel
+from .settings import Settings
+from .text import Corpus
+
+# An evaluation follows each epoch, and within one each so many characters.
+EVALUATION_EVERY = 1_000_000
+# The average reaches back over about the last tenth of all steps.
+AVERAGING = 9.0
+NATS_TO_BITS = 1 / math.log(2)
+
+
+class Trainer:
+    """A training run: everything that changes from step to step, and the step.
+
+    Raises :class:`TextError` if the text is too short for one step of the given settings.
+    """
+
+    def __init__(self, settings: Settings, corpus: Corpus) -> None:
+        B, T = settings.batch, settings.steps
+        length = len(corpus.train) // B
+        self.settings = settings
+        self.corpus = corpus
+        self.epoch_steps = (length - 1) // T
+        if self.epoch_steps < 1:
+            raise TextError(
+                f"the text is too short: {len(corpus.train)} characters to learn from, and one step takes "
+                f"{B * (T + 1)} with batch {B} and steps {T}"
+            )
+        self.streams = np.ascontiguousarray(corpus.train[: B * length].reshape(B, length).T)  # (length, B)
+        self.evaluation_steps = max(1, EVALUATION_EVERY // (B * T))
+
+        self.model = CharModel.initial(settings.cell, len(corpus.vocabulary), settings.hidden, settings.seed)
+        self.adam = Adam(self.model.weights, settings.lr)
+        self.average = copy(self.model.weights)
+        self.best = copy(self.model.weights)
+        self.carried = self.model.zero_state(B)
+        self.loss_sum = 0.0  # of the steps since the last evaluation, in nats
+        self.history: list[tuple[float, float, float]] = []  # step, bits per character: training, held-out
+
+    @classmethod
+    def resume(cls, checkpoint: Checkpoint, corpus: Corpus) -> "Trainer":
+        """Return a run that goes on where the checkpoint was taken.
+
+        Raises :class:`TextError` if it is not the text that the checkpoint was trained on.
+        """
+        saved = checkpoint.training
+        if saved.fingerprint != corpus.fingerprint:
+            raise TextError(
+                "the text is not the one the model was trained on: resume with the same files in the same order"
+            )
+        trainer = cls(checkpoint.settings, corpus)
+        trainer.model = CharModel(checkpoint.settings.cell, saved.weights)
+        trainer.adam = Adam(trainer.model.weights, checkpoint.settings.lr)
+        trainer.adam.steps = saved.step
+        trainer.adam.m = saved.adam_m
+        trainer.adam.v = saved.adam_v
+        trainer.average = saved.average
+        trainer.best = checkpoint.weights
+        trainer.carried = saved.carried
+        trainer.loss_sum = saved.loss_sum
+        trainer.history = [tuple(row) for row in saved.history.tolist()]
+        return trainer
+
+    @property
+    def step(self) -> int:
+        """How many steps were taken."""
+        return self.adam.steps
+
+    @property
+    def best_bits(self) -> float:
+        """Held-out bits per character of the weights in ``best``; infinity before the first evaluation."""
+        return min((held_out for _, _, held_out in self.history), default=math.inf)
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether an evaluation belongs after the steps taken so far."""
+        within_epoch = self.step % self.epoch_steps
+        return self.step > 0 and within_epoch % self.evaluation_steps == 0
+
+    def advance(self) -> float:
+        """Take one step; return its training loss in bits per character.
+
+        Raises :class:`TrainingError` if the loss or the gradients are not finite; nothing is changed then.
+        """
+        T = self.settings.steps
+        index = self.step % self.epoch_steps
+        window = self.streams[index * T : (index + 1) * T + 1]
+        before = self.carried if index else self.model.zero_state(self.settings.batch)
+        with np.errstate(over="ignore", invalid="ignore"):  # checked below
+            loss, grads, carried = self.model.gradients(window[:-1], window[1:], before)
+            norm = clip_global_norm(grads.values(), self.settings.clip)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingError(f"training diverged at step {self.step + 1}: try a lower learning rate")
+        self.adam.step(grads)
+        self.carried = carried
+        self.loss_sum += loss
+        share = (AVERAGING + 1) / (self.step + AVERAGING)
+        for name, average in self.average.items():
+            difference = np.subtract(self.model.weights[name], average, out=grads[name])
+            difference *= share
+            average += difference
+        return loss * NATS_TO_BITS
+
+    def evaluate(self) -> float:
+        """Return the held-out bits per character of the averaged weights, and keep them if they are the best so far."""
+        held_out = self.held_out_bits(self.average)
+        last = self.history[-1][0] if self.history else 0.0
+        if held_out < self.best_bits or not self.history:
+            self.best = copy(self.average)
+        self.history.append((float(self.step), self.loss_sum / (self.step - last) * NATS_TO_BITS, held_out))
+        self.loss_sum = 0.0
+        return held_out
+
+    def held_out_bits(self, weights: dict[str, Array]) -> float:
+        """Return the bits per character of a model with these weights on the held-out text."""
+        model = CharModel(self.settings.cell, weights)
+        tokens = self.corpus.held_out
+        nats, _ = model.loss(tokens[:-1], tokens[1:], model.zero_state(tokens.shape[1]))
+        return nats * NATS_TO_BITS
+
+    def checkpoint(self) -> Checkpoint:
+        """Return all that is needed to go on, and the weights to predict with; arrays are shared, not copied."""
+        return Checkpoint(
+            settings=self.settings,
+            vocabulary=self.corpus.vocabulary,
+            weights=self.best if self.history else self.average,
+            training=TrainingState(
+                step=self.step,
+                loss_sum=self.loss_sum,
+                fingerprint=self.corpus.fingerprint,
+                weights=self.model.weights,
+                average=self.average,
+                adam_m=self.adam.m,
+                adam_v=self.adam.v,
+                carried=self.carried,
+                history=np.array(self.history, np.float64).reshape(-1, 3),
+            ),
+        )
+
+
+class Interruption:
+    """While it is entered, Ctrl-C asks the run to stop after its step instead of breaking into it.
+
+    The second Ctrl-C is an ordinary KeyboardInterrupt. Outside of the main thread, where Python delivers no signals,
+    nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> "Interruption":
+        try:
+            self._previous: Any = signal.signal(signal.SIGINT, self._request)
+        except ValueError:  # not the main thread
+            self._previous = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def copy(weights: dict[str, Array]) -> dict[str, Array]:
+    """Return the weights in arrays of their own."""
+    return {name: weight.copy() for name, weight in weights.items()}

@@ -1,0 +1,288 @@
+"""The ``fastrnn`` command."""
+
+import argparse
+import math
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+from typing import NoReturn, TypeVar
+
+import numpy as np
+
+import fastrnn
+
+from .charlm import checkpoint, session
+from .charlm.demo import run_demo
+from .charlm.errors import SettingsError, UserError
+from .charlm.sample import generate
+from .charlm.settings import CELLS, Settings
+from .charlm.text import Corpus, builtin_text, make_corpus, read_files
+from .charlm.train import Trainer
+
+DEMO_MODEL = "fastrnn-demo.safetensors"
+TRAIN_MODEL = "model.safetensors"
+EPOCHS = 10
+DEFAULT = Settings()
+INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
+EXIT_STATUS = """exit status:
+  0    done (also when whoever reads the output, such as head, has read enough)
+  2    a mistake in the arguments or files, told in one line on the standard error output
+  130  Ctrl-C; demo and train save the model first
+"""
+
+Number = TypeVar("Number", int, float)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments, or those of the process; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        options = parser().parse_args(arguments)
+        status: int = options.run(options)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except MemoryError:
+        return fail("there is not enough memory for this")
+    except BrokenPipeError:
+        discard_output()
+        return 0
+    except OSError as error:
+        discard_output()
+        return fail(f"cannot write the output: {error.strerror}")
+
+
+def fail(message: str) -> int:
+    """Print the one line that the user gets; returns the exit status."""
+    print(f"fastrnn: {message}", file=sys.stderr)
+    return 2
+
+
+def discard_output() -> None:
+    """Let what is left in the buffer of the standard output go nowhere, so that exiting does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def parser() -> Parser:
+    """Return the parser of the whole command."""
+    top = Parser(
+        prog="fastrnn",
+        description="Fast recurrent nets on the CPU. Start with: fastrnn demo",
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = add(commands, "demo", demo_command, "train a small model on text that comes with Python, in under a minute")
+    demo.add_argument(
+        "--out", default=DEMO_MODEL, metavar="FILE", help="where to save the model (default: %(default)s)"
+    )
+    demo.add_argument("--plot", metavar="FILE", help="draw the learning curve to this .png, .svg or .pdf file")
+
+    train = add(
+        commands,
+        "train",
+        train_command,
+        "train a model on your own text",
+        "Train a character-level language model. Runs with the same text, settings and seed give bit-identical models\n"
+        "when they are bounded by --epochs; --minutes ends at whatever step the clock allows. Ctrl-C saves and stops;\n"
+        "--resume goes on from there as if nothing had happened.",
+    )
+    train.add_argument("files", nargs="*", metavar="FILE", help="UTF-8 text; without any, text that comes with Python")
+    train.add_argument("--cell", choices=CELLS, help=f"kind of net (default: {DEFAULT.cell})")
+    train.add_argument(
+        "--hidden", type=count, metavar="N", help=f"hidden units: more learn more, slower (default: {DEFAULT.hidden:g})"
+    )
+    train.add_argument("--layers", type=count, metavar="1", help="layers; only 1 is supported")
+    train.add_argument(
+        "--batch", type=count, metavar="N", help=f"parts of the text read side by side (default: {DEFAULT.batch:g})"
+    )
+    train.add_argument(
+        "--steps", type=count, metavar="N", help=f"characters that gradients reach back (default: {DEFAULT.steps:g})"
+    )
+    train.add_argument("--lr", type=positive, metavar="X", help=f"learning rate of Adam (default: {DEFAULT.lr:g})")
+    train.add_argument(
+        "--clip", type=positive, metavar="X", help=f"largest norm of the gradients (default: {DEFAULT.clip:g})"
+    )
+    train.add_argument("--seed", type=natural, metavar="N", help=f"of the first weights (default: {DEFAULT.seed})")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=count, metavar="N", help=f"times to read the text, in all (default: {EPOCHS})")
+    length.add_argument("--minutes", type=positive, metavar="X", help="stop after so many minutes instead")
+    train.add_argument("--out", metavar="MODEL", help=f"where to save (default: {TRAIN_MODEL}, or the resumed model)")
+    train.add_argument("--resume", metavar="MODEL", help="go on with this model, on the same FILEs, with its settings")
+    train.add_argument("--plot", metavar="FILE", help="draw the learning curve to this .png, .svg or .pdf file")
+
+    sample = add(commands, "sample", sample_command, "let a model write text")
+    sample.add_argument("model", metavar="MODEL", help="a file that demo or train saved")
+    sample.add_argument("--prime", default="", metavar="TEXT", help="how the text begins")
+    sample.add_argument("--length", type=count, default=500, metavar="N", help="characters to write (default: 500)")
+    sample.add_argument(
+        "--temperature",
+        type=positive,
+        default=0.7,
+        metavar="X",
+        help="below 1 safe and repetitive, above 1 varied and odd (default: 0.7)",
+    )
+    sample.add_argument("--seed", type=natural, default=0, metavar="N", help="another seed, another text (default: 0)")
+
+    add(commands, "info", info_command, "show the version, the CPU and how fastrnn uses it")
+    top.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
+    return top
+
+
+def add(
+    commands: "argparse._SubParsersAction[Parser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    description: str | None = None,
+) -> Parser:
+    """Add a command to the parser."""
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=description or summary[0].upper() + summary[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    return number(text, int, "a whole number above 0", lambda value: value > 0)
+
+
+def natural(text: str) -> int:
+    """A whole number, 0 or above."""
+    return number(text, int, "a whole number, 0 or above", lambda value: value >= 0)
+
+
+def positive(text: str) -> float:
+    """A finite number above 0."""
+    return number(text, float, "a finite number above 0", lambda value: 0 < value < math.inf)
+
+
+def number(text: str, kind: type[Number], what: str, good: Callable[[Number], bool]) -> Number:
+    """Return the number in an argument, if it is good."""
+    try:
+        value = kind(text)
+    except ValueError:
+        pass
+    else:
+        if good(value):
+            return value
+    raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
+
+
+def demo_command(options: argparse.Namespace) -> int:
+    """``fastrnn demo``."""
+    if options.plot:
+        session.check_plot(options.plot)
+    trainer, interrupted = run_demo(options.out, sys.stdout)
+    if options.plot:
+        session.plot(trainer, options.plot)
+    model = shlex.quote(options.out)
+    print(
+        f"\nThe model is in {options.out}. Go on:\n"
+        f"  fastrnn sample {model} --prime 'The ' --temperature 0.8    more of its text\n"
+        f"  fastrnn train --resume {model} --minutes 5               learn for longer\n"
+        f"  fastrnn train your-text.txt                              learn from your own text"
+    )
+    return INTERRUPTED if interrupted else 0
+
+
+def train_command(options: argparse.Namespace) -> int:
+    """``fastrnn train``."""
+    out = options.out or options.resume or TRAIN_MODEL
+    if options.plot:
+        session.check_plot(options.plot)
+    checkpoint.check_writable(out)
+    given = {name: getattr(options, name) for name in vars(DEFAULT) if getattr(options, name) is not None}
+    if options.resume:
+        resumed = checkpoint.load(options.resume)
+        for name, value in given.items():
+            if value != getattr(resumed.settings, name):
+                raise SettingsError(
+                    f"{options.resume} was trained with {name} {getattr(resumed.settings, name)}, not {value}"
+                )
+        trainer = Trainer.resume(resumed, corpus_of(options.files))
+    else:
+        trainer = Trainer(Settings(**given), corpus_of(options.files))
+    if options.minutes:
+        bounds = session.Bounds(seconds=60 * options.minutes)
+    else:
+        bounds = session.Bounds(epochs=options.epochs or EPOCHS)
+    session.introduce(trainer, sys.stdout)
+    interrupted = session.run(trainer, bounds, out, sys.stdout, sample_every=30.0 if sys.stdout.isatty() else None)
+    session.summarise(trainer, sys.stdout)
+    if options.plot:
+        session.plot(trainer, options.plot)
+    print(f"\n{'stopped by Ctrl-C; ' if interrupted else ''}saved {out} at step {trainer.step}")
+    return INTERRUPTED if interrupted else 0
+
+
+def corpus_of(files: Sequence[str]) -> Corpus:
+    """Return the text of the files, or the built-in one, ready for training."""
+    return make_corpus(read_files(files) if files else builtin_text()[1])
+
+
+def sample_command(options: argparse.Namespace) -> int:
+    """``fastrnn sample``."""
+    loaded = checkpoint.load(options.model)
+    text = generate(
+        loaded.model(),
+        loaded.vocabulary,
+        prime=options.prime,
+        length=options.length,
+        temperature=options.temperature,
+        seed=options.seed,
+    )
+    sys.stdout.write(options.prime)
+    for character in text:
+        sys.stdout.write(character)
+        if sys.stdout.isatty():
+            sys.stdout.flush()
+    sys.stdout.write("\n")
+    return 0
+
+
+def info_command(options: argparse.Namespace) -> int:
+    """``fastrnn info``."""
+    rows = {
+        "fastrnn": fastrnn.__version__,
+        "Python": f"{platform.python_version()} ({sys.executable})",
+        "NumPy": np.__version__,
+        "CPU": cpu_name(),
+        "instructions": f"{fastrnn.isa()} (available: {', '.join(fastrnn.available_isas())})",
+        "threads": str(fastrnn.get_num_threads()),
+    }
+    for name, value in rows.items():
+        print(f"{name:13} {value}")
+    return 0
+
+
+def cpu_name() -> str:
+    """Return what the CPU calls itself."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
