@@ -1,0 +1,36 @@
+"""Runs a function or a snippet in a fresh interpreter with a hard time limit: a crash or a hang fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+
+
+def run_code(
+    code: str, *, timeout: float = 60, env: dict[str, str] | None = None, command: Sequence[str] = (sys.executable,)
+) -> str:
+    """Run ``code`` in a new interpreter, with ``env`` added to the environment; return what it prints."""
+    process = subprocess.run(
+        [*command, "-X", "faulthandler", "-c", code],
+        cwd=TESTS,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert process.returncode == 0, f"exit status {process.returncode}\n{process.stdout}\n{process.stderr}"
+    return process.stdout
+
+
+def run_function(
+    function: Callable[..., None], *args: Any, timeout: float = 60, env: dict[str, str] | None = None
+) -> str:
+    """Run ``function(*args)`` of a test module in a new interpreter; return what it prints."""
+    module = function.__module__
+    return run_code(f"import {module}; {module}.{function.__name__}(*{args!r})", timeout=timeout, env=env)

@@ -1,0 +1,146 @@
+"""What was built: no foreign floating-point mode, no leaking symbols, no surprising imports, a stub that is true."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastrnn
+from fastrnn import _core
+from isolated import run_code
+from problems import CELLS, make_problem, solve
+
+LIBRARY = Path(_core.__file__)
+SOURCES = Path(__file__).parents[1]
+
+
+def run_tool(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.usefixtures("needs_elf")
+def test_only_the_entry_point_is_exported() -> None:
+    exported = {line.split()[-1] for line in run_tool("nm", "-D", "--defined-only", str(LIBRARY)).splitlines()}
+    assert exported == {"PyInit__core"}
+
+
+@pytest.mark.usefixtures("needs_elf")
+def test_links_little() -> None:
+    needed = set(re.findall(r"\(NEEDED\).*\[(.+?)\]", run_tool("readelf", "-d", str(LIBRARY))))
+    allowed = r"(libc|libm|libstdc\+\+|libgcc_s|libpthread|ld-linux[-\w]*)\.so\.\d+"
+    assert all(re.fullmatch(allowed, name) for name in needed), needed
+
+
+@pytest.mark.usefixtures("needs_elf")
+def test_library_does_not_set_fast_math() -> None:
+    # crtfastmath.o, which -ffast-math links in, has a constructor of this name that stops all denormals.
+    assert "set_fast_math" not in run_tool("nm", "-a", str(LIBRARY))
+
+
+@pytest.mark.usefixtures("needs_elf")
+@pytest.mark.parametrize("isa", fastrnn.available_isas())
+def test_kernels_share_no_symbol(isa: str, tmp_path: Path) -> None:
+    """What the kernels of one instruction set define is their table, and nothing that the linker could pick for others.
+
+    Compiled without optimisation, which emits every inline function that an optimiser might or might not inline.
+    """
+    lists = (SOURCES / "cmake" / "isa.cmake").read_text()
+    flags = dict(re.findall(r'fastrnn_isa\((\w+) "([^"]*)"', lists))[isa].split(";")
+    source, target = SOURCES / "csrc" / "kernels" / "kernels.cpp", tmp_path / "kernels.o"
+    compiler = os.environ.get("CXX", "c++")
+    run_tool(
+        compiler,
+        "-std=c++17",
+        "-O0",
+        f"-DFASTRNN_ISA={isa}",
+        *filter(None, flags),
+        "-c",
+        str(source),
+        "-o",
+        str(target),
+    )
+    defined = [line.split()[-2:] for line in run_tool("nm", "--defined-only", str(target)).splitlines()]
+    # Lower case is local to the object file; u, v and w are the exceptions: unique and weak symbols.
+    shared = {name for kind, name in defined if kind.isupper() or kind in "uvw"}
+    assert len(shared) == 1
+    assert f"kernel_table_{isa}" in shared.pop()
+
+
+def test_nothing_in_the_build_asks_for_fast_math() -> None:
+    files = [SOURCES / name for name in ("CMakeLists.txt", "pyproject.toml", "noxfile.py", ".ci/run")]
+    files += [p for folder in ("cmake", "csrc") for p in (SOURCES / folder).rglob("*") if p.is_file()]
+    flags = re.compile(r"-ffast-math|-Ofast|-funsafe-math-optimizations|/fp:fast|-mdaz-ftz|pragma\s+GCC\s+optimize")
+    for path in files:
+        if path.exists():
+            code = re.sub(r"(#|//).*", "", path.read_text()) if path.suffix in (".txt", ".cmake") else path.read_text()
+            assert not flags.search(code), path
+
+
+def test_import_brings_little() -> None:
+    code = """
+import sys, numpy
+before = set(sys.modules)
+import fastrnn
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = {name for name in run_code(code).split() if name.split(".")[0] != "fastrnn"}
+    foreign = {name for name in loaded if name.split(".")[0] not in sys.stdlib_module_names | {"numpy"}}
+    assert not foreign
+    assert not loaded & {"argparse", "asyncio", "concurrent.futures", "multiprocessing", "unittest"}
+    own = {name for name in run_code(code).split() if name.split(".")[0] == "fastrnn"}
+    assert not own & {"fastrnn.cli", "fastrnn.reference", "fastrnn.charlm"}
+
+
+def test_reference_never_imports_the_kernels() -> None:
+    for path in Path(fastrnn.__file__).parent.joinpath("reference").glob("*.py"):
+        imports = re.findall(r"^\s*(?:from|import)\s+(\S+)", path.read_text(), re.MULTILINE)
+        assert all(re.fullmatch(r"\.\w+|numpy(\.typing)?|typing", name) for name in imports), path
+
+
+def test_stub_matches_the_module() -> None:
+    pytest.importorskip("mypy")
+    command = [sys.executable, "-m", "mypy.stubtest", "fastrnn._core"]
+    process = subprocess.run(command, capture_output=True, text=True, cwd=LIBRARY.parents[1])
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_one_spelling_of_every_instruction_set() -> None:
+    listed = set(re.findall(r"\b(baseline|avx2|avx512|neon)\b", (SOURCES / "cmake" / "isa.cmake").read_text()))
+    assert listed == {"baseline", "avx2", "avx512", "neon"}
+    assert set(fastrnn.available_isas()) <= listed
+    assert fastrnn.isa() in fastrnn.available_isas()
+    headers = {path.stem.removeprefix("vec_") for path in (SOURCES / "csrc" / "kernels").glob("vec_*.h")}
+    assert headers == listed
+
+
+def _call_every_cell() -> None:
+    for cell in CELLS:
+        solve(fastrnn, make_problem(cell, 3, 5, 9, 17))
+    print(*fastrnn.available_isas())
+
+
+@pytest.mark.usefixtures("needs_elf")
+@pytest.mark.parametrize(("cpu", "isas"), [("Nehalem", "baseline"), ("Haswell", "avx2 baseline")])
+def test_older_processors(cpu: str, isas: str) -> None:
+    """Nothing that an emulated older processor lacks is run, by a call or on the way to it."""
+    if platform.machine() != "x86_64":
+        pytest.skip("the processors are x86-64")
+    if not shutil.which("qemu-x86_64"):
+        pytest.skip("qemu-user is not installed")
+    code = "import test_build; test_build._call_every_cell()"
+    command = ("qemu-x86_64", "-cpu", cpu, sys.executable)
+    assert run_code(code, command=command, timeout=300).strip() == isas
+
+
+@pytest.mark.parametrize("isa", fastrnn.available_isas())
+def test_environment_chooses_the_instruction_set(isa: str) -> None:
+    assert run_code("import fastrnn; print(fastrnn.isa())", env={"FASTRNN_ISA": isa}).strip() == isa

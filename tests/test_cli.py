@@ -1,0 +1,323 @@
+"""The command, as a user meets it: run in a process of its own, judged by its output, exit status and files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastrnn
+from fastrnn import cli
+from fastrnn.charlm.checkpoint import load
+
+pytest.importorskip("safetensors")
+
+TEXT = "Was it a rat I saw? Ünïcode, too: 漢字.\n" * 60
+SMALL = ("--hidden", "8", "--batch", "4", "--steps", "16")
+
+
+def run(
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run ``fastrnn`` with these arguments in ``cwd``."""
+    return subprocess.run(
+        [sys.executable, "-m", "fastrnn", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **(env or {})},
+        stdout=options.pop("stdout", subprocess.PIPE),
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=120,
+        **options,
+    )
+
+
+def assert_fails(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Exit status 2, and one line on the standard error output that has all the parts."""
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a text to train on."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a text and a model trained on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    result = run("train", "text.txt", *SMALL, "--epochs", "2", "--out", "model", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return folder
+
+
+def test_train_then_sample(trained: Path) -> None:
+    one, again, other = (run("sample", "model", "--prime", "Ünï", "--seed", s, cwd=trained) for s in ("1", "1", "2"))
+    assert one.returncode == 0
+    assert one.stdout == again.stdout != other.stdout
+    assert one.stdout.startswith("Ünï")
+    assert len(one.stdout) == 3 + 500 + 1
+    short = run("sample", "model", "--length", "7", "--temperature", "0.1", cwd=trained)
+    assert len(short.stdout) == 8
+
+
+def test_training_reports_the_baselines(folder: Path) -> None:
+    result = run("train", "text.txt", *SMALL, "--epochs", "1", "--cell", "gru", cwd=folder)
+    assert result.returncode == 0
+    for part in ("uniform", "unigram", "bigram", "GRU", "saved model.safetensors"):
+        assert part in result.stdout
+    assert "\x1b" not in result.stdout
+    assert sorted(os.listdir(folder)) == ["model.safetensors", "text.txt"]
+
+
+def test_same_seed_same_file_and_resumed_equals_straight(folder: Path) -> None:
+    def train(*arguments: str) -> None:
+        result = run("train", "text.txt", *arguments, cwd=folder)
+        assert result.returncode == 0, result.stderr
+
+    train(*SMALL, "--epochs", "2", "--out", "straight")
+    train(*SMALL, "--epochs", "2", "--out", "again")
+    train(*SMALL, "--epochs", "1", "--out", "resumed")
+    train("--resume", "resumed", "--epochs", "2")
+    straight = (folder / "straight").read_bytes()
+    assert (folder / "again").read_bytes() == straight
+    assert (folder / "resumed").read_bytes() == straight
+
+
+def test_ctrl_c_saves_and_stops_and_resuming_loses_nothing(folder: Path) -> None:
+    # Steps of a good part of a second, so that the signal arrives in a kernel.
+    big = ("--hidden", "512", "--batch", "8", "--steps", "128")
+    (folder / "text.txt").write_text(TEXT * 8, encoding="utf-8")
+    command = [sys.executable, "-m", "fastrnn", "train", "text.txt", *big, "--minutes", "5", "--out", "model"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # training begins
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == b""
+    assert b"stopped by Ctrl-C; saved model" in stdout
+    stopped = load(str(folder / "model")).training.step
+    assert stopped > 0
+
+    per_epoch = 8 * len(TEXT) * 95 // 100 // 8 // 128
+    epochs = str(stopped // per_epoch + 1)
+    assert run("train", "text.txt", "--resume", "model", "--epochs", epochs, cwd=folder).returncode == 0
+    assert run("train", "text.txt", *big, "--epochs", epochs, "--out", "straight", cwd=folder).returncode == 0
+    assert (folder / "model").read_bytes() == (folder / "straight").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "is empty"),
+        (b"short", "too few"),
+        (b"x" * 500, "too short"),
+        (b"\x7fELF\0\0" * 100, "NUL"),
+        (b"caf\xe9 " * 100, "not UTF-8"),
+        (None, "No such file"),
+    ],
+)
+def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "file").write_bytes(content)
+    assert_fails(run("train", "file", cwd=tmp_path), part)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "."], ["directory"]),
+        (["train", "text.txt", "--out", "no/such/model"], ["no folder"]),
+        (["train", "text.txt", "--out", "text.txt"], ["will not replace text.txt"]),
+        (["train", "text.txt", "--out", "."], ["will not replace", "directory"]),
+        (["train", "text.txt", "--layers", "2"], ["layers must be 1"]),
+        (["train", "text.txt", "--cell", "cnn"], ["--cell", "cnn"]),
+        (["train", "text.txt", "--hidden", "0"], ["--hidden", "'0'"]),
+        (["train", "text.txt", "--hidden", "many"], ["--hidden", "'many'"]),
+        (["train", "text.txt", "--hidden", "99999999"], ["hidden"]),
+        (["train", "text.txt", "--batch", "1.5"], ["--batch"]),
+        (["train", "text.txt", "--steps", "-1"], ["--steps"]),
+        (["train", "text.txt", "--lr", "nan"], ["--lr", "'nan'"]),
+        (["train", "text.txt", "--lr", "-1"], ["--lr"]),
+        (["train", "text.txt", "--lr", "1e9"], ["lr"]),
+        (["train", "text.txt", "--clip", "0"], ["--clip"]),
+        (["train", "text.txt", "--minutes", "inf"], ["--minutes"]),
+        (["train", "text.txt", "--minutes", "1", "--epochs", "1"], ["--epochs", "--minutes"]),
+        (["train", "text.txt", "--seed", "-1"], ["--seed"]),
+        (["train", "text.txt", "--seed", "1e3"], ["--seed"]),
+        (["train", "text.txt", "--plot", "curve.docx"], [".png"]),
+        (["train", "text.txt", "--plot", "no/such/curve.png"], ["no folder"]),
+        (["train", "text.txt", "--resume", "missing"], ["missing", "No such file"]),
+        (["train", "text.txt", "--resume", "model", "--hidden", "9"], ["hidden 8, not 9"]),
+        (["train", "--resume", "model"], ["not the one"]),
+        (["demo", "--out", "no/such/model"], ["no folder"]),
+        (["demo", "extra"], ["extra"]),
+        (["sample", "missing"], ["missing", "No such file"]),
+        (["sample", "."], ["directory"]),
+        (["sample", "text.txt"], ["not a model"]),
+        (["sample", "model", "--prime", "Ж"], ["never seen 'Ж' (U+0416)"]),
+        (["sample", "model", "--prime", os.fsdecode(b"\xff")], ["surrogate"]),
+        (["sample", "model", "--temperature", "nan"], ["--temperature"]),
+        (["sample", "model", "--temperature", "0"], ["--temperature"]),
+        (["sample", "model", "--temperature", "-1"], ["--temperature"]),
+        (["sample", "model", "--length", "0"], ["--length"]),
+        (["sample", "model", "--length", "-5"], ["--length"]),
+        (["sample"], ["MODEL"]),
+        (["fly"], ["fly"]),
+        ([], ["COMMAND"]),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments: list[str], parts: list[str], trained: Path, capfd: Any) -> None:
+    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    cwd = os.getcwd()
+    os.chdir(trained)
+    try:
+        status = cli.main(arguments)
+    except SystemExit as leave:  # of argparse
+        status = int(leave.code or 0)
+    finally:
+        os.chdir(cwd)
+    out, err = capfd.readouterr()
+    assert_fails(subprocess.CompletedProcess(arguments, status, out, err), *parts)
+    assert out == ""
+    assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_too_little_memory_is_told_in_one_line(trained: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    def exhausted(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fastrnn.charlm.checkpoint.load", exhausted)
+    assert cli.main(["sample", str(trained / "model")]) == 2
+    assert capfd.readouterr().err == "fastrnn: there is not enough memory for this\n"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damaged_models_are_told_in_one_line(damage: str, trained: Path, tmp_path: Path) -> None:
+    data = bytearray((trained / "model").read_bytes())
+    if damage == "cut":
+        del data[-100:]
+    else:
+        data[-1000] ^= 1
+    (tmp_path / "model").write_bytes(data)
+    assert_fails(run("sample", "model", cwd=tmp_path), "model is damaged")
+    assert_fails(run("train", "--resume", "model", cwd=tmp_path), "model")
+    assert (tmp_path / "model").read_bytes() == data
+
+
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(trained: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = (trained / "model").read_bytes()
+    (tmp_path / "model").write_bytes(before)
+    (tmp_path / "text.txt").write_bytes((trained / "text.txt").read_bytes())
+    result = run(
+        *("train", "text.txt", "--resume", "model", "--epochs", "3"),
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )
+    assert_fails(result, "cannot save model")
+    assert (tmp_path / "model").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["model", "text.txt"]
+
+
+def test_a_full_disk_below_the_output_is_told_in_one_line(trained: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this platform has no /dev/full")
+    with open("/dev/full", "w") as full:
+        assert_fails(run("sample", "model", cwd=trained, stdout=full), "No space left on device")
+
+
+def test_a_reader_that_leaves_is_no_error(trained: Path) -> None:
+    command = [sys.executable, "-m", "fastrnn", "sample", "model", "--length", "100000"]
+    with subprocess.Popen(command, cwd=trained, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert process.returncode == 0
+    assert stderr == b""
+
+
+def test_a_terminal_without_unicode_is_no_error(trained: Path) -> None:
+    result = run("sample", "model", "--prime", "漢", cwd=trained, env={"PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0
+    assert result.stdout.startswith("\\u6f22")
+
+
+@pytest.mark.parametrize("library", ["safetensors", "matplotlib", "rich"])
+def test_a_missing_extra_is_told_in_one_line(library: str, trained: Path) -> None:
+    code = f"import sys; sys.modules[{library!r}] = None; from fastrnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    if library == "rich":
+        code = "import sys; sys.stdout.isatty = lambda: True; " + code
+    arguments = ["train", "text.txt", "--out", "other", "--epochs", "1", *SMALL, "--plot", "curve.png"]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=trained, capture_output=True, encoding="utf-8", timeout=60
+    )
+    assert_fails(result, f'this needs {library}, which is not installed: pip install "fastrnn[cli]"')
+
+
+def test_on_a_terminal_there_is_a_bar(folder: Path) -> None:
+    pytest.importorskip("rich")
+    pty = pytest.importorskip("pty")
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "fastrnn", "train", "text.txt", *SMALL, "--epochs", "20"]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(command, cwd=folder, stdout=child, stderr=child, env=env) as process:
+        os.close(child)
+        shown = b""
+        try:
+            while chunk := os.read(parent, 4096):
+                shown += chunk
+        except OSError:  # Linux: the other side is closed
+            pass
+    os.close(parent)
+    assert process.returncode == 0
+    assert b"\x1b[" in shown
+    assert b"bits/char" in shown
+    assert b"char/s" in shown
+    assert b"left" in shown
+
+
+def test_the_learning_curve_is_drawn(folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    arguments = ("train", "text.txt", *SMALL, "--epochs", "2", "--plot", "curve.svg")
+    assert run(*arguments, cwd=folder).returncode == 0
+    assert b"<svg" in (folder / "curve.svg").read_bytes()
+
+
+def test_info() -> None:
+    result = run("info", cwd=Path.cwd())
+    assert result.returncode == 0
+    for part in (fastrnn.__version__, fastrnn.isa(), str(fastrnn.get_num_threads()), "NumPy"):
+        assert part in result.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["sample"], ["info"]])
+def test_help(command: list[str]) -> None:
+    result = run(*command, "--help", cwd=Path.cwd())
+    assert result.returncode == 0
+    assert "usage: fastrnn" in result.stdout
+
+
+def test_importing_fastrnn_imports_no_command() -> None:
+    code = (
+        "import sys, numpy; before = set(sys.modules); import fastrnn; new = set(sys.modules) - before; "
+        "assert not new & {'argparse', 'rich', 'safetensors', 'matplotlib', 'fastrnn.cli', 'fastrnn.charlm'}, new"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,281 @@
+"""Any number of threads gives the same bits; several Python threads may call at once; calls can be interrupted.
+
+What can hang or crash runs in a process of its own with a hard time limit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import _core
+from isolated import run_code, run_function
+from problems import CELLS, Cell, Problem, forward, make_problem, solve
+from tolerances import assert_same_bits
+
+LSTM = CELLS[2]
+
+# Below and above the size from which threads are used, with rows to share out, with too few, and with one.
+SHAPES = ((1, 1, 1, 1), (5, 3, 7, 9), (20, 33, 64, 100), (30, 64, 33, 65), (25, 7, 100, 129), (30, 1, 100, 256))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_number_of_threads_changes_no_bit(
+    cell: Cell, shape: tuple[int, int, int, int], isa: str, set_threads: Callable[[int], None]
+) -> None:
+    for dtype in (np.float32, np.float64):
+        for tokens in (False, True):
+            problem = make_problem(cell, *shape, dtype=dtype, tokens=tokens)
+            set_threads(1)
+            expected = solve(fastrnn, problem)
+            for threads in (2, 3, 4, 7):
+                set_threads(threads)
+                assert fastrnn.get_num_threads() == threads
+                for repeat in range(4):
+                    assert_same_bits(solve(fastrnn, problem), expected, f"{isa}, {threads} threads, repeat {repeat}")
+
+
+def _use_many_threads_and_count() -> None:
+    fastrnn.set_num_threads(4)
+    before = len(os.listdir("/proc/self/task"))
+    solve(fastrnn, make_problem(LSTM, 1, 1, 1, 1))
+    assert len(os.listdir("/proc/self/task")) == before, "a tiny call started threads"
+    for shape in SHAPES[2:]:
+        solve(fastrnn, make_problem(LSTM, *shape))
+    assert len(os.listdir("/proc/self/task")) == before + 3, "large calls did not use 4 threads"
+
+
+@pytest.mark.usefixtures("needs_proc")
+def test_threads_are_used_for_large_calls_only() -> None:
+    run_function(_use_many_threads_and_count)
+
+
+# --- how many
+
+
+def _count(env: dict[str, str], cpus: int) -> int:
+    restrict = f"import os; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cpus}]);"
+    clean = {"FASTRNN_NUM_THREADS": "", "OMP_NUM_THREADS": ""}
+    command = f"{restrict} import fastrnn; print(fastrnn.get_num_threads())"
+    for name in clean.keys() - env.keys():
+        command = f"import os; os.environ.pop({name!r}, None); {command}"
+    return int(run_code(command, env=env))
+
+
+@pytest.mark.usefixtures("needs_affinity")
+def test_affinity_is_respected() -> None:
+    assert _count({}, cpus=1) == 1
+    assert 1 <= _count({}, cpus=4096) <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.usefixtures("needs_affinity")
+def test_environment_is_respected() -> None:
+    assert _count({"OMP_NUM_THREADS": "3"}, cpus=4096) == 3
+    assert _count({"FASTRNN_NUM_THREADS": "5"}, cpus=4096) == 5
+    assert _count({"FASTRNN_NUM_THREADS": "5", "OMP_NUM_THREADS": "3"}, cpus=4096) == 5
+
+
+# --- calls from several Python threads
+
+
+def _call_concurrently(threads: int, calls: int) -> None:
+    sys.setswitchinterval(1e-6)
+    fastrnn.set_num_threads(2)
+    rng = np.random.default_rng(0)
+
+    def draw(k: int) -> Problem:
+        cell = CELLS[k % len(CELLS)]
+        if k % 20 == 0:
+            return make_problem(cell, 10, 33, 64, 100, dtype=np.float32, seed=k)  # above the parallel threshold
+        T, B, I, H = (int(n) for n in rng.integers(1, (6, 9, 20, 40)))
+        return make_problem(cell, T, B, I, H, dtype=np.float32, seed=k, tokens=k % 3 == 0)
+
+    problems = [[draw(t * calls + k) for k in range(calls)] for t in range(threads)]
+    expected = [[solve(fastrnn, p) for p in row] for row in problems]
+    barrier = threading.Barrier(threads)
+
+    def work(t: int) -> None:
+        barrier.wait()
+        for k in range(calls):
+            assert_same_bits(solve(fastrnn, problems[t][k]), expected[t][k], f"thread {t}, call {k}")
+
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(work, t) for t in range(threads)]:
+            future.result()
+
+
+def test_concurrent_calls() -> None:
+    run_function(_call_concurrently, 8, 200, timeout=120)
+
+
+def _change_threads_while_calling() -> None:
+    problem = make_problem(LSTM, 10, 33, 64, 100, dtype=np.float32)
+    expected = solve(fastrnn, problem)
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            for n in (1, 2, 3, 7):
+                fastrnn.set_num_threads(n)
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    for _ in range(200):
+        assert_same_bits(solve(fastrnn, problem), expected, "while the number of threads changes")
+    stop.set()
+    changer.join()
+
+
+def test_number_of_threads_may_change_during_calls() -> None:
+    run_function(_change_threads_while_calling, timeout=120)
+
+
+def _long_problem(seconds: float, threads: int, kind: str = "forward") -> Callable[[], Any]:
+    """A call that takes about so long: H is large, so that neither the input nor the output is."""
+    fastrnn.set_num_threads(threads)
+
+    def problem(T: int) -> Problem:
+        return make_problem(LSTM, T, 1, 8, 768)
+
+    def call(T: int) -> Callable[[], Any]:
+        p = problem(T)
+        if kind == "forward":
+            return lambda: forward(fastrnn, p, training=False)
+        tape = forward(fastrnn, p).tape
+        return lambda: fastrnn.lstm_backward(tape, **p.upstream)
+
+    def timed(f: Callable[[], Any]) -> float:
+        start = time.perf_counter()
+        f()
+        return time.perf_counter() - start
+
+    trial = call(100)
+    trial()
+    return call(int(100 * seconds / min(timed(trial) for _ in range(3))))
+
+
+def _beat_while_calling(threads: int) -> None:
+    call = _long_problem(1.5, threads)
+    gaps = []
+    for _ in range(3):  # another process may take the cores from a heartbeat now and then, but not every time
+        beats = [time.perf_counter()]
+        worker = threading.Thread(target=call)
+        worker.start()
+        while worker.is_alive():
+            time.sleep(0.001)
+            beats.append(time.perf_counter())
+        assert beats[-1] - beats[0] > 0.5, "the call was over too soon to show anything"
+        gaps.append(max(np.diff(beats)))
+        if gaps[-1] < 0.05:
+            return
+    raise AssertionError(f"a Python thread stood still for {min(gaps) * 1e3:.0f} ms")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_python_runs_during_a_call(threads: int) -> None:
+    run_function(_beat_while_calling, threads)
+
+
+def _interrupt(threads: int, kind: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    small = make_problem(LSTM, 20, 33, 64, 100)
+    expected = solve(fastrnn, small)
+    call = _long_problem(6, threads, kind)
+    sent = []
+
+    def interrupt() -> None:
+        time.sleep(0.5)
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    try:
+        call()
+    except KeyboardInterrupt:
+        took = time.perf_counter() - sent[0]
+    else:
+        raise AssertionError("the call was not interrupted")
+    assert took < 0.5, f"KeyboardInterrupt came after {took:.2f} s"
+    sender.join()
+    assert_same_bits(solve(fastrnn, small), expected, "after the interrupt")
+
+
+@pytest.mark.parametrize("kind", ["forward", "backward"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c(threads: int, kind: str) -> None:
+    run_function(_interrupt, threads, kind)
+
+
+def _fail_in_workers() -> None:
+    problem = make_problem(LSTM, 10, 33, 64, 100, dtype=np.float32)
+    fastrnn.set_num_threads(4)
+    expected = solve(fastrnn, problem)
+    mode = _core._fp_control()
+    for k in range(1000):
+        with pytest.raises(RuntimeError, match=f"thread {k % 4}$"):
+            _core._fail_in_worker(k % 4, 4)
+        assert _core._fp_control() == mode
+        if k % 20 == 0:
+            assert_same_bits(solve(fastrnn, problem), expected, f"after exception {k}")
+
+
+def test_exceptions_in_workers_arrive() -> None:
+    run_function(_fail_in_workers)
+
+
+def _idle() -> None:
+    fastrnn.set_num_threads(2)
+    problem = make_problem(LSTM, 20, 33, 64, 100)
+    for _ in range(20):
+        solve(fastrnn, problem)
+    before = time.process_time()
+    time.sleep(1)
+    used = time.process_time() - before
+    assert used < 0.02, f"{used * 1e3:.0f} ms of CPU in an idle second"
+
+
+def test_nothing_runs_while_idle() -> None:
+    run_function(_idle)
+
+
+# --- exit
+
+
+EXIT = """
+import threading
+import numpy as np, fastrnn
+fastrnn.set_num_threads(2)
+x, w = np.ones((20, 64, 64), np.float32), np.ones((256, 64), np.float32)
+fastrnn.lstm_forward(x, w, w)
+if {daemon}:
+    def work():
+        while True:
+            fastrnn.lstm_forward(x, w, w)
+    threading.Thread(target=work, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("daemon", [False, True], ids=["idle", "daemon thread in a call"])
+def test_exit(daemon: bool) -> None:
+    """100 runs that start, call and exit; 20 with a call still running in a daemon thread."""
+
+    def run(_: int) -> None:
+        code = EXIT.format(daemon=daemon)
+        process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+        assert process.returncode == 0, process.stderr
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, range(20 if daemon else 100)))
