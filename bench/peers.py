@@ -1,0 +1,368 @@
+"""Every contender of the comparison, in one place.
+
+A contender turns a `Problem` into a `Call`: a prepared function without arguments, which is what gets timed, and a way
+to read NumPy arrays under fastrnn's names from whatever that function returned. What a careful user of that library
+does once (converting weights, building a session, compiling) happens while preparing and is not timed.
+
+Each contender lives in a process of its own (measure.py), which is confined to `threads` cores before its constructor
+runs. Constructors import their library, so that a missing one is a ModuleNotFoundError there. A contender has the
+methods for what it can do: `inference` (y, h_n, c_n from given initial states), `training` (the same, then the
+gradients of x, all weights, biases and initial states from dy, dh_n, dc_n) and `step` (h, c after one step, as that
+library offers it).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapes import GATES, MODES, Shape
+
+Array = NDArray[Any]
+Answer = dict[str, Array]
+
+OUTPUTS = ("y", "h_n", "c_n")
+STATES = ("h", "c")
+GRADIENTS = ("dx", "dw_ih", "dw_hh", "db_ih", "db_hh", "dh0", "dc0")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One cell at one shape, with the same numbers for every contender."""
+
+    cell: str
+    x: Array  # (T, B, I)
+    weights: tuple[Array, ...]  # w_ih (G*H, I), w_hh (G*H, H), b_ih (G*H,), b_hh (G*H,)
+    state: tuple[Array, ...]  # h0, and c0 for the LSTM: (B, H) each
+    dy: Array  # (T, B, H)
+    dstate: tuple[Array, ...]  # dh_n, and dc_n for the LSTM: (B, H) each
+
+    @classmethod
+    def draw(cls, cell: str, shape: Shape) -> Problem:
+        """Draws float32 weights as PyTorch initialises them, and everything else from a normal distribution."""
+        rng = np.random.default_rng(2)
+        T, B, I, H = shape
+        rows = GATES[cell] * H
+        states = 2 if cell == "lstm" else 1
+
+        def normal(*size: int) -> Array:
+            return rng.standard_normal(size, np.float32)
+
+        def uniform(*size: int) -> Array:
+            return rng.uniform(-1 / np.sqrt(H), 1 / np.sqrt(H), size).astype(np.float32)
+
+        return cls(
+            cell=cell,
+            x=normal(T, B, I),
+            weights=(uniform(rows, I), uniform(rows, H), uniform(rows), uniform(rows)),
+            state=tuple(normal(B, H) for _ in range(states)),
+            dy=normal(T, B, H),
+            dstate=tuple(normal(B, H) for _ in range(states)),
+        )
+
+    def as_float64(self) -> Problem:
+        """The same problem, for an answer that is exact as far as float32 can tell."""
+
+        def cast(value: Any) -> Any:
+            return tuple(map(cast, value)) if isinstance(value, tuple) else value.astype(np.float64)
+
+        return replace(self, **{f.name: cast(getattr(self, f.name)) for f in fields(self) if f.name != "cell"})
+
+
+class Call(NamedTuple):
+    """What gets timed, and how to read its result."""
+
+    run: Callable[[], Any]
+    answer: Callable[[Any], Answer]  # of what run() returned
+
+
+def _named(names: tuple[str, ...], arrays: Any) -> Answer:
+    return {name: np.asarray(array) for name, array in zip(names, arrays, strict=False)}
+
+
+class Contender:
+    """A library that runs recurrent nets."""
+
+    name: ClassVar[str]
+    about: dict[str, str]  # its version, and what else belongs beside its times
+
+    @classmethod
+    def modes(cls) -> tuple[str, ...]:
+        """What it can do, of shapes.MODES."""
+        return tuple(mode for mode in MODES if hasattr(cls, mode))
+
+
+class Fastrnn(Contender):
+    name = "fastrnn"
+
+    def __init__(self, threads: int) -> None:
+        fastrnn = importlib.import_module("fastrnn")
+        fastrnn.set_num_threads(threads)
+        self.functions = fastrnn
+        self.about = {"version": fastrnn.__version__, "isa": fastrnn.isa()}
+
+    def inference(self, problem: Problem) -> Call:
+        forward = getattr(self.functions, f"{problem.cell}_forward")
+        arguments = (problem.x, *problem.weights, *problem.state)
+        return Call(lambda: forward(*arguments), lambda out: _named(OUTPUTS, out[:-1]))
+
+    def training(self, problem: Problem) -> Call:
+        forward = getattr(self.functions, f"{problem.cell}_forward")
+        backward = getattr(self.functions, f"{problem.cell}_backward")
+        arguments = (problem.x, *problem.weights, *problem.state)
+        cotangents = (problem.dy, *problem.dstate)
+
+        def run() -> Any:
+            out = forward(*arguments, training=True)
+            return out[:-1], backward(out.tape, *cotangents)
+
+        return Call(run, lambda result: _named(OUTPUTS, result[0]) | _named(GRADIENTS, result[1]))
+
+    def step(self, problem: Problem) -> Call:
+        step = getattr(self.functions, f"{problem.cell}_step")
+        arguments = (problem.x[0], *problem.weights, *problem.state)
+        return Call(lambda: step(*arguments), lambda h: _named(STATES, h if problem.cell == "lstm" else (h,)))
+
+
+class Reference(Fastrnn):
+    """The functions of fastrnn.reference are those of fastrnn."""
+
+    name = "reference"
+
+    def __init__(self, threads: int) -> None:
+        self.functions = importlib.import_module("fastrnn.reference")
+        self.about = {"version": f"numpy {np.__version__}"}
+
+
+class Torch(Contender):
+    name = "torch"
+
+    def __init__(self, threads: int) -> None:
+        self.torch: Any = importlib.import_module("torch")
+        self.torch.set_num_threads(threads)
+        self.about = {"version": self.torch.__version__}
+
+    def _tensors(self, arrays: tuple[Array, ...], *, grad: bool = False) -> list[Any]:
+        return [self.torch.from_numpy(array.copy()).requires_grad_(grad) for array in arrays]
+
+    def _module(self, kind: str, problem: Problem) -> Any:
+        I, H = problem.x.shape[2], problem.state[0].shape[1]
+        module = getattr(self.torch.nn, kind)(I, H)
+        with self.torch.no_grad():
+            for parameter, array in zip(module.parameters(), self._tensors(problem.weights), strict=True):
+                parameter.copy_(array)
+        return module
+
+    def inference(self, problem: Problem) -> Call:
+        net = self._module(problem.cell.upper(), problem).eval()
+        x, *states = self._tensors((problem.x, *(state[None] for state in problem.state)))
+        state = tuple(states) if problem.cell == "lstm" else states[0]
+
+        def run() -> Any:
+            with self.torch.inference_mode():
+                return net(x, state)
+
+        def answer(out: Any) -> Answer:
+            y, final = out
+            final = final if problem.cell == "lstm" else (final,)
+            return _named(OUTPUTS, (y, *(state[0] for state in final)))
+
+        return Call(run, answer)
+
+    def training(self, problem: Problem) -> Call:
+        net = self._module(problem.cell.upper(), problem)
+        lstm = problem.cell == "lstm"
+        x, *states = self._tensors((problem.x, *(state[None] for state in problem.state)), grad=True)
+        cotangents = self._tensors((problem.dy, *(dstate[None] for dstate in problem.dstate)))
+        sources = (x, *net.parameters(), *states)
+        state = tuple(states) if lstm else states[0]
+
+        def run() -> Any:
+            y, final = net(x, state)
+            outputs = (y, *final) if lstm else (y, final)
+            return outputs, self.torch.autograd.grad(outputs, sources, cotangents)
+
+        def answer(result: Any) -> Answer:
+            (y, *final), gradients = result
+            dstate_0 = gradients[-len(states) :]
+            outputs = (out.detach() for out in (y, *(state[0] for state in final)))
+            gradients = (*gradients[: -len(states)], *(gradient[0] for gradient in dstate_0))
+            return _named(OUTPUTS, outputs) | _named(GRADIENTS, gradients)
+
+        return Call(run, answer)
+
+    def step(self, problem: Problem) -> Call:
+        cell = self._module(f"{problem.cell.upper()}Cell", problem).eval()
+        x, *states = self._tensors((problem.x[0], *problem.state))
+        state = tuple(states) if problem.cell == "lstm" else states[0]
+
+        def run() -> Any:
+            with self.torch.inference_mode():
+                return cell(x, state)
+
+        return Call(run, lambda h: _named(STATES, h if problem.cell == "lstm" else (h,)))
+
+
+class OnnxRuntime(Contender):
+    """Its Python package runs the ONNX operators forward only. Threads spin between calls, its default."""
+
+    name = "onnxruntime"
+    GATE_BLOCKS: ClassVar = {"rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}  # ours, in the order of ONNX
+
+    def __init__(self, threads: int) -> None:
+        self.onnx: Any = importlib.import_module("onnx")
+        self.ort: Any = importlib.import_module("onnxruntime")
+        self.threads = threads
+        self.about = {"version": self.ort.__version__}
+
+    def _session(self, problem: Problem) -> Any:
+        helper, cell = self.onnx.helper, problem.cell
+        H = problem.state[0].shape[1]
+
+        def reordered(array: Array) -> Array:
+            blocks = np.split(array, GATES[cell])
+            return np.concatenate([blocks[block] for block in self.GATE_BLOCKS[cell]])
+
+        w_ih, w_hh, b_ih, b_hh = map(reordered, problem.weights)
+        weights = {"W": w_ih[None], "R": w_hh[None], "B": np.concatenate([b_ih, b_hh])[None]}
+        inputs = ["x", "h0", "c0"][: 1 + len(problem.state)]
+        outputs = list(OUTPUTS[: 1 + len(problem.state)])
+        no_sequence_lens = ""
+        node = helper.make_node(
+            cell.upper(),
+            ["x", "W", "R", "B", no_sequence_lens, *inputs[1:]],
+            outputs,
+            hidden_size=H,
+            **({"linear_before_reset": 1} if cell == "gru" else {}),
+        )
+
+        def value(name: str, rank: int) -> Any:
+            return helper.make_tensor_value_info(name, self.onnx.TensorProto.FLOAT, [None] * rank)
+
+        graph = helper.make_graph(
+            [node],
+            cell,
+            [value(name, 3) for name in inputs],
+            [value(outputs[0], 4), *(value(name, 3) for name in outputs[1:])],
+            [self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in weights.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+        options = self.ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        return self.ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def inference(self, problem: Problem) -> Call:
+        session = self._session(problem)
+        names = (value.name for value in session.get_inputs())
+        feed = dict(zip(names, (problem.x, *(state[None] for state in problem.state)), strict=True))
+
+        def answer(out: Any) -> Answer:
+            y, *final = out
+            return _named(OUTPUTS, (y[:, 0], *(state[0] for state in final)))
+
+        return Call(lambda: session.run(None, feed), answer)
+
+    def step(self, problem: Problem) -> Call:
+        run, sequence_answer = self.inference(problem)
+
+        def answer(out: Any) -> Answer:
+            _, *final = sequence_answer(out).values()
+            return _named(STATES, final)
+
+        return Call(run, answer)
+
+
+class Jax(Contender):
+    """jit of lax.scan, and its vjp, written for XLA's fast paths.
+
+    The input projection of the whole sequence is hoisted out of the loop; weights are stored (in, G*H), as JAX users
+    store them; no bias is added to a product inside the loop, which XLA would fuse into a loop six times as slow; and
+    training the gated cells at batch 1 unrolls four steps, the only place where that pays: up to 1.6 times as fast.
+    XLA takes its threads from the cores that its process may use, which is how it is held to `threads`.
+    """
+
+    name = "jax"
+
+    def __init__(self, threads: int) -> None:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        self.jax: Any = importlib.import_module("jax")
+        self.about = {"version": self.jax.__version__}
+
+    def _forward(self, cell: str, unroll: int = 1) -> Callable[..., Any]:
+        jax, jnp, sigmoid = self.jax, self.jax.numpy, self.jax.nn.sigmoid
+
+        def rnn(xp: Any, hp: Any, b_hn: Any, h: Any) -> Any:
+            return (jnp.tanh(xp + hp),)
+
+        def lstm(xp: Any, hp: Any, b_hn: Any, h: Any, c: Any) -> Any:
+            i, f, g, o = jnp.split(xp + hp, 4, axis=1)
+            c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
+            return sigmoid(o) * jnp.tanh(c), c
+
+        def gru(xp: Any, hp: Any, b_hn: Any, h: Any) -> Any:
+            (xr, xz, xn), (hr, hz, hn) = jnp.split(xp, 3, axis=1), jnp.split(hp, 3, axis=1)
+            z = sigmoid(xz + hz)
+            return ((1 - z) * jnp.tanh(xn + sigmoid(xr + hr) * (hn + b_hn)) + z * h,)
+
+        cells: dict[str, Callable[..., Any]] = {"rnn": rnn, "lstm": lstm, "gru": gru}
+        following = cells[cell]
+
+        def forward(x: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, *state_0: Any) -> Any:
+            H = w_hh.shape[0]
+            outside, b_hn = (b_hh.at[2 * H :].set(0), b_hh[2 * H :]) if cell == "gru" else (b_hh, None)
+
+            def step(state: Any, xp: Any) -> Any:
+                state = following(xp, state[0] @ w_hh, b_hn, *state)
+                return state, state[0]
+
+            final, y = jax.lax.scan(step, state_0, x @ w_ih + (b_ih + outside), unroll=unroll)
+            return (y, *final)
+
+        return forward
+
+    def _arguments(self, problem: Problem) -> tuple[Array, ...]:
+        w_ih, w_hh, *biases = problem.weights
+        return (problem.x, w_ih.T.copy(), w_hh.T.copy(), *biases, *problem.state)
+
+    def _compiled(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        compiled = self.jax.jit(function)
+        on_device = self.jax.device_put(arguments)
+        return lambda: self.jax.block_until_ready(compiled(*on_device))
+
+    def inference(self, problem: Problem) -> Call:
+        run = self._compiled(self._forward(problem.cell), *self._arguments(problem))
+        return Call(run, lambda out: _named(OUTPUTS, out))
+
+    def training(self, problem: Problem) -> Call:
+        gated_at_batch_1 = problem.cell != "rnn" and problem.x.shape[1] == 1
+        forward = self._forward(problem.cell, unroll=4 if gated_at_batch_1 else 1)
+
+        def both(arguments: Any, cotangents: Any) -> Any:
+            out, pull_back = self.jax.vjp(forward, *arguments)
+            return out, pull_back(cotangents)
+
+        def answer(result: Any) -> Answer:
+            out, (dx, dw_ih, dw_hh, *rest) = result
+            return _named(OUTPUTS, out) | _named(GRADIENTS, (dx, dw_ih.T, dw_hh.T, *rest))
+
+        return Call(self._compiled(both, self._arguments(problem), (problem.dy, *problem.dstate)), answer)
+
+    def step(self, problem: Problem) -> Call:
+        first = replace(problem, x=problem.x[:1])
+        run, sequence_answer = self.inference(first)
+
+        def answer(out: Any) -> Answer:
+            _, *final = sequence_answer(out).values()
+            return _named(STATES, final)
+
+        return Call(run, answer)
+
+
+CONTENDERS: dict[str, type[Any]] = {kind.name: kind for kind in (Fastrnn, Reference, Torch, OnnxRuntime, Jax)}

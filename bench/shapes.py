@@ -1,0 +1,93 @@
+"""What is measured: the grid of shapes, its quick subset, and the speed that fastrnn aims at on each.
+
+Shape legend: T steps, B batch, I input size, H hidden size, G gates of the cell.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+CELLS = tuple(GATES)
+MODES = ("inference", "training", "step")
+
+
+class Shape(NamedTuple):
+    T: int
+    B: int
+    I: int
+    H: int
+
+    def __str__(self) -> str:
+        return ",".join(map(str, (self.T, self.B, self.H) if self.I == self.H else self))
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        """Reads "T,B,H" (then I = H) or "T,B,I,H"."""
+        sizes = [int(size) for size in text.split(",")]
+        if len(sizes) == 3:
+            sizes.insert(2, sizes[2])
+        if len(sizes) != 4 or min(sizes) < 1:
+            raise ValueError(f"shape {text!r} is not T,B,H or T,B,I,H with positive sizes")
+        return cls(*sizes)
+
+
+def _square(*shapes: tuple[int, int, int]) -> tuple[Shape, ...]:
+    return tuple(Shape(T, B, H, H) for T, B, H in shapes)
+
+
+# Batch 1 (bound by reading w_hh), the middle (in cache, bound by FMAs), and DeepBench's larger sizes.
+SEQUENCES = _square(
+    (100, 1, 32),
+    (100, 1, 128),
+    (100, 1, 256),
+    (50, 1, 512),
+    (25, 1, 1024),
+    (25, 4, 512),
+    (50, 16, 64),
+    (100, 32, 128),
+    (100, 32, 256),
+    (150, 64, 256),
+    (50, 32, 512),
+    (25, 128, 512),
+    (25, 32, 1024),
+    (25, 64, 1024),
+    (25, 16, 1760),
+)
+STEPS = _square((1, 1, 32), (1, 1, 64), (1, 1, 128), (1, 1, 256))
+
+QUICK_SEQUENCES = _square((100, 1, 128), (50, 16, 64), (100, 32, 256))
+QUICK_STEPS = _square((1, 1, 64))
+
+
+def shapes(mode: str, *, quick: bool = False) -> tuple[Shape, ...]:
+    """The shapes on which `mode` is measured."""
+    if mode == "step":
+        return QUICK_STEPS if quick else STEPS
+    return QUICK_SEQUENCES if quick else SEQUENCES
+
+
+def flops(mode: str, cell: str, shape: Shape) -> float:
+    """Floating-point operations of the matrix products; training has three products for each one of inference."""
+    T, B, I, H = shape
+    return (3 if mode == "training" else 1) * 2.0 * T * B * GATES[cell] * H * (I + H)
+
+
+class Bar(NamedTuple):
+    """fastrnn is to be `ratio` times as fast as the best of `peers`."""
+
+    ratio: float
+    peers: tuple[str, ...]
+
+
+def bar(mode: str, cell: str, shape: Shape) -> Bar | None:
+    """The speed fastrnn aims at here, or None where no aim is set."""
+    if mode == "training":
+        return Bar(1.0 if cell == "lstm" else 1.5, ("torch",))
+    if mode == "step":
+        return Bar(4.0, ("onnxruntime",)) if shape.H == 64 else None
+    if shape.B >= 16 and shape.H >= 128:
+        return Bar(1.0 if cell == "lstm" else 1.2, ("torch", "onnxruntime"))
+    if shape.B == 1 and 32 <= shape.H <= 256:
+        return Bar(1.5, ("torch", "onnxruntime"))
+    return None
