@@ -16,9 +16,12 @@ namespace fastrnn {
 inline constexpr std::uint64_t kKernelMode = 0x8000 | 0x0040 | 0x1f80;
 inline std::uint64_t read_float_mode() noexcept { return _mm_getcsr(); }
 inline void write_float_mode(std::uint64_t mode) noexcept { _mm_setcsr(static_cast<unsigned>(mode)); }
+// The bits that note which exceptions have happened.
+inline constexpr std::uint64_t kFloatFlags = 0x003f;
 #else
 // FPCR: flush to zero, no traps, round to nearest.
 inline constexpr std::uint64_t kKernelMode = std::uint64_t{1} << 24;
+inline constexpr std::uint64_t kFloatFlags = 0;  // they are in another register
 #if defined(_MSC_VER)
 inline std::uint64_t read_float_mode() noexcept {
     return static_cast<std::uint64_t>(_ReadStatusReg(ARM64_SYSREG(3, 3, 4, 4, 0)));

@@ -82,7 +82,9 @@ void bind_probes(py::module_& m) {
           "Do nothing but read the float32 array on this thread; return how many bytes that was.");
     m.def("_math", math, "name"_a, "array"_a,
           "Return the kernels' exp, tanh or sigmoid of the array's elements, as a vector.");
-    m.def("_fp_control", read_float_mode, "This thread's floating-point control register: MXCSR, or FPCR on Arm.");
+    m.def(
+        "_fp_control", [] { return read_float_mode() & ~kFloatFlags; },
+        "This thread's floating-point control register, MXCSR or FPCR, without the flags, which NumPy clears.");
     m.def("_fail_in_worker", fail_in_worker, "rank"_a, "threads"_a,
           "Run a team in which this member throws and all others wait for it; raises RuntimeError.");
 }

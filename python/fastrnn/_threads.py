@@ -18,7 +18,7 @@ def tell_threadpoolctl() -> None:
     """Register fastrnn's controller with threadpoolctl now, or as soon as someone imports it."""
     module = sys.modules.get(NAME)
     if module is None:
-        sys.meta_path.insert(0, _OnImport())  # type: ignore[arg-type]  # finders are duck-typed
+        sys.meta_path.insert(0, _OnImport())
     else:
         register(module)
 
@@ -53,7 +53,7 @@ class _OnImport:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != NAME:
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:

@@ -165,17 +165,17 @@ def add(
 
 
 def count(text: str) -> int:
-    """A whole number above 0."""
+    """Read a whole number above 0."""
     return number(text, int, "a whole number above 0", lambda value: value > 0)
 
 
 def natural(text: str) -> int:
-    """A whole number, 0 or above."""
+    """Read a whole number, 0 or above."""
     return number(text, int, "a whole number, 0 or above", lambda value: value >= 0)
 
 
 def positive(text: str) -> float:
-    """A finite number above 0."""
+    """Read a finite number above 0."""
     return number(text, float, "a finite number above 0", lambda value: 0 < value < math.inf)
 
 

@@ -3,8 +3,8 @@
 Shapes, everywhere: T steps, B batch, I input size, H hidden size, G gates of the cell (RNN 1, LSTM 4, GRU 3).
 
 Arrays are NumPy arrays of float32 or float64, all of one dtype: that of ``x``, or of ``w_ih`` where ``x`` holds tokens.
-Any strides will do; contiguous arrays are not copied. Subclasses of ``numpy.ndarray`` count as the plain arrays that they
-hold. Inputs are never written to, and results are new arrays.
+Any strides will do; contiguous arrays are not copied. Subclasses of ``numpy.ndarray`` count as the plain arrays that
+they hold. Inputs are never written to, and results are new arrays.
 
 Tokens: ``x`` may be an array of any integer dtype, without the axis I. Each token stands for a one-hot input of size I,
 which is never made: its column of ``w_ih`` is looked up.

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
-from .errors import MissingExtra, ModelFileError, SaveError, SettingsError, TextError
+from .errors import MissingExtraError, ModelFileError, SaveError, SettingsError, TextError
 from .model import CELLS, Array, CharModel, State, weight_shapes
 from .settings import Settings
 from .text import code_points
@@ -270,11 +270,11 @@ def damaged(path: str, reason: str) -> NoReturn:
 
 
 def safetensors() -> Any:
-    """Return ``safetensors.numpy``; raises :class:`MissingExtra`."""
+    """Return ``safetensors.numpy``; raises :class:`MissingExtraError`."""
     try:
         import safetensors.numpy
     except ImportError:
-        raise MissingExtra("safetensors") from None
+        raise MissingExtraError("safetensors") from None
     return safetensors.numpy
 
 

@@ -31,7 +31,7 @@ class TrainingError(UserError):
     """Training that cannot go on."""
 
 
-class MissingExtra(UserError):
+class MissingExtraError(UserError):
     """A library of the ``cli`` extra that is not installed."""
 
     def __init__(self, library: str) -> None:

@@ -4,7 +4,7 @@ import time
 from types import TracebackType
 from typing import Protocol, TextIO
 
-from .errors import MissingExtra
+from .errors import MissingExtraError
 
 # At most one plain line in so many seconds.
 LINE_EVERY = 5.0
@@ -27,7 +27,7 @@ class Report(Protocol):
 
 
 def report_on(out: TextIO) -> Report:
-    """Return the report that suits ``out``; raises MissingExtra if that needs a library that is not installed."""
+    """Return the report that suits ``out``; raises MissingExtraError if that needs a library that is not installed."""
     return Bar(out) if out.isatty() else Lines(out)
 
 
@@ -63,7 +63,7 @@ class Bar:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
         except ImportError:
-            raise MissingExtra("rich") from None
+            raise MissingExtraError("rich") from None
         self._console = Console(file=out, highlight=False, markup=False)
         columns = BarColumn(16), TextColumn("{task.description}", markup=False)
         # Drawing takes time from training: a few times a second is smooth enough.

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from .baselines import baselines
 from .checkpoint import save
-from .errors import MissingExtra, SaveError
+from .errors import MissingExtraError, SaveError
 from .report import report_on
 from .sample import generate
 from .train import Interruption, Trainer
@@ -138,7 +138,7 @@ def check_plot(path: str) -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        raise MissingExtra("matplotlib") from None
+        raise MissingExtraError("matplotlib") from None
     if path.rpartition(".")[2].lower() not in PLOT_FORMATS:
         raise SaveError(
             f"cannot plot to {path}: its name must end in one of {', '.join('.' + f for f in PLOT_FORMATS)}"
