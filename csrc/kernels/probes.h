@@ -1,25 +1,29 @@
 // What the machine can do at best with these vectors, for the benchmarks to set beside what the kernels do.
 #pragma once
 
-#include "vec.h"
+#include "gemm.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 double probe_fma(Index iterations, float* sink) {
     using V = Vec<float>;
-    constexpr int chains = V::kRegisters == 32 ? 24 : 12;
-    V sum[chains];
-    for (int i = 0; i < chains; ++i) sum[i] = V::broadcast(static_cast<float>(i));
+    // A tile like those of multiply(), in two dimensions: GCC would leave one long array of sums in memory.
+    constexpr int rows = V::kRegisters == 32 ? 6 : 3;
+    V sum[rows][kMaxWidth];
+    for (int r = 0; r < rows; ++r)
+        for (int v = 0; v < kMaxWidth; ++v) sum[r][v] = V::broadcast(static_cast<float>(r * kMaxWidth + v));
     const V shrink = V::broadcast(0.999f), grow = V::broadcast(0.001f);
     for (Index k = 0; k < iterations; ++k)
-        for (int i = 0; i < chains; ++i) sum[i] = fma(sum[i], shrink, grow);
+        for (int r = 0; r < rows; ++r)
+            for (int v = 0; v < kMaxWidth; ++v) sum[r][v] = fma(sum[r][v], shrink, grow);
     V total = V::zero();
-    for (int i = 0; i < chains; ++i) total = total + sum[i];
+    for (int r = 0; r < rows; ++r)
+        for (int v = 0; v < kMaxWidth; ++v) total = total + sum[r][v];
     float lanes[V::kLanes];
     total.store(lanes);
     *sink = lanes[0];
-    return 2.0 * V::kLanes * chains * static_cast<double>(iterations);
+    return 2.0 * V::kLanes * rows * kMaxWidth * static_cast<double>(iterations);
 }
 
 float probe_read(const float* data, Index n) {
