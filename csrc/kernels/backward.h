@@ -123,7 +123,7 @@ private:
     template <int p>
     void run_phase(Index t, Index begin, Index end) {
         constexpr Phase phase = Cell::kBackward[p];
-        const Index B = size_.B, H = size_.H;
+        const Index H = size_.H;
         // The step after a block's last is the first of the block after it, still in the first place.
         const Index source = phase.operand == kSameGradients ? t - begin : t + 1 < end ? t + 1 - begin : 0;
         const bool final = phase.operand == kNextGradients && t + 1 == size_.T;  // nothing comes from a later step
@@ -131,37 +131,15 @@ private:
         const Panels<V> panels{tape_.packed_hh[p], Hp_ / kLanes, kMaxWidth, phase.count * H};
         Panels<V> nothing = panels;
         nothing.depth = 0;
-        const Rows<Real> prev[] = {state(0, t), state(Cell::kStates - 1, t)};
-        const Rows<Real> next[] = {state(0, t + 1), state(Cell::kStates - 1, t + 1)};
-
+        const Step at = step_at(t, t - begin);
         product<V>(operand, row_begin_, row_end_, final ? nothing : panels, panel_begin_, panel_end_, t % 2 != 0,
-                   [&](Index b, Index panel, int width, const V* sums) {
-                       const Real* const saved_row = tape_.saved + (t * B + b) * tape_.saved_pitch;
-                       for (int u = 0; u < width; ++u) {
+                   [&](Index first, Index count, Index panel, int width, const Real* sums) {
+                       for (int u = 0; u < width; ++u, sums += kLanes) {
                            const Index unit = (panel * kMaxWidth + u) * kLanes;
-                           const Index n = smaller(kLanes, H - unit);
-                           V saved[Cell::kSaved + 1], before[Cell::kStates], after[Cell::kStates];
-                           V dnext[Cell::kStates], dgate[Cell::kGradients], dprev[Cell::kStates];
-                           for (int s = 0; s < Cell::kSaved; ++s) saved[s] = V::load(saved_row + s * Hp_ + unit);
-                           for (int s = 0; s < Cell::kStates; ++s) {
-                               Real* const carry = work_.carry[s] + b * work_.carry_pitch + unit;
-                               before[s] = load_part<V>(prev[s][b] + unit, n);
-                               after[s] = load_part<V>(next[s][b] + unit, n);
-                               dnext[s] = dprev[s] = V::load(carry);
-                           }
-                           if constexpr (p == 0) {
-                               dnext[kH] = Cell::kCarriesH || t + 1 == size_.T ? dnext[kH] + sums[u] : sums[u];
-                               if (args_.dy) dnext[kH] = dnext[kH] + load_part<V>(args_.dy + (t * B + b) * H + unit, n);
-                           }
-
-                           Cell::template backward<p>(saved, before, after, sums[u], dnext, dgate, dprev);
-
-                           for (int g = 0; g < Cell::kGradients; ++g)
-                               if (writes(phase, g))
-                                   store_part(dgate[g], gradients(t - begin, g) + b * work_.gradient_pitch + unit, n);
-                           for (int s = 0; s < Cell::kStates; ++s)
-                               if (s != kH || Cell::kCarriesH)
-                                   dprev[s].store(work_.carry[s] + b * work_.carry_pitch + unit);
+                           if (H - unit >= kLanes)
+                               apply<p, true>(at, first, count, unit, sums, width * kLanes);
+                           else
+                               apply<p, false>(at, first, count, unit, sums, width * kLanes);
                        }
                    });
         if (args_.split.unit_parts > 1) team_.barrier();
@@ -170,6 +148,58 @@ private:
                        args_.split.unit_parts);
         else
             run_phase<p + 1>(t, begin, end);
+    }
+
+    // Where a step finds and leaves what it works on, of row 0 and unit 0.
+    struct Step {
+        const Real* prev[Cell::kStates];
+        const Real* next[Cell::kStates];
+        const Real* saved;
+        const Real* dy;  // null is zeros
+        Real* gradient;
+        bool adds_carry;  // whether something of dL/dh is carried past the gates
+    };
+
+    // Step t, in place `place` of its block of steps.
+    Step step_at(Index t, Index place) const {
+        Step at;
+        for (int s = 0; s < Cell::kStates; ++s) at.prev[s] = state(s, t).base, at.next[s] = state(s, t + 1).base;
+        at.saved = tape_.saved + t * size_.B * tape_.saved_pitch;
+        at.dy = args_.dy ? args_.dy + t * size_.B * size_.H : nullptr;
+        at.gradient = gradients(place, 0);
+        at.adds_carry = Cell::kCarriesH || t + 1 == size_.T;
+        return at;
+    }
+
+    // The gradient of the cell's arithmetic on one block of units of rows [first, first + count), whose sums are
+    // `sums_row` apart.
+    template <int p, bool whole>
+    void apply(const Step& at, Index first, Index count, Index unit, const Real* sums, Index sums_row) const {
+        constexpr Phase phase = Cell::kBackward[p];
+        const Index H = size_.H, n = whole ? kLanes : H - unit;
+
+        for (Index b = first; b < first + count; ++b, sums += sums_row) {
+            V kept[Cell::kSaved + 1], before[Cell::kStates], after[Cell::kStates];
+            V dnext[Cell::kStates], dgate[Cell::kGradients], dprev[Cell::kStates];
+            const V sum = V::load(sums);
+            for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(at.saved + b * tape_.saved_pitch + unit + s * Hp_);
+            for (int s = 0; s < Cell::kStates; ++s) {
+                before[s] = load_part<V>(at.prev[s] + b * tape_.state_pitch + unit, n);
+                after[s] = load_part<V>(at.next[s] + b * tape_.state_pitch + unit, n);
+                dnext[s] = dprev[s] = V::load(work_.carry[s] + b * work_.carry_pitch + unit);
+            }
+            if constexpr (p == 0) {
+                dnext[kH] = at.adds_carry ? dnext[kH] + sum : sum;
+                if (at.dy) dnext[kH] = dnext[kH] + load_part<V>(at.dy + b * H + unit, n);
+            }
+
+            Cell::template backward<p>(kept, before, after, sum, dnext, dgate, dprev);
+
+            for (int g = 0; g < Cell::kGradients; ++g)
+                if (writes(phase, g)) store_part(dgate[g], at.gradient + b * work_.gradient_pitch + g * H + unit, n);
+            for (int s = 0; s < Cell::kStates; ++s)
+                if (s != kH || Cell::kCarriesH) dprev[s].store(work_.carry[s] + b * work_.carry_pitch + unit);
+        }
     }
 
     // dW_ih, dW_hh, db_ih, db_hh of this thread's units, over the rows of steps [begin, end).
@@ -204,12 +234,15 @@ private:
         const Rows<Real> units{gate, 1, work_.gradient_pitch};
         const Panels<V> panels{operand, ceil_div(columns, kLanes), kMaxWidth, depth, operand_pitch};
         product<V>(units, unit_begin_, unit_end_, panels, 0, panels.count(), false,
-                   [&](Index unit, Index panel, int width, const V* sums) {
-                       for (int v = 0; v < width; ++v) {
-                           const Index column = (panel * kMaxWidth + v) * kLanes;
-                           const Index n = smaller(kLanes, columns - column);
-                           Real* const to = dw + unit * columns + column;
-                           store_part(add ? sums[v] + load_part<V>(to, n) : sums[v], to, n);
+                   [&](Index first, Index count, Index panel, int width, const Real* sums) {
+                       for (Index unit = first; unit < first + count; ++unit) {
+                           for (int v = 0; v < width; ++v, sums += kLanes) {
+                               const Index column = (panel * kMaxWidth + v) * kLanes;
+                               const Index n = smaller(kLanes, columns - column);
+                               Real* const to = dw + unit * columns + column;
+                               const V sum = V::load(sums);
+                               store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
+                           }
                        }
                    });
     }
@@ -244,10 +277,12 @@ private:
         const Panels<V> panels{tape_.packed_ih, ceil_div(I, kLanes), kMaxWidth, Cell::kGates * size_.H};
         Real* const dx = args_.dx + begin * size_.B * I;
         product<V>(operand, own.begin, own.end, panels, 0, panels.count(), false,
-                   [&](Index row, Index panel, int width, const V* sums) {
-                       for (int v = 0; v < width; ++v) {
-                           const Index column = (panel * kMaxWidth + v) * kLanes;
-                           store_part(sums[v], dx + row * I + column, smaller(kLanes, I - column));
+                   [&](Index first, Index count, Index panel, int width, const Real* sums) {
+                       for (Index row = first; row < first + count; ++row) {
+                           for (int v = 0; v < width; ++v, sums += kLanes) {
+                               const Index column = (panel * kMaxWidth + v) * kLanes;
+                               store_part(V::load(sums), dx + row * I + column, smaller(kLanes, I - column));
+                           }
                        }
                    });
     }
@@ -266,14 +301,16 @@ private:
         const Rows<Real> operand{gradients(0, phase.first), work_.gradient_pitch};
         const Panels<V> panels{tape_.packed_hh[0], Hp_ / kLanes, kMaxWidth, steps ? phase.count * H : 0};
         product<V>(operand, row_begin_, row_end_, panels, panel_begin_, panel_end_, false,
-                   [&](Index b, Index panel, int width, const V* sums) {
-                       for (int u = 0; u < width; ++u) {
-                           const Index unit = (panel * kMaxWidth + u) * kLanes;
-                           const Index n = smaller(kLanes, H - unit);
-                           for (int s = 0; s < Cell::kStates; ++s) {
-                               V d = V::load(work_.carry[s] + b * work_.carry_pitch + unit);
-                               if (s == kH) d = Cell::kCarriesH || !steps ? d + sums[u] : sums[u];
-                               store_part(d, args_.dstate_0[s] + b * H + unit, n);
+                   [&](Index first, Index count, Index panel, int width, const Real* sums) {
+                       for (Index b = first; b < first + count; ++b) {
+                           for (int u = 0; u < width; ++u, sums += kLanes) {
+                               const Index unit = (panel * kMaxWidth + u) * kLanes;
+                               const Index n = smaller(kLanes, H - unit);
+                               for (int s = 0; s < Cell::kStates; ++s) {
+                                   V d = V::load(work_.carry[s] + b * work_.carry_pitch + unit);
+                                   if (s == kH) d = Cell::kCarriesH || !steps ? d + V::load(sums) : V::load(sums);
+                                   store_part(d, args_.dstate_0[s] + b * H + unit, n);
+                               }
                            }
                        }
                    });

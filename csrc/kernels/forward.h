@@ -10,7 +10,7 @@ namespace {
 
 // Input rows that are projected at a time: so many that reading W_ih once for them costs little beside writing and
 // reading their sums, and for small nets so few that the sums stay in L2.
-constexpr Index projected_rows(Index I) { return smaller(larger(256, I / 2), 1024); }
+constexpr Index projected_rows(Index I) { return smaller(larger(144, I / 4), 1024); }
 
 template <template <class> class CellOf, class Real>
 class Forward {
@@ -29,12 +29,12 @@ class Forward {
     }
 
     struct Workspace {
-        Real* packed_ih;                 // the panel of W_ih at hand, for each thread; absent with tokens
+        Real* packed_ih;                 // panels of W_ih, or the one at hand for each thread; absent with tokens
         Real* packed_hh[Cell::kPhases];  // panels of W_hh's gates in each phase
         Real* bias_ih;                   // (blocks of units, G, lanes), zeros where the caller gave none
-        Real* bias_hh;                   // the same
-        // W_ih x + b_ih of the rows of some steps, or of each token: (blocks of units, rows, G, lanes), in the order in
-        // which a step reads it.
+        Real* bias_hh[Cell::kPhases];    // the same of the gates in each phase
+        // W_ih x + b_ih of the rows of some steps, or of each token: (panels, rows, blocks of units of the panel, G,
+        // lanes), as the product leaves it and a step reads it.
         Real* projected;
         Real* zeros;  // (B, H): h_0, if the caller gave none
         Real* saved;  // (B, saved_pitch) of the step at hand, if a later phase needs it
@@ -44,11 +44,13 @@ class Forward {
             const Index H = size.H;
             const bool dense = size.D == 0;
             Carver<Real> carver{base};
-            packed_ih = carver.take(dense ? split.batch_parts * split.unit_parts * panel_size(size) : 0);
+            packed_ih = carver.take(!dense           ? 0
+                                    : keeps_ih(size) ? packed_size<V>(H, Cell::kGates, size.I)
+                                                     : split.batch_parts * split.unit_parts * panel_size(size));
             for (int p = 0; p < Cell::kPhases; ++p)
                 packed_hh[p] = carver.take(packed_size<V>(H, Cell::kForward[p].count, H));
             bias_ih = carver.take(Cell::kGates * padded<V>(H));
-            bias_hh = carver.take(Cell::kGates * padded<V>(H));
+            for (int p = 0; p < Cell::kPhases; ++p) bias_hh[p] = carver.take(Cell::kForward[p].count * padded<V>(H));
             projected = carver.take((dense ? block_steps(size) * size.B : size.D) * Cell::kGates * padded<V>(H));
             zeros = carver.take(training ? 0 : size.B * H);
             saved = carver.take(training || Cell::kPhases == 1 ? 0 : size.B * Tape<Cell, V>(size, nullptr).saved_pitch);
@@ -59,6 +61,8 @@ class Forward {
     static Index block_steps(const Sizes& size) {
         return larger(1, smaller(size.T, projected_rows(size.I) / larger(1, size.B)));
     }
+    // Where all steps are one block W_ih is gone through once, and a panel packed as it is needed stays in cache.
+    static bool keeps_ih(const Sizes& size) { return size.T > block_steps(size); }
     static Index panel_size(const Sizes& size) { return pitch<Real>(kInputBlocks * kLanes * Cell::kGates * size.I); }
 
 public:
@@ -107,14 +111,19 @@ private:
             return Range{grains.begin * grain() / blocks,
                          ceil_div(smaller(grains.end * grain(), Hp_ / kLanes), blocks)};
         };
+        if (!size_.D && keeps_ih(size_)) {
+            const Range own = panels(Cell::kGates);
+            pack_rows<V>(args_.w_ih, H, I, 0, Cell::kGates, own.begin, own.end, work_.packed_ih);
+        }
         for (int p = 0; p < Cell::kPhases; ++p) {
             const Phase phase = Cell::kForward[p];
             const Range own = panels(phase.count);
             pack_rows<V>(args_.w_hh, H, H, phase.first, phase.count, own.begin, own.end, work_.packed_hh[p]);
         }
-        for (int g = part; g < Cell::kGates; g += parts) {
-            fill_bias(args_.b_ih, g, work_.bias_ih);
-            fill_bias(args_.b_hh, g, work_.bias_hh);
+        if (part == 0) {
+            fill_bias(args_.b_ih, 0, Cell::kGates, work_.bias_ih);
+            for (int p = 0; p < Cell::kPhases; ++p)
+                fill_bias(args_.b_hh, Cell::kForward[p].first, Cell::kForward[p].count, work_.bias_hh[p]);
         }
         if (size_.D) project_tokens(share(Cell::kGates * H, part, parts));
         if (part == 0) {
@@ -144,12 +153,11 @@ private:
         if (parts > 1) team_.barrier();
     }
 
-    void fill_bias(const Real* bias, int g, Real* filled) const {
-        for (Index unit = 0; unit < Hp_; unit += kLanes) {
-            const Index n = smaller(kLanes, size_.H - unit);
-            const V values = bias ? load_part<V>(bias + g * size_.H + unit, n) : V::zero();
-            values.store(filled + unit * Cell::kGates + g * kLanes);
-        }
+    void fill_bias(const Real* bias, int first, int count, Real* filled) const {
+        for (Index unit = 0; unit < Hp_; unit += kLanes)
+            for (int g = first; g < first + count; ++g, filled += kLanes)
+                (bias ? load_part<V>(bias + g * size_.H + unit, smaller(kLanes, size_.H - unit)) : V::zero())
+                    .store(filled);
     }
 
     void pack_gradient(const Real* w, Index columns, const int* plane_of, int first, int count, Real* packed) const {
@@ -163,43 +171,45 @@ private:
     void project_tokens(Range own) const {
         for (Index row = own.begin; row < own.end; ++row) {
             const Index gate = row / size_.H, unit = row % size_.H;
-            Real* const to = work_.projected + unit / kLanes * size_.D * kGroup + gate * kLanes + unit % kLanes;
             const Real bias = args_.b_ih ? args_.b_ih[row] : 0;
-            for (Index d = 0; d < size_.D; ++d) to[d * kGroup] = args_.w_ih[row * size_.I + args_.tokens.id[d]] + bias;
+            for (Index d = 0; d < size_.D; ++d)
+                projected_at(unit / kLanes, d)[gate * kLanes + unit % kLanes] =
+                    args_.w_ih[row * size_.I + args_.tokens.id[d]] + bias;
         }
     }
 
     Index own_rows() const { return row_end_ - row_begin_; }
 
-    // W_ih x + b_ih of this thread's rows and units in steps [begin, end), rows in the order (step, row). Panel by
-    // panel: W_ih is packed as it is used, since a block of rows outweighs the packing, and a panel stays in cache.
+    // W_ih x + b_ih of this thread's rows and units in steps [begin, end), rows in the order (step, row).
     void project(Index begin, Index end) const {
         const Index I = size_.I;
         const Rows<Real> x{args_.x + (begin * size_.B + row_begin_) * I, I, 1, larger(1, own_rows()), size_.B * I};
-        Real* const packed = work_.packed_ih + team_.rank() * panel_size(size_);
-        Real* const projected = own_projected();
-        const Index rows = projected_rows_of_block();
+        const bool kept = keeps_ih(size_);
+        Real* const at_hand = work_.packed_ih + team_.rank() * panel_size(size_);
         for (Index panel = block_begin_ / kInputBlocks; panel < ceil_div(block_end_, kInputBlocks); ++panel) {
             const Index first = panel * kInputBlocks;
             const int blocks = static_cast<int>(smaller(kInputBlocks, Hp_ / kLanes - first));
-            pack_rows_panel<V>(args_.w_ih, size_.H, I, 0, Cell::kGates, first, blocks, packed);
-            const Panels<V> one{packed, blocks * Cell::kGates, kInputBlocks * Cell::kGates, I};
-            product<V>(x, 0, (end - begin) * own_rows(), one, 0, 1, false,
-                       [&](Index row, Index, int width, const V* sums) {
-                           for (int v = 0; v < width; ++v) {
-                               const Index block = first + v / Cell::kGates, gate = v % Cell::kGates * kLanes;
-                               const V bias = V::load(work_.bias_ih + block * kGroup + gate);
-                               (sums[v] + bias).store(projected + (block * rows + row) * kGroup + gate);
-                           }
-                       });
+            if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, 0, Cell::kGates, first, blocks, at_hand);
+            const Panels<V> one{kept ? work_.packed_ih + first * kGroup * I : at_hand,
+                                blocks * Cell::kGates,
+                                kInputBlocks * Cell::kGates,
+                                I,
+                                0,
+                                work_.bias_ih + first * kGroup};
+            const auto place = [&](Index row, Index) { return projected_at(first, row); };
+            product<V>(x, 0, (end - begin) * own_rows(), one, 0, 1, false, place,
+                       [](Index, Index, Index, int, const Real*) {});
         }
     }
 
-    // This thread's rows of `projected`, and how many of them a block of units has.
-    Real* own_projected() const {
-        return work_.projected + (size_.D ? 0 : row_begin_ * block_steps(size_) * Cell::kGates * Hp_);
+    // The gates of a block of units in one of this thread's rows of `projected`.
+    Real* projected_at(Index block, Index row) const {
+        const Index rows = size_.D ? size_.D : own_rows() * block_steps(size_);
+        const Index rows_before = size_.D ? 0 : row_begin_ * block_steps(size_);
+        const Index in_panel = block % kInputBlocks, first = block - in_panel;
+        const Index blocks = smaller(kInputBlocks, Hp_ / kLanes - first);
+        return work_.projected + rows_before * Cell::kGates * Hp_ + (first * rows + row * blocks + in_panel) * kGroup;
     }
-    Index projected_rows_of_block() const { return size_.D ? size_.D : own_rows() * block_steps(size_); }
 
     // Rows of state s before step t, and after it.
     Rows<Real> before(int s, Index t) const {
@@ -210,63 +220,102 @@ private:
     }
 
     template <int p>
-    void run_phase(Index t, Index step) {
+    void run_phase(Index t, Index place) {
         constexpr Phase phase = Cell::kForward[p];
         constexpr int blocks = blocks_per_panel(phase.count);
         constexpr bool last = p + 1 == Cell::kPhases;
-        const Index B = size_.B, H = size_.H;
-
-        Rows<Real> prev[Cell::kStates];
-        for (int s = 0; s < Cell::kStates; ++s) prev[s] = before(s, t);
-        Real* const saved = training_ ? tape_.saved + t * B * tape_.saved_pitch : work_.saved;
-        Rows<Real> operand = prev[kH];
-        if constexpr (phase.operand != kPreviousH) operand = {saved + phase.operand * Hp_, tape_.saved_pitch};
-        const Panels<V> panels{work_.packed_hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, H};
-        const Real* const projected = own_projected();
-        const Index projected_rows = projected_rows_of_block();
+        const Step at = step_at(t, place);
+        Rows<Real> operand = at.prev[kH];
+        if constexpr (phase.operand != kPreviousH) operand = {at.saved + phase.operand * Hp_, tape_.saved_pitch};
+        const Panels<V> panels{work_.packed_hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, size_.H, 0,
+                               work_.bias_hh[p]};
 
         product<V>(operand, row_begin_, row_end_, panels, block_begin_ / blocks, ceil_div(block_end_, blocks),
-                   t % 2 != 0, [&](Index b, Index panel, int width, const V* sums) {
-                       const Index row = size_.D ? args_.tokens.slot[t * B + b] : step * own_rows() + b - row_begin_;
-                       Real* const saved_row = saved + b * tape_.saved_pitch;
+                   t % 2 != 0, [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        for (int u = 0; u * phase.count < width; ++u) {
-                           const Index block = panel * blocks + u, unit = block * kLanes;
-                           const Index n = smaller(kLanes, H - unit);
-                           const Real* const inputs = projected + (block * projected_rows + row) * kGroup;
-                           V x[Cell::kGates], hidden[Cell::kGates], state[Cell::kStates], kept[Cell::kSaved + 1],
-                               next[Cell::kStates];
-                           for (int g = phase.first; g < phase.first + phase.count; ++g) {
-                               x[g] = V::load(inputs + g * kLanes);
-                               hidden[g] = sums[u * phase.count + g - phase.first] +
-                                           V::load(work_.bias_hh + block * kGroup + g * kLanes);
-                           }
-                           for (int s = 0; s < Cell::kStates; ++s) state[s] = load_part<V>(prev[s][b] + unit, n);
-                           if constexpr (p > 0)
-                               for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved_row + s * Hp_ + unit);
-
-                           Cell::template forward<p>(x, hidden, state, kept, next);
-
-                           if (training_ || !last)
-                               for (int s = 0; s < Cell::kSaved; ++s)
-                                   if (writes(phase, s)) kept[s].store(saved_row + s * Hp_ + unit);
-                           if constexpr (last) {
-                               store_part(next[kH], args_.y + (t * B + b) * H + unit, n);
-                               for (int s = 0; s < Cell::kStates; ++s) {
-                                   if (training_)
-                                       next[s].store(tape_.state[s] + ((t + 1) * B + b) * tape_.state_pitch + unit);
-                                   else if (s != kH)
-                                       store_part(next[s], args_.state_n[s] + b * H + unit, n);
-                               }
-                           }
+                           const Index block = panel * blocks + u;
+                           const Real* const own = sums + u * phase.count * kLanes;
+                           if (size_.H - block * kLanes >= kLanes)
+                               apply<p, true>(at, first, count, block, own, width * kLanes);
+                           else
+                               apply<p, false>(at, first, count, block, own, width * kLanes);
                        }
                    });
         // Other threads' units of this phase's results are operands of the next.
         if (args_.split.unit_parts > 1) team_.barrier();
         if constexpr (last)
-            team_.poll(2.0 * static_cast<double>(own_rows() * H * Cell::kGates * (H + size_.I)) /
+            team_.poll(2.0 * static_cast<double>(own_rows() * size_.H * Cell::kGates * (size_.H + size_.I)) /
                        args_.split.unit_parts);
         else
-            run_phase<p + 1>(t, step);
+            run_phase<p + 1>(t, place);
+    }
+
+    // Where a step finds and leaves what it works on, of row 0 and unit 0.
+    struct Step {
+        Rows<Real> prev[Cell::kStates];
+        Real* next[Cell::kStates];  // on the tape; at inference c stays where it is, and y is all there is of h
+        Index next_stride;
+        Real* y;
+        Real* saved;
+        const std::int32_t* slot;  // (B,): the rows of `projected`; null without tokens: row b's is first_projected + b
+        Index first_projected;
+    };
+
+    // Step t, in place `place` of its block of steps.
+    Step step_at(Index t, Index place) const {
+        const Index B = size_.B;
+        Step at;
+        for (int s = 0; s < Cell::kStates; ++s) {
+            at.prev[s] = before(s, t);
+            at.next[s] = training_ ? tape_.state[s] + (t + 1) * B * tape_.state_pitch : args_.state_n[s];
+        }
+        at.next_stride = training_ ? tape_.state_pitch : size_.H;
+        at.y = args_.y + t * B * size_.H;
+        at.saved = training_ ? tape_.saved + t * B * tape_.saved_pitch : work_.saved;
+        at.slot = size_.D ? args_.tokens.slot + t * B : nullptr;
+        at.first_projected = place * own_rows() - row_begin_;
+        return at;
+    }
+
+    // The cell's arithmetic on one block of units of rows [first, first + count), whose sums are `sums_row` apart.
+    template <int p, bool whole>
+    void apply(const Step& at, Index first, Index count, Index block, const Real* sums, Index sums_row) const {
+        constexpr Phase phase = Cell::kForward[p];
+        constexpr bool last = p + 1 == Cell::kPhases;
+        const Index H = size_.H, unit = block * kLanes, n = whole ? kLanes : H - unit;
+        const bool training = training_;
+        const Real* const projected = projected_at(block, 0);
+        const Index projected_pitch = projected_at(block, 1) - projected;
+
+        for (Index b = first; b < first + count; ++b, sums += sums_row) {
+            const Real* const inputs = projected + (at.slot ? at.slot[b] : at.first_projected + b) * projected_pitch;
+            Real* const saved = at.saved + b * tape_.saved_pitch + unit;
+            V x[Cell::kGates], hidden[Cell::kGates], state[Cell::kStates], kept[Cell::kSaved + 1], next[Cell::kStates];
+            for (int g = phase.first; g < phase.first + phase.count; ++g) {
+                x[g] = V::load(inputs + g * kLanes);
+                hidden[g] = V::load(sums + (g - phase.first) * kLanes);
+            }
+            for (int s = 0; s < Cell::kStates; ++s)
+                state[s] = load_part<V>(at.prev[s].base + b * at.prev[s].stride + unit, n);
+            if constexpr (p > 0)
+                for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp_);
+
+            Cell::template forward<p>(x, hidden, state, kept, next);
+
+            if (training || !last)
+                for (int s = 0; s < Cell::kSaved; ++s)
+                    if (writes(phase, s)) kept[s].store(saved + s * Hp_);
+            if constexpr (last) {
+                store_part(next[kH], at.y + b * H + unit, n);
+                for (int s = 0; s < Cell::kStates; ++s) {
+                    Real* const to = at.next[s] + b * at.next_stride + unit;
+                    if (training)
+                        next[s].store(to);
+                    else if (s != kH)
+                        store_part(next[s], to, n);
+                }
+            }
+        }
     }
 
     // The last state is the caller's too. Units of a row may come from several threads: the barrier has passed.

@@ -49,8 +49,9 @@ struct Panels {
     const Real* data;
     Index vectors;
     int width;
-    Index depth;         // k
-    Index k_stride = 0;  // 0: packed, panel after panel. Else plain rows, this far apart
+    Index depth;                  // k
+    Index k_stride = 0;           // 0: packed, panel after panel. Else plain rows, this far apart
+    const Real* start = nullptr;  // (vectors): what each column's sums start from; null is zeros
 
     Index count() const { return (vectors + width - 1) / width; }
     int width_of(Index panel) const {
@@ -61,19 +62,37 @@ struct Panels {
     Index stride_of(Index panel) const { return k_stride ? k_stride : width_of(panel) * V::kLanes; }
 };
 
-// tile[p][r][v] (+)= sum over k of row r's element k times vector v of row k of panel p. With Ahead, two cache lines of
-// each row of another panel, `ahead`, are prefetched on the way.
+// What one register tile is made of: rows times `width` vectors of one or more panels.
+template <class Real>
+struct Tile {
+    const Real* row[8];
+    Index row_k;  // from one k to the next in a row
+    const Real* panel;
+    Index panel_k;       // the same in a panel
+    Index panel_stride;  // from one panel to the next
+    const Real* ahead;   // in the panel to come: two lines of each k are prefetched on the way
+    Index depth;
+    const Real* start;  // what is added to, (panel, row, width): null is zeros
+    Index start_row, start_panel;
+    Real* sums;  // (panel, row, width)
+    Index sums_panel;
+};
+
 template <class V, int R, int Width, int P, bool Ahead>
-void multiply(const typename V::Real* const* row, Index row_k, const typename V::Real* panel, Index panel_k,
-              Index panel_stride, const typename V::Real* ahead, Index depth, bool accumulate, V* tile) {
+void multiply(const Tile<typename V::Real>& tile) {
     using Real = typename V::Real;
     V sum[P][R][Width];
     for (int p = 0; p < P; ++p)
         for (int r = 0; r < R; ++r)
-            for (int v = 0; v < Width; ++v) sum[p][r][v] = accumulate ? tile[(p * R + r) * Width + v] : V::zero();
+            for (int v = 0; v < Width; ++v)
+                sum[p][r][v] = tile.start
+                                   ? V::load(tile.start + p * tile.start_panel + r * tile.start_row + v * V::kLanes)
+                                   : V::zero();
 
     const Real* a[R];
-    for (int r = 0; r < R; ++r) a[r] = row[r];
+    for (int r = 0; r < R; ++r) a[r] = tile.row[r];
+    const Real *panel = tile.panel, *ahead = tile.ahead;
+    const Index row_k = tile.row_k, panel_k = tile.panel_k, panel_stride = tile.panel_stride, depth = tile.depth;
     Index offset = 0;
     for (Index k = 0; k < depth; ++k, offset += row_k, panel += panel_k) {
         if constexpr (Ahead) {
@@ -102,12 +121,12 @@ void multiply(const typename V::Real* const* row, Index row_k, const typename V:
     }
     for (int p = 0; p < P; ++p)
         for (int r = 0; r < R; ++r)
-            for (int v = 0; v < Width; ++v) tile[(p * R + r) * Width + v] = sum[p][r][v];
+            for (int v = 0; v < Width; ++v)
+                sum[p][r][v].store(tile.sums + p * tile.sums_panel + (r * Width + v) * V::kLanes);
 }
 
 template <class V>
-using Multiply = void (*)(const typename V::Real* const* row, Index row_k, const typename V::Real* panel, Index panel_k,
-                          Index panel_stride, const typename V::Real* ahead, Index depth, bool accumulate, V* tile);
+using Multiply = void (*)(const Tile<typename V::Real>&);
 
 // The kernel for `rows` rows (1 .. max_rows) and panels of `width` vectors.
 template <class V, bool Ahead, int Width, int R = max_rows<V>(Width)>
@@ -140,32 +159,44 @@ Multiply<V> multiply_pair_for(int width) {
 }
 
 // For every row of [row_begin, row_end) and panel of [panel_begin, panel_end), in no promised order:
-//   epilogue(row, panel, width, sums)   with the `width` vectors of that row and panel.
+//   epilogue(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
+// `sums` is place(first, panel), with room for kRowBlock rows.
 // `backwards` goes through the panels from the last: a loop over time that turns round at every step finds in cache the
 // panels that the step before used last.
-template <class V, class Epilogue>
+template <class V, class Place, class Epilogue>
 void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
-             Index panel_begin, Index panel_end, bool backwards, const Epilogue& epilogue) {
+             Index panel_begin, Index panel_end, bool backwards, const Place& place, const Epilogue& epilogue) {
     using Real = typename V::Real;
-    V sums[kRowBlock * kMaxWidth];
-    const Real* row[8];
     const bool far = (panel_end - panel_begin) * panels.width * V::kLanes * panels.depth > kNear<Real>;
+    const Index to_neighbour = backwards ? -1 : 1;
+    Tile<Real> tile;
+    tile.row_k = rows.k_stride;
     for (Index first = row_begin; first < row_end; first += kRowBlock) {
         const Index count = row_end - first < kRowBlock ? row_end - first : kRowBlock;
         for (Index done = 0; done < panel_end - panel_begin; ++done) {
             const Index panel = backwards ? panel_end - 1 - done : panel_begin + done;
+            const Index neighbour = panel + to_neighbour;
+            const bool last = done + 1 == panel_end - panel_begin;
             const int width = panels.width_of(panel);
-            const Index panel_k = panels.stride_of(panel);
+            const Index sums_row = width * V::kLanes;
             const Real* const weights = panels.data + panels.offset(panel);
+            const Real* const start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
+            Real* const sums = place(first, panel);
+            tile.panel_k = panels.stride_of(panel);
 
-            const Index neighbour = backwards ? panel - 1 : panel + 1;
-            if (count == 1 && done + 1 < panel_end - panel_begin && panels.width_of(neighbour) == width) {
-                row[0] = rows[first];
-                multiply_pair_for<V>(width)(row, rows.k_stride, weights, panel_k,
-                                            panels.offset(neighbour) - panels.offset(panel), nullptr, panels.depth,
-                                            false, sums);
-                epilogue(first, panel, width, sums);
-                epilogue(first, neighbour, width, sums + width);
+            if (count == 1 && !last && panels.width_of(neighbour) == width) {
+                Real* const others = place(first, neighbour) == sums ? sums + sums_row : place(first, neighbour);
+                tile.row[0] = rows[first];
+                tile.panel = weights;
+                tile.panel_stride = panels.offset(neighbour) - panels.offset(panel);
+                tile.depth = panels.depth;
+                tile.start = start;
+                tile.start_panel = to_neighbour * panels.width * V::kLanes;
+                tile.sums = sums;
+                tile.sums_panel = others - sums;
+                multiply_pair_for<V>(width)(tile);
+                epilogue(first, 1, panel, width, sums);
+                epilogue(first, 1, neighbour, width, others);
                 ++done;
                 continue;
             }
@@ -175,27 +206,38 @@ void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
             const Index height = count / tiles, higher = count % tiles;
             constexpr Index pass = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
             for (Index k = 0; k == 0 || k < panels.depth; k += pass) {
-                const Index depth = panels.depth - k < pass ? panels.depth - k : pass;
-                const Real* const now = weights + k * panel_k;
-                const bool last = done + 1 == panel_end - panel_begin;
-                const Real* const next = k + pass < panels.depth ? now + pass * panel_k
-                                         : last                  ? now
+                tile.panel = weights + k * tile.panel_k;
+                tile.depth = panels.depth - k < pass ? panels.depth - k : pass;
+                const Real* const next = k + pass < panels.depth ? tile.panel + pass * tile.panel_k
+                                         : last                  ? tile.panel
                                                                  : panels.data + panels.offset(neighbour);
-                for (Index tile = 0, at = 0; tile < tiles; ++tile) {
-                    const int n = static_cast<int>(height + (tile < higher));
-                    for (int r = 0; r < n; ++r) row[r] = rows[first + at + r] + k * rows.k_stride;
+                for (Index i = 0, at = 0; i < tiles; ++i) {
+                    const int n = static_cast<int>(height + (i < higher));
+                    for (int r = 0; r < n; ++r) tile.row[r] = rows[first + at + r] + k * rows.k_stride;
+                    tile.sums = sums + at * sums_row;
+                    tile.start = k > 0 ? tile.sums : start;
+                    tile.start_row = k > 0 ? sums_row : 0;
+                    tile.ahead = next + 2 * i * kLine<Real>;
                     // The first two tiles fetch a half each of the next pass's weights, if those are not in L2 anyway.
-                    const bool fetch = far && tile < 2;
+                    const bool fetch = far && i < 2;
                     const Multiply<V> kernel =
                         fetch ? multiply_for<V, true>(width, n) : multiply_for<V, false>(width, n);
-                    kernel(row, rows.k_stride, now, panel_k, 0, next + 2 * tile * kLine<Real>, depth, k > 0,
-                           sums + at * width);
+                    kernel(tile);
                     at += n;
                 }
             }
-            for (Index r = 0; r < count; ++r) epilogue(first + r, panel, width, sums + r * width);
+            epilogue(first, count, panel, width, sums);
         }
     }
+}
+
+// The same, for sums that nobody needs after the epilogue.
+template <class V, class Epilogue>
+void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
+             Index panel_begin, Index panel_end, bool backwards, const Epilogue& epilogue) {
+    alignas(64) typename V::Real sums[kRowBlock * kMaxWidth * V::kLanes];
+    const auto here = [&](Index, Index) { return sums; };
+    product<V>(rows, row_begin, row_end, panels, panel_begin, panel_end, backwards, here, epilogue);
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ struct ExpConstants<double> {
 // latency is what a step with batch 1 waits for. power[i] is x^(2^i).
 template <class Real, int first, int count, class V>
 inline V polynomial(const V* power) {
-    constexpr int half = count > 8 ? 8 : count > 4 ? 4 : count > 2 ? 2 : 1;
+    constexpr int half = count > 8 ? 8 : count > 5 ? 4 : count > 2 ? 2 : 1;
     constexpr int exponent = half == 8 ? 3 : half == 4 ? 2 : half == 2 ? 1 : 0;
     if constexpr (count == 1)
         return V::broadcast(ExpConstants<Real>::q[first]);
@@ -91,15 +91,15 @@ inline V exp(V x) {
     return fma(e.fraction, scale, scale) * exponent_bits(rest);
 }
 
-// 1 / (1 + exp(-x)). Where exp(-x) is clamped, the result is 1, or below the smallest normal number.
+// exp(x) / (exp(x) + 1). Where exp(x) is clamped, the result is 1, or below the smallest normal number.
 template <class Real, class V = Vec<Real>>
 inline V sigmoid(V x) {
     using K = ExpConstants<Real>;
     const V limit = V::broadcast(K::largest);
-    const ReducedExp<V> e = reduced_exp<Real>(min(limit, max(V::zero() - limit, V::zero() - x)));
+    const ReducedExp<V> e = reduced_exp<Real>(min(limit, max(V::zero() - limit, x)));
     const V scale = exponent_bits(e.rounded);
-    const V one = V::broadcast(static_cast<Real>(1));
-    return one / (fma(e.fraction, scale, scale) + one);
+    const V exp_x = fma(e.fraction, scale, scale);
+    return exp_x / (exp_x + V::broadcast(static_cast<Real>(1)));
 }
 
 // With e = expm1(2|x|): tanh|x| = e / (e + 2), which keeps full relative precision at small x.
