@@ -23,7 +23,7 @@ struct ExpConstants<float> {
     // 1.5 * 2^23 + 127: adding it rounds to an integer and leaves that integer, biased as an exponent, in the low bits.
     static constexpr float round_to_exponent = 12582912.0f + 127.0f;
     static constexpr float overflows = 89.0f, underflows = -105.0f;  // exp has its limits inside these
-    static constexpr float largest = 88.0f;  // exp(largest) is below 2^127, and its reciprocal not normal
+    static constexpr float largest = 88.0f;  // exp(largest) is below 2^127, exp(-largest) not normal
     static constexpr float tanh_is_one = 10.0f;
     // Relative error of expm1 2^-26.2.
     static constexpr float q[] = {0.49999998144133674f, 0.16666543178592426f, 0.041667201697396098f,
@@ -98,8 +98,10 @@ inline V sigmoid(V x) {
     const V limit = V::broadcast(K::largest);
     const ReducedExp<V> e = reduced_exp<Real>(min(limit, max(V::zero() - limit, x)));
     const V scale = exponent_bits(e.rounded);
-    const V exp_x = fma(e.fraction, scale, scale);
-    return exp_x / (exp_x + V::broadcast(static_cast<Real>(1)));
+    const V one = V::broadcast(static_cast<Real>(1));
+    // Without a fused multiply-add, fraction * scale may be too small for a number.
+    const V exp_x = V::kFused ? fma(e.fraction, scale, scale) : (e.fraction + one) * scale;
+    return exp_x / (exp_x + one);
 }
 
 // With e = expm1(2|x|): tanh|x| = e / (e + 2), which keeps full relative precision at small x.

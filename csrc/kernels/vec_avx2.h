@@ -18,6 +18,7 @@ template <>
 struct Vec<float> {
     using Real = float;
     static constexpr int kLanes = 8, kRegisters = 16;
+    static constexpr bool kFused = true;
     __m256 v;
 
     static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
@@ -66,6 +67,7 @@ template <>
 struct Vec<double> {
     using Real = double;
     static constexpr int kLanes = 4, kRegisters = 16;
+    static constexpr bool kFused = true;
     __m256d v;
 
     static Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }

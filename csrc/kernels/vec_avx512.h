@@ -5,6 +5,7 @@
 //   load_n, store_n   touch only the first n lanes in memory; load_n sets the others to zero
 //   min, max          return the second operand where either is NaN, so that clamp(limit, x) keeps a NaN x
 //   prefetch          asks for a line of memory to be brought to L2
+//   kFused            whether fma rounds once; where it does not, it is a product and a sum
 //   copysign          magnitude of the first, sign of the second
 //   where_positive    the second operand where the first is > 0, and zero elsewhere
 //   exponent_bits     2^n for the n that was rounded into the low bits of `biased` (see round_to_exponent in math.h)
@@ -26,6 +27,7 @@ template <>
 struct Vec<float> {
     using Real = float;
     static constexpr int kLanes = 16, kRegisters = 32;
+    static constexpr bool kFused = true;
     __m512 v;
 
     static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -72,6 +74,7 @@ template <>
 struct Vec<double> {
     using Real = double;
     static constexpr int kLanes = 8, kRegisters = 32;
+    static constexpr bool kFused = true;
     __m512d v;
 
     static Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }

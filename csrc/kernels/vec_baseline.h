@@ -18,6 +18,7 @@ template <>
 struct Vec<float> {
     using Real = float;
     static constexpr int kLanes = 4, kRegisters = 16;
+    static constexpr bool kFused = false;
     __m128 v;
 
     static Vec load(const float* p) { return {_mm_loadu_ps(p)}; }
@@ -61,6 +62,7 @@ template <>
 struct Vec<double> {
     using Real = double;
     static constexpr int kLanes = 2, kRegisters = 16;
+    static constexpr bool kFused = false;
     __m128d v;
 
     static Vec load(const double* p) { return {_mm_loadu_pd(p)}; }

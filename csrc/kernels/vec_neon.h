@@ -18,6 +18,7 @@ template <>
 struct Vec<float> {
     using Real = float;
     static constexpr int kLanes = 4, kRegisters = 32;
+    static constexpr bool kFused = true;
     float32x4_t v;
 
     static Vec load(const float* p) { return {vld1q_f32(p)}; }
@@ -61,6 +62,7 @@ template <>
 struct Vec<double> {
     using Real = double;
     static constexpr int kLanes = 2, kRegisters = 32;
+    static constexpr bool kFused = true;
     float64x2_t v;
 
     static Vec load(const double* p) { return {vld1q_f64(p)}; }
