@@ -138,6 +138,27 @@ def _change_threads_while_calling() -> None:
     changer.join()
 
 
+def _first_call_from_all_threads() -> None:
+    problem = make_problem(LSTM, 5, 3, 7, 9)
+    barrier = threading.Barrier(8)
+
+    def call(_: int) -> dict[str, Any]:
+        barrier.wait()
+        return solve(fastrnn, problem)
+
+    sys.setswitchinterval(1e-6)
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = pool.map(call, range(8))
+    for other in others:
+        assert_same_bits(other, first)
+
+
+def test_first_call_from_many_threads() -> None:
+    """Whatever the first call sets up, the threads that make it at once must not wait for each other."""
+    for _ in range(10):
+        run_function(_first_call_from_all_threads, timeout=20)
+
+
 def test_number_of_threads_may_change_during_calls() -> None:
     run_function(_change_threads_while_calling, timeout=120)
 

@@ -199,12 +199,15 @@ def demo_command(options: argparse.Namespace) -> int:
     if options.plot:
         session.plot(trainer, options.plot)
     model = shlex.quote(options.out)
-    print(
-        f"\nThe model is in {options.out}. Go on:\n"
-        f"  fastrnn sample {model} --prime 'The ' --temperature 0.8    more of its text\n"
-        f"  fastrnn train --resume {model} --minutes 5               learn for longer\n"
-        f"  fastrnn train your-text.txt                              learn from your own text"
-    )
+    print(f"\nThe model is in {options.out}. Go on:")
+    commands = {
+        f"fastrnn sample {model} --prime 'The ' --temperature 0.8": "more of its text",
+        f"fastrnn train --resume {model} --minutes 5": "learn for longer",
+        "fastrnn train your-text.txt": "learn from your own text",
+    }
+    width = max(map(len, commands))
+    for command, what in commands.items():
+        print(f"  {command:{width}}  {what}")
     return INTERRUPTED if interrupted else 0
 
 

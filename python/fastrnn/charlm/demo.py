@@ -8,7 +8,7 @@ from .settings import Settings
 from .text import builtin_text, make_corpus
 from .train import Trainer
 
-SETTINGS = Settings()
+SETTINGS = Settings(batch=16, lr=0.01)  # the most learnt from this text in this time
 SECONDS = 45.0  # of training; starting, the last sample and the baselines take a few more
 SAMPLE_EVERY = 8.0
 LAST_SAMPLE = 800

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -15,6 +16,7 @@ from .train import Interruption, Trainer
 SAVE_EVERY = 60.0  # seconds
 SAMPLE_LENGTH = 240
 SAMPLE_TEMPERATURE = 0.6
+SAMPLE_PRIME = "The "
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def run(trainer: Trainer, bounds: Bounds, path: str, out: TextIO, *, sample_ever
     """
     pace = Pace(trainer, bounds)
     saved = sampled = 0.0
-    with Interruption() as interruption, report_on(out) as report:
+    with Interruption() as interruption, report_on(out) as report, one_blas_thread():
         while not (interruption.requested or pace.over()):
             pace.note(trainer.advance())
             if trainer.evaluation_due:
@@ -98,6 +100,19 @@ def run(trainer: Trainer, bounds: Bounds, path: str, out: TextIO, *, sample_ever
     return interruption.requested
 
 
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Keep NumPy's BLAS to one thread while entered: its threads would spin on the cores that fastrnn's work on.
+
+    Besides, its results then depend on the number of cores no more than fastrnn's do.
+    """
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    except ImportError:
+        raise MissingExtraError("threadpoolctl") from None
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
+
+
 def introduce(trainer: Trainer, out: TextIO) -> None:
     """Print what is about to be trained, and on what."""
     corpus, settings = trainer.corpus, trainer.settings
@@ -110,12 +125,12 @@ def introduce(trainer: Trainer, out: TextIO) -> None:
 
 
 def sample_of(trainer: Trainer, length: int) -> str:
-    """Return some text from the model as it is now."""
-    model = trainer.checkpoint().model()
-    text = generate(
-        model, trainer.corpus.vocabulary, length=length, temperature=SAMPLE_TEMPERATURE, seed=trainer.settings.seed
-    )
-    return "".join(text).strip("\n")
+    """Return some text from the model as it is now, after the same words each time."""
+    model, vocabulary = trainer.checkpoint().model(), trainer.corpus.vocabulary
+    prime = SAMPLE_PRIME if set(SAMPLE_PRIME) <= set(vocabulary) else ""
+    seed = trainer.settings.seed
+    text = generate(model, vocabulary, prime=prime, length=length, temperature=SAMPLE_TEMPERATURE, seed=seed)
+    return (prime + "".join(text)).strip("\n")
 
 
 def summarise(trainer: Trainer, out: TextIO) -> None:
