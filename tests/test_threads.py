@@ -150,7 +150,7 @@ def _first_call_from_all_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         first, *others = pool.map(call, range(8))
     for other in others:
-        assert_same_bits(other, first)
+        assert_same_bits(other, first, "first call")
 
 
 def test_first_call_from_many_threads() -> None:
