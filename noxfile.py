@@ -1,4 +1,4 @@
-"""Sessions for developers: `nox -s lint tests bench asan`. CI is .ci/run."""
+"""Sessions for developers: `nox -s lint tests bench docs asan`. CI is .ci/run."""
 
 import nox
 
@@ -29,6 +29,13 @@ def bench(session: nox.Session) -> None:
     session.install(".[bench]")
     session.run("python", "-m", "pytest", "bench", "--quick", "--benchmark-json=bench.json", *session.posargs)
     session.run("python", "bench/table.py", "bench.json")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages of docs/ into build/docs; a warning is an error."""
+    session.install(".[docs]")
+    session.run("sphinx-build", "-W", "-q", "docs", "build/docs", *session.posargs)
 
 
 @nox.session

@@ -10,8 +10,8 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 // Rows of gate gradients between two rounds of weight gradients: enough to hide that each round reads and writes all of
-// them, few enough to stay in L2.
-constexpr Index kGradientRows = 256;
+// them, few enough to stay in cache.
+constexpr Index kGradientRows = 512;
 
 template <template <class> class CellOf, class Real>
 class Backward {

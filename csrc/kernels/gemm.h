@@ -25,7 +25,7 @@ constexpr Index kLine = 64 / static_cast<Index>(sizeof(Real));
 constexpr Index kRowBlock = 48;  // rows whose sums wait in L1 for the epilogue: 48 x 4 vectors = 12 KiB of AVX-512
 template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
-constexpr Index kPassBytes = 32 * 1024;  // of a panel, which all rows of a block pass over while it is in L1
+constexpr Index kPassBytes = 64 * 1024;  // of a panel, which all rows of a block pass over while it is near
 
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
 template <class Real>
