@@ -247,12 +247,18 @@ private:
                    });
     }
 
+    // By parts of some rows: the rounding errors of one long sum would be larger.
     void column_sums(const Real* gate, Index depth, bool add, Real* db) const {
+        constexpr Index part = 64;
         for (Index unit = unit_begin_; unit < unit_end_; unit += kLanes) {
             const Index n = smaller(kLanes, unit_end_ - unit);
             V sum = add ? load_part<V>(db + unit, n) : V::zero();
-            for (Index row = 0; row < depth; ++row)
-                sum = sum + load_part<V>(gate + row * work_.gradient_pitch + unit, n);
+            for (Index first = 0; first < depth; first += part) {
+                V partial = V::zero();
+                for (Index row = first; row < smaller(first + part, depth); ++row)
+                    partial = partial + load_part<V>(gate + row * work_.gradient_pitch + unit, n);
+                sum = sum + partial;
+            }
             store_part(sum, db + unit, n);
         }
     }
