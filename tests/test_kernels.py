@@ -6,6 +6,7 @@ reference serves all instruction sets and dtypes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -65,6 +66,17 @@ def test_zero_sizes(cell: Cell, isa: str) -> None:
             for I in (0, 1):
                 for H in (1, 9):
                     check(*solved(CELLS.index(cell), T, B, I, H), isa)
+
+
+@each_cell
+def test_many_steps_of_no_rows(cell: Cell) -> None:
+    """They cost no memory, and take no time."""
+    long = np.empty((2**40, 0, 3), np.float32)
+    problem, _ = solved(CELLS.index(cell), 1, 0, 3, 3)
+    problem = replace(problem.with_inputs(x=long), upstream={**problem.upstream, "dy": long})
+    results = solve(fastrnn, problem)
+    assert results["y"].shape == results["dx"].shape == long.shape
+    assert not results["dw_hh"].any()
 
 
 @each_cell

@@ -1,5 +1,6 @@
 // Called as C calls: a small step takes less time than pybind11's dispatcher.
 #include <algorithm>
+#include <cstring>
 
 #include "arguments.h"
 #include "bindings.h"
@@ -142,7 +143,7 @@ PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
             "the tape of " + Function{function.family, "forward"}.name() + "(..., training=True)";
         const Tape* const tape = tape_in(args[1]);
         if (!tape) wrong_type(function.name(), "tape", args[1], expected);
-        if (info_of(tape->cell).family != function.family)
+        if (std::strcmp(info_of(tape->cell).family, function.family) != 0)
             throw py::type_error(function.name() + ": tape is that of " + info_of(tape->cell).family +
                                  "_forward, expected " + expected);
         const Upstream upstream(function, tape->cell, tape->single, tape->size, args + first);

@@ -1,5 +1,5 @@
-// THE list of cells. Dispatch, drivers, bindings and tests iterate it; a new cell is one line here, one header beside
-// this file and one reference in python/fastrnn/reference.
+// THE list of cells: dispatch, drivers and most of the bindings iterate it. CONTRIBUTING.md tells what else a new cell
+// needs.
 //
 // X(enumerator, arithmetic, family, gates, states)
 //   enumerator   name in fastrnn::Cell, and the name by which Python asks for the cell

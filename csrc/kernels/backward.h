@@ -70,7 +70,7 @@ private:
         const Index steps = block_steps(size_);
         start();
         // The last block is the one that may be short, so that no other is shorter than two steps.
-        Index end = size_.T;
+        Index end = size_.B > 0 ? size_.T : 0;
         while (end > 0) {
             const Index begin = end - (end % steps ? end % steps : steps);
             for (Index t = end - 1; t >= begin; --t) run_phase<0>(t, begin, end);

@@ -90,7 +90,7 @@ private:
     }
 
     void run() {
-        if (size_.H == 0) return;
+        if (size_.H * size_.B == 0) return;
         prepare();
         const Index steps = size_.D ? larger(1, size_.T) : block_steps(size_);
         for (Index begin = 0; begin < size_.T; begin += steps) {

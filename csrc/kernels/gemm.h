@@ -73,7 +73,7 @@ struct Tile {
     const Real* ahead;   // in the panel to come: two lines of each k are prefetched on the way
     Index depth;
     const Real* start;  // what is added to, (panel, row, width): null is zeros
-    Index start_row, start_panel;
+    Index start_row = 0, start_panel = 0;
     Real* sums;  // (panel, row, width)
     Index sums_panel;
 };

@@ -35,12 +35,12 @@ class Pace:
         self.seconds = bounds.seconds
         self.first_step = trainer.step
         self.last_step = bounds.epochs * trainer.epoch_steps
-        self.started = time.monotonic()
+        self.started = time.perf_counter()
         self.training_bits = 0.0  # smoothed over about the last fifty steps
 
     def elapsed(self) -> float:
         """Return the seconds since the start."""
-        return time.monotonic() - self.started
+        return time.perf_counter() - self.started
 
     def over(self) -> bool:
         """Return whether the bounds are reached."""
