@@ -8,7 +8,6 @@ namespace fastrnn {
 struct Workload {
     const CellInfo& cell;
     Sizes size;
-    bool training;     // forward that fills a tape, or backward
     Index real_bytes;  // of one number
     Index lanes;       // numbers in a vector
 };

@@ -32,10 +32,10 @@ Buffer buffer_for(Index n) {
 
 // The team's share of a call, the same for both passes.
 template <class Real, class Args>
-void run_in_team(const KernelTable& table, Cell cell, bool training, Args& args,
+void run_in_team(const KernelTable& table, Cell cell, Args& args,
                  Index (*workspace_size)(const CellKernels<Real>&, const Args&), void (*kernel)(const Args&, Team&),
                  StopHook stop) {
-    const Workload work{kCells[static_cast<int>(cell)], args.size, training, sizeof(Real),
+    const Workload work{kCells[static_cast<int>(cell)], args.size, sizeof(Real),
                         table.float_lanes * static_cast<Index>(sizeof(float)) / static_cast<Index>(sizeof(Real))};
     args.split = choose_split(work, get_num_threads());
     Crew crew(parts(args.split));
@@ -105,7 +105,7 @@ Index tape_size(const KernelTable& table, Cell cell, const Sizes& size) {
 template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
     run_in_team<Real, ForwardArgs<Real>>(
-        table, cell, args.tape != nullptr, args,
+        table, cell, args,
         [](const CellKernels<Real>& kernels, const ForwardArgs<Real>& a) {
             return kernels.forward_workspace(a.size, a.split, a.tape != nullptr);
         },
@@ -115,7 +115,7 @@ void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, St
 template <class Real>
 void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop) {
     run_in_team<Real, BackwardArgs<Real>>(
-        table, cell, true, args,
+        table, cell, args,
         [](const CellKernels<Real>& kernels, const BackwardArgs<Real>& a) {
             return kernels.backward_workspace(a.size, a.split);
         },

@@ -11,13 +11,14 @@ which is never made: its column of ``w_ih`` is looked up.
 
 Every function raises
 
-- ``TypeError`` where an argument is not an array or has a wrong dtype; nothing is converted silently;
-- ``ValueError`` where a shape does not fit, or a token is not in 0 .. I-1;
-- ``MemoryError`` where there is no room for the result;
+- ``TypeError`` where an argument is not an array, has a wrong dtype, or is no ``bool`` or tape where one belongs;
+  nothing is converted silently;
+- ``ValueError`` where a shape does not fit, a token is not in 0 .. I-1, or ``nonlinearity`` is unknown;
 
-and names the function, the argument, what it got and what it expected. T, B and I may be 0. Other Python threads run
-during a call, several may call at once, and Ctrl-C interrupts it. Results are the same, bit for bit, for any number of
-threads.
+and names the function, the argument, what it got and what it expected; and ``MemoryError`` where there is no room for
+the result. T, B and I may be 0. Denormal numbers count as zero, coming in and going out. Other Python threads run
+during a call, several may call at once, and Ctrl-C in the main thread interrupts it. Results are the same, bit for
+bit, for any number of threads.
 """
 
 from typing import Any, Literal, NamedTuple
