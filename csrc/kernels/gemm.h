@@ -100,23 +100,24 @@ void multiply(const Tile<typename V::Real>& tile) {
             V::prefetch(ahead + kLine<Real>);
             ahead += panel_k;
         }
-        if constexpr (V::kRegisters == 32) {
-            for (int p = 0; p < P; ++p) {
+        for (int p = 0; p < P; ++p) {
+            const Real* const weights = panel + p * panel_stride;
+            // Whichever of the two sides is the shorter stays in registers for all of the other.
+            if constexpr (V::kRegisters == 32 || Width <= R) {
                 V w[Width];
-                for (int v = 0; v < Width; ++v) w[v] = V::load(panel + p * panel_stride + v * V::kLanes);
+                for (int v = 0; v < Width; ++v) w[v] = V::load(weights + v * V::kLanes);
                 for (int r = 0; r < R; ++r) {
                     const V s = V::broadcast(a[r][offset]);
                     for (int v = 0; v < Width; ++v) sum[p][r][v] = fma(s, w[v], sum[p][r][v]);
                 }
-            }
-        } else {
-            V s[R];
-            for (int r = 0; r < R; ++r) s[r] = V::broadcast(a[r][offset]);
-            for (int p = 0; p < P; ++p)
+            } else {
+                V s[R];
+                for (int r = 0; r < R; ++r) s[r] = V::broadcast(a[r][offset]);
                 for (int v = 0; v < Width; ++v) {
-                    const V w = V::load(panel + p * panel_stride + v * V::kLanes);
+                    const V w = V::load(weights + v * V::kLanes);
                     for (int r = 0; r < R; ++r) sum[p][r][v] = fma(s[r], w, sum[p][r][v]);
                 }
+            }
         }
     }
     for (int p = 0; p < P; ++p)
