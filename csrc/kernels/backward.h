@@ -134,12 +134,15 @@ private:
         const Step at = step_at(t, t - begin);
         product<V>(operand, row_begin_, row_end_, final ? nothing : panels, panel_begin_, panel_end_, t % 2 != 0,
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
-                       for (int u = 0; u < width; ++u, sums += kLanes) {
-                           const Index unit = (panel * kMaxWidth + u) * kLanes;
-                           if (H - unit >= kLanes)
-                               apply<p, true>(at, first, count, unit, sums, width * kLanes);
+                       const Index begin = panel * kMaxWidth, end = begin + width, whole = smaller(end, H / kLanes);
+                       for (Index block = begin, n; block < end; block += n) {
+                           n = count > 1 || block >= whole ? 1 : whole - block;
+                           const Real* const own = sums + (block - begin) * kLanes;
+                           const Blocks range{first, count, block, n};
+                           if (block < whole)
+                               apply<p, true>(at, range, own, width * kLanes);
                            else
-                               apply<p, false>(at, first, count, unit, sums, width * kLanes);
+                               apply<p, false>(at, range, own, width * kLanes);
                        }
                    });
         if (args_.split.unit_parts > 1) team_.barrier();
@@ -171,34 +174,54 @@ private:
         return at;
     }
 
-    // The gradient of the cell's arithmetic on one block of units of rows [first, first + count), whose sums are
-    // `sums_row` apart.
+    // The gradient of the cell's arithmetic on one block of units of some rows, whose sums are `sums_row` apart, or on
+    // some blocks of one row.
     template <int p, bool whole>
-    void apply(const Step& at, Index first, Index count, Index unit, const Real* sums, Index sums_row) const {
+    void apply(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
         constexpr Phase phase = Cell::kBackward[p];
-        const Index H = size_.H, n = whole ? kLanes : H - unit;
+        const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes, n = whole ? kLanes : H - unit;
+        const bool adds_carry = at.adds_carry, along_units = blocks.blocks > 1;
+        // As in forward.h, variables of its own for all that moves on.
+        const Real* saved = at.saved + row * tape_.saved_pitch + unit;
+        const Real* dy = at.dy ? at.dy + row * H + unit : nullptr;
+        Real* gradient = at.gradient + row * work_.gradient_pitch + unit;
+        const Real *prev[Cell::kStates], *next[Cell::kStates];
+        Real* carry[Cell::kStates];
+        for (int s = 0; s < Cell::kStates; ++s) {
+            prev[s] = at.prev[s] + row * tape_.state_pitch + unit;
+            next[s] = at.next[s] + row * tape_.state_pitch + unit;
+            carry[s] = work_.carry[s] + row * work_.carry_pitch + unit;
+        }
+        const auto step = [&](Index from_row_to_row) { return along_units ? kLanes : from_row_to_row; };
+        const Index sums_step = step(sums_row), saved_step = step(tape_.saved_pitch), dy_step = step(H),
+                    gradient_step = step(work_.gradient_pitch), state_step = step(tape_.state_pitch),
+                    carry_step = step(work_.carry_pitch);
+        const Index Hp = Hp_, count = along_units ? blocks.blocks : blocks.rows;
 
-        for (Index b = first; b < first + count; ++b, sums += sums_row) {
+        for (Index b = 0; b < count; ++b) {
             V kept[Cell::kSaved + 1], before[Cell::kStates], after[Cell::kStates];
             V dnext[Cell::kStates], dgate[Cell::kGradients], dprev[Cell::kStates];
             const V sum = V::load(sums);
-            for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(at.saved + b * tape_.saved_pitch + unit + s * Hp_);
+            for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
             for (int s = 0; s < Cell::kStates; ++s) {
-                before[s] = load_part<V>(at.prev[s] + b * tape_.state_pitch + unit, n);
-                after[s] = load_part<V>(at.next[s] + b * tape_.state_pitch + unit, n);
-                dnext[s] = dprev[s] = V::load(work_.carry[s] + b * work_.carry_pitch + unit);
+                before[s] = load_part<V>(prev[s], n);
+                after[s] = load_part<V>(next[s], n);
+                dnext[s] = dprev[s] = V::load(carry[s]);
             }
             if constexpr (p == 0) {
-                dnext[kH] = at.adds_carry ? dnext[kH] + sum : sum;
-                if (at.dy) dnext[kH] = dnext[kH] + load_part<V>(at.dy + b * H + unit, n);
+                dnext[kH] = adds_carry ? dnext[kH] + sum : sum;
+                if (dy) dnext[kH] = dnext[kH] + load_part<V>(dy + b * dy_step, n);
             }
 
             Cell::template backward<p>(kept, before, after, sum, dnext, dgate, dprev);
 
             for (int g = 0; g < Cell::kGradients; ++g)
-                if (writes(phase, g)) store_part(dgate[g], at.gradient + b * work_.gradient_pitch + g * H + unit, n);
+                if (writes(phase, g)) store_part(dgate[g], gradient + g * H, n);
             for (int s = 0; s < Cell::kStates; ++s)
-                if (s != kH || Cell::kCarriesH) dprev[s].store(work_.carry[s] + b * work_.carry_pitch + unit);
+                if (s != kH || Cell::kCarriesH) dprev[s].store(carry[s]);
+            sums += sums_step, saved += saved_step, gradient += gradient_step;
+            for (int s = 0; s < Cell::kStates; ++s)
+                prev[s] += state_step, next[s] += state_step, carry[s] += carry_step;
         }
     }
 

@@ -87,6 +87,9 @@ private:
         row_begin_ = rows.begin, row_end_ = rows.end;
         block_begin_ = grains.begin * grain();
         block_end_ = smaller(grains.end * grain(), Hp_ / kLanes);
+        // Every thread's rows of `projected` lie together; those of tokens are everyone's.
+        projected_rows_ = size_.D ? size_.D : own_rows() * block_steps(size_);
+        projected_ = work_.projected + (size_.D ? 0 : row_begin_ * block_steps(size_) * Cell::kGates * Hp_);
     }
 
     void run() {
@@ -196,19 +199,18 @@ private:
                                 I,
                                 0,
                                 work_.bias_ih + first * kGroup};
-            const auto place = [&](Index row, Index) { return projected_at(first, row); };
-            product<V>(x, 0, (end - begin) * own_rows(), one, 0, 1, false, place,
-                       [](Index, Index, Index, int, const Real*) {});
+            const Index rows = (end - begin) * own_rows();
+            for (Index row = 0; row < rows; row += kRowBlock)
+                multiply_block<V>(RowBlock<Real>(x, row, rows), one, 0, 0, false, projected_at(first, row));
         }
     }
 
     // The gates of a block of units in one of this thread's rows of `projected`.
     Real* projected_at(Index block, Index row) const {
-        const Index rows = size_.D ? size_.D : own_rows() * block_steps(size_);
-        const Index rows_before = size_.D ? 0 : row_begin_ * block_steps(size_);
+        if constexpr (kInputBlocks == 1) return projected_ + (block * projected_rows_ + row) * kGroup;
         const Index in_panel = block % kInputBlocks, first = block - in_panel;
         const Index blocks = smaller(kInputBlocks, Hp_ / kLanes - first);
-        return work_.projected + rows_before * Cell::kGates * Hp_ + (first * rows + row * blocks + in_panel) * kGroup;
+        return projected_ + (first * projected_rows_ + row * blocks + in_panel) * kGroup;
     }
 
     // Rows of state s before step t, and after it.
@@ -232,13 +234,18 @@ private:
 
         product<V>(operand, row_begin_, row_end_, panels, block_begin_ / blocks, ceil_div(block_end_, blocks),
                    t % 2 != 0, [&](Index first, Index count, Index panel, int width, const Real* sums) {
-                       for (int u = 0; u * phase.count < width; ++u) {
-                           const Index block = panel * blocks + u;
-                           const Real* const own = sums + u * phase.count * kLanes;
-                           if (size_.H - block * kLanes >= kLanes)
-                               apply<p, true>(at, first, count, block, own, width * kLanes);
+                       const Index begin = panel * blocks, end = begin + width / phase.count;
+                       const Index whole = smaller(end, size_.H / kLanes);
+                       // Of a single row, the blocks that lie evenly in `projected` are gone through at once.
+                       constexpr Index even = kInputBlocks > 1 ? kInputBlocks : PTRDIFF_MAX;
+                       for (Index block = begin, n; block < end; block += n) {
+                           n = count > 1 || block >= whole ? 1 : smaller(whole - block, even - block % even);
+                           const Real* const own = sums + (block - begin) * phase.count * kLanes;
+                           const Blocks range{first, count, block, n};
+                           if (block < whole)
+                               apply<p, true>(at, range, own, width * kLanes);
                            else
-                               apply<p, false>(at, first, count, block, own, width * kLanes);
+                               apply<p, false>(at, range, own, width * kLanes);
                        }
                    });
         // Other threads' units of this phase's results are operands of the next.
@@ -277,44 +284,63 @@ private:
         return at;
     }
 
-    // The cell's arithmetic on one block of units of rows [first, first + count), whose sums are `sums_row` apart.
+    // The cell's arithmetic on one block of units of some rows, whose sums are `sums_row` apart, or on some blocks of
+    // one row, whose sums lie side by side.
     template <int p, bool whole>
-    void apply(const Step& at, Index first, Index count, Index block, const Real* sums, Index sums_row) const {
+    void apply(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
         constexpr Phase phase = Cell::kForward[p];
         constexpr bool last = p + 1 == Cell::kPhases;
-        const Index H = size_.H, unit = block * kLanes, n = whole ? kLanes : H - unit;
-        const bool training = training_;
-        const Real* const projected = projected_at(block, 0);
-        const Index projected_pitch = projected_at(block, 1) - projected;
+        const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes, n = whole ? kLanes : H - unit;
+        const bool training = training_, along_units = blocks.blocks > 1;
+        const Real* const projected = projected_at(blocks.block, 0);
+        const Index projected_pitch = projected_at(blocks.block, 1) - projected;
+        // All that moves on, in variables of its own: a store of a vector might change any member.
+        const std::int32_t* slot = at.slot ? at.slot + row : nullptr;
+        const Real* inputs = projected + (slot ? slot[0] : at.first_projected + row) * projected_pitch;
+        Real* saved = at.saved + row * tape_.saved_pitch + unit;
+        Real* y = at.y + row * H + unit;
+        const Real* prev[Cell::kStates];
+        Real* after[Cell::kStates];
+        for (int s = 0; s < Cell::kStates; ++s) {
+            prev[s] = at.prev[s].base + row * at.prev[s].stride + unit;
+            after[s] = at.next[s] + row * at.next_stride + unit;
+        }
+        const auto step = [&](Index from_row_to_row) { return along_units ? kLanes : from_row_to_row; };
+        const Index sums_step = along_units ? phase.count * kLanes : sums_row;
+        const Index inputs_step = along_units ? projected_at(blocks.block + 1, 0) - projected : projected_pitch;
+        const Index saved_step = step(tape_.saved_pitch), y_step = step(H), after_step = step(at.next_stride);
+        Index prev_step[Cell::kStates];
+        for (int s = 0; s < Cell::kStates; ++s) prev_step[s] = step(at.prev[s].stride);
+        const Index Hp = Hp_, count = along_units ? blocks.blocks : blocks.rows;
 
-        for (Index b = first; b < first + count; ++b, sums += sums_row) {
-            const Real* const inputs = projected + (at.slot ? at.slot[b] : at.first_projected + b) * projected_pitch;
-            Real* const saved = at.saved + b * tape_.saved_pitch + unit;
+        for (Index b = 0;; ++b) {
             V x[Cell::kGates], hidden[Cell::kGates], state[Cell::kStates], kept[Cell::kSaved + 1], next[Cell::kStates];
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
                 x[g] = V::load(inputs + g * kLanes);
                 hidden[g] = V::load(sums + (g - phase.first) * kLanes);
             }
-            for (int s = 0; s < Cell::kStates; ++s)
-                state[s] = load_part<V>(at.prev[s].base + b * at.prev[s].stride + unit, n);
+            for (int s = 0; s < Cell::kStates; ++s) state[s] = load_part<V>(prev[s], n);
             if constexpr (p > 0)
-                for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp_);
+                for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
 
             Cell::template forward<p>(x, hidden, state, kept, next);
 
             if (training || !last)
                 for (int s = 0; s < Cell::kSaved; ++s)
-                    if (writes(phase, s)) kept[s].store(saved + s * Hp_);
+                    if (writes(phase, s)) kept[s].store(saved + s * Hp);
             if constexpr (last) {
-                store_part(next[kH], at.y + b * H + unit, n);
+                store_part(next[kH], y, n);
                 for (int s = 0; s < Cell::kStates; ++s) {
-                    Real* const to = at.next[s] + b * at.next_stride + unit;
                     if (training)
-                        next[s].store(to);
+                        next[s].store(after[s]);
                     else if (s != kH)
-                        store_part(next[s], to, n);
+                        store_part(next[s], after[s], n);
                 }
             }
+            if (b + 1 == count) break;
+            sums += sums_step, saved += saved_step, y += y_step;
+            inputs = slot && !along_units ? projected + slot[b + 1] * projected_pitch : inputs + inputs_step;
+            for (int s = 0; s < Cell::kStates; ++s) prev[s] += prev_step[s], after[s] += after_step;
         }
     }
 
@@ -337,6 +363,8 @@ private:
     const Index Hp_;
     Index row_begin_, row_end_;      // this thread's rows of the batch
     Index block_begin_, block_end_;  // and its blocks of units
+    Real* projected_;                // what it needs of `projected`
+    Index projected_rows_;
 };
 
 }  // namespace

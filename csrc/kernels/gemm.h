@@ -11,12 +11,27 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-// Accumulators: 24 of 32 registers leave 4 for weights and the rest for broadcasts; 12 of 16 leave 1 and 3.
-constexpr int kMaxWidth = 4;
+constexpr int kMaxWidth = 4;  // vectors in a panel
+
+// A panel is stored in strips, each as wide as a register tile: all of it, or half of a panel of four where registers
+// are few, since 6 rows x 2 vectors read less for their 12 sums than 3 x 4 do.
 template <class V>
-constexpr int max_rows(int width) {
-    const int rows = (V::kRegisters == 32 ? 24 : 12) / width;
+constexpr int strip_width(int width) {
+    return V::kRegisters == 16 && width == 4 ? 2 : width;
+}
+
+// Accumulators: 24 of 32 registers leave 4 for weights and the rest for broadcasts; 12 of 16 leave 3 and 1.
+template <class V>
+constexpr int max_rows(int strip_width) {
+    const int rows = (V::kRegisters == 32 ? 24 : 12) / strip_width;
     return rows < 8 ? rows : 8;
+}
+
+// A single row has too few sums in flight to hide the latency of an FMA: it takes several strips at a time.
+template <class V>
+constexpr int max_strips(int strip_width) {
+    const int strips = (V::kRegisters == 32 ? 16 : 12) / strip_width;
+    return strips < 8 ? strips : 8;
 }
 
 template <class Real>
@@ -50,7 +65,7 @@ struct Panels {
     Index vectors;
     int width;
     Index depth;                  // k
-    Index k_stride = 0;           // 0: packed, panel after panel. Else plain rows, this far apart
+    Index k_stride = 0;           // 0: packed, strip after strip. Else plain rows, this far apart
     const Real* start = nullptr;  // (vectors): what each column's sums start from; null is zeros
 
     Index count() const { return (vectors + width - 1) / width; }
@@ -59,77 +74,70 @@ struct Panels {
         return rest < width ? static_cast<int>(rest) : width;
     }
     Index offset(Index panel) const { return panel * width * V::kLanes * (k_stride ? 1 : depth); }
-    Index stride_of(Index panel) const { return k_stride ? k_stride : width_of(panel) * V::kLanes; }
+    // From one k to the next, and from one strip to the next.
+    Index k_step(Index panel) const { return k_stride ? k_stride : strip_width<V>(width_of(panel)) * V::kLanes; }
+    Index strip_step(Index panel) const { return strip_width<V>(width_of(panel)) * V::kLanes * (k_stride ? 1 : depth); }
 };
 
-// What one register tile is made of: rows times `width` vectors of one or more panels.
+// What one register tile is made of: rows times one strip; or one row times several.
 template <class Real>
 struct Tile {
-    const Real* row[8];
-    Index row_k;  // from one k to the next in a row
-    const Real* panel;
-    Index panel_k;       // the same in a panel
-    Index panel_stride;  // from one panel to the next
-    const Real* ahead;   // in the panel to come: two lines of each k are prefetched on the way
+    const Real* const* row;  // where each row begins
+    Index first_k, row_k;    // the first k of the tile; from one k to the next in a row
+    const Real* strip;
+    Index strip_k;       // the same in a strip
+    Index strip_stride;  // from one strip to the next
+    const Real* ahead;   // in the strip to come: up to two lines of each k are prefetched on the way
     Index depth;
-    const Real* start;  // what is added to, (panel, row, width): null is zeros
-    Index start_row = 0, start_panel = 0;
-    Real* sums;  // (panel, row, width)
-    Index sums_panel;
+    const Real* start;  // what is added to, laid out like sums: null is zeros
+    Index start_row;    // from one row to the next
+    Real* sums;         // (row, width)
+    Index sums_row;
 };
 
-template <class V, int R, int Width, int P, bool Ahead>
+// `Strips` of them side by side, for one row; else 1.
+template <class V, int R, int Width, int Strips, bool Ahead>
 void multiply(const Tile<typename V::Real>& tile) {
     using Real = typename V::Real;
-    V sum[P][R][Width];
-    for (int p = 0; p < P; ++p)
+    V sum[Strips][R][Width];
+    for (int s = 0; s < Strips; ++s)
         for (int r = 0; r < R; ++r)
             for (int v = 0; v < Width; ++v)
-                sum[p][r][v] = tile.start
-                                   ? V::load(tile.start + p * tile.start_panel + r * tile.start_row + v * V::kLanes)
-                                   : V::zero();
+                sum[s][r][v] =
+                    tile.start ? V::load(tile.start + r * tile.start_row + (s * Width + v) * V::kLanes) : V::zero();
 
     const Real* a[R];
-    for (int r = 0; r < R; ++r) a[r] = tile.row[r];
-    const Real *panel = tile.panel, *ahead = tile.ahead;
-    const Index row_k = tile.row_k, panel_k = tile.panel_k, panel_stride = tile.panel_stride, depth = tile.depth;
+    for (int r = 0; r < R; ++r) a[r] = tile.row[r] + tile.first_k * tile.row_k;
+    const Real *strip = tile.strip, *ahead = tile.ahead;
+    const Index row_k = tile.row_k, strip_k = tile.strip_k, strip_stride = tile.strip_stride, depth = tile.depth;
     Index offset = 0;
-    for (Index k = 0; k < depth; ++k, offset += row_k, panel += panel_k) {
+    for (Index k = 0; k < depth; ++k, offset += row_k, strip += strip_k) {
         if constexpr (Ahead) {
             V::prefetch(ahead);
-            V::prefetch(ahead + kLine<Real>);
-            ahead += panel_k;
+            if constexpr (Width * V::kLanes > kLine<Real>) V::prefetch(ahead + kLine<Real>);
+            ahead += strip_k;
         }
-        for (int p = 0; p < P; ++p) {
-            const Real* const weights = panel + p * panel_stride;
-            // Whichever of the two sides is the shorter stays in registers for all of the other.
-            if constexpr (V::kRegisters == 32 || Width <= R) {
-                V w[Width];
-                for (int v = 0; v < Width; ++v) w[v] = V::load(weights + v * V::kLanes);
-                for (int r = 0; r < R; ++r) {
-                    const V s = V::broadcast(a[r][offset]);
-                    for (int v = 0; v < Width; ++v) sum[p][r][v] = fma(s, w[v], sum[p][r][v]);
-                }
-            } else {
-                V s[R];
-                for (int r = 0; r < R; ++r) s[r] = V::broadcast(a[r][offset]);
-                for (int v = 0; v < Width; ++v) {
-                    const V w = V::load(weights + v * V::kLanes);
-                    for (int r = 0; r < R; ++r) sum[p][r][v] = fma(s[r], w, sum[p][r][v]);
-                }
+        for (int s = 0; s < Strips; ++s) {
+            const Real* const weights = strip + s * strip_stride;
+            V w[Width];
+            for (int v = 0; v < Width; ++v) w[v] = V::load(weights + v * V::kLanes);
+            for (int r = 0; r < R; ++r) {
+                const V scalar = V::broadcast(a[r][offset]);
+                for (int v = 0; v < Width; ++v) sum[s][r][v] = fma(scalar, w[v], sum[s][r][v]);
             }
         }
     }
-    for (int p = 0; p < P; ++p)
+    Real* const sums = tile.sums;
+    const Index sums_row = tile.sums_row;
+    for (int s = 0; s < Strips; ++s)
         for (int r = 0; r < R; ++r)
-            for (int v = 0; v < Width; ++v)
-                sum[p][r][v].store(tile.sums + p * tile.sums_panel + (r * Width + v) * V::kLanes);
+            for (int v = 0; v < Width; ++v) sum[s][r][v].store(sums + r * sums_row + (s * Width + v) * V::kLanes);
 }
 
 template <class V>
 using Multiply = void (*)(const Tile<typename V::Real>&);
 
-// The kernel for `rows` rows (1 .. max_rows) and panels of `width` vectors.
+// The kernel for `rows` rows (1 .. max_rows) and a strip of `Width` vectors.
 template <class V, bool Ahead, int Width, int R = max_rows<V>(Width)>
 Multiply<V> multiply_rows(int rows) {
     if constexpr (R > 1) {
@@ -138,107 +146,157 @@ Multiply<V> multiply_rows(int rows) {
     return multiply<V, R, Width, 1, Ahead>;
 }
 
+// The kernel for one row and `strips` strips (1 .. max_strips) of `Width` vectors.
+template <class V, int Width, int Strips = max_strips<V>(Width)>
+Multiply<V> multiply_strips(int strips) {
+    if constexpr (Strips > 1) {
+        if (strips < Strips) return multiply_strips<V, Width, Strips - 1>(strips);
+    }
+    return multiply<V, 1, Width, Strips, false>;
+}
+
 template <class V, bool Ahead>
-Multiply<V> multiply_for(int width, int rows) {
-    switch (width) {
+Multiply<V> multiply_rows_for(int strip_width, int rows) {
+    switch (strip_width) {
         case 1: return multiply_rows<V, Ahead, 1>(rows);
         case 2: return multiply_rows<V, Ahead, 2>(rows);
         case 3: return multiply_rows<V, Ahead, 3>(rows);
-        default: return multiply_rows<V, Ahead, 4>(rows);
+        default: return multiply_rows<V, Ahead, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(rows);
     }
 }
 
-// A single row has too few sums in flight to hide the latency of an FMA: take two panels at a time.
 template <class V>
-Multiply<V> multiply_pair_for(int width) {
-    switch (width) {
-        case 1: return multiply<V, 1, 1, 2, false>;
-        case 2: return multiply<V, 1, 2, 2, false>;
-        case 3: return multiply<V, 1, 3, 2, false>;
-        default: return multiply<V, 1, 4, 2, false>;
+Multiply<V> multiply_strips_for(int strip_width, int strips) {
+    switch (strip_width) {
+        case 1: return multiply_strips<V, 1>(strips);
+        case 2: return multiply_strips<V, 2>(strips);
+        case 3: return multiply_strips<V, 3>(strips);
+        default: return multiply_strips<V, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(strips);
     }
 }
 
-// For every row of [row_begin, row_end) and panel of [panel_begin, panel_end), in no promised order:
-//   epilogue(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
-// `sums` is place(first, panel), with room for kRowBlock rows.
-// `backwards` goes through the panels from the last: a loop over time that turns round at every step finds in cache the
-// panels that the step before used last.
-template <class V, class Place, class Epilogue>
-void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
-             Index panel_begin, Index panel_end, bool backwards, const Place& place, const Epilogue& epilogue) {
+// A block of rows, at most kRowBlock: where each begins.
+template <class Real>
+struct RowBlock {
+    const Real* row[kRowBlock];
+    Index count, k_stride;
+
+    RowBlock(const Rows<Real>& rows, Index first, Index end) : count(end - first), k_stride(rows.k_stride) {
+        if (count > kRowBlock) count = kRowBlock;
+        for (Index i = 0; i < count; ++i) row[i] = rows[first + i];
+    }
+};
+
+// A block of rows times one panel: sums (row, width). Where `far` is true the weights are not in L2, and those of panel
+// `after` are fetched as well.
+template <class V>
+void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& panels, Index panel, Index after, bool far,
+                    typename V::Real* sums) {
     using Real = typename V::Real;
-    const bool far = (panel_end - panel_begin) * panels.width * V::kLanes * panels.depth > kNear<Real>;
-    const Index to_neighbour = backwards ? -1 : 1;
+    const int width = panels.width_of(panel), wide = strip_width<V>(width);
+    const Index strip_row = wide * V::kLanes, sums_row = width * V::kLanes;
+    const Index k_step = panels.k_step(panel), strip_step = panels.strip_step(panel);
+    const Real* const weights = panels.data + panels.offset(panel);
+    const Real* const start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
+    // Tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
+    const int count = static_cast<int>(rows.count), tiles = (count + max_rows<V>(wide) - 1) / max_rows<V>(wide);
+    const int height = count / tiles, higher = count % tiles;
+    const Multiply<V> high = multiply_rows_for<V, false>(wide, height + (higher > 0)),
+                      low = multiply_rows_for<V, false>(wide, height);
+    constexpr Index pass = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
     Tile<Real> tile;
     tile.row_k = rows.k_stride;
-    for (Index first = row_begin; first < row_end; first += kRowBlock) {
-        const Index count = row_end - first < kRowBlock ? row_end - first : kRowBlock;
-        for (Index done = 0; done < panel_end - panel_begin; ++done) {
-            const Index panel = backwards ? panel_end - 1 - done : panel_begin + done;
-            const Index neighbour = panel + to_neighbour;
-            const bool last = done + 1 == panel_end - panel_begin;
-            const int width = panels.width_of(panel);
-            const Index sums_row = width * V::kLanes;
-            const Real* const weights = panels.data + panels.offset(panel);
-            const Real* const start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
-            Real* const sums = place(first, panel);
-            tile.panel_k = panels.stride_of(panel);
-
-            if (count == 1 && !last && panels.width_of(neighbour) == width) {
-                Real* const others = place(first, neighbour) == sums ? sums + sums_row : place(first, neighbour);
-                tile.row[0] = rows[first];
-                tile.panel = weights;
-                tile.panel_stride = panels.offset(neighbour) - panels.offset(panel);
-                tile.depth = panels.depth;
-                tile.start = start;
-                tile.start_panel = to_neighbour * panels.width * V::kLanes;
-                tile.sums = sums;
-                tile.sums_panel = others - sums;
-                multiply_pair_for<V>(width)(tile);
-                epilogue(first, 1, panel, width, sums);
-                epilogue(first, 1, neighbour, width, others);
-                ++done;
-                continue;
-            }
-
-            // Tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
-            const Index tiles = (count + max_rows<V>(width) - 1) / max_rows<V>(width);
-            const Index height = count / tiles, higher = count % tiles;
-            constexpr Index pass = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
-            for (Index k = 0; k == 0 || k < panels.depth; k += pass) {
-                tile.panel = weights + k * tile.panel_k;
-                tile.depth = panels.depth - k < pass ? panels.depth - k : pass;
-                const Real* const next = k + pass < panels.depth ? tile.panel + pass * tile.panel_k
-                                         : last                  ? tile.panel
-                                                                 : panels.data + panels.offset(neighbour);
-                for (Index i = 0, at = 0; i < tiles; ++i) {
-                    const int n = static_cast<int>(height + (i < higher));
-                    for (int r = 0; r < n; ++r) tile.row[r] = rows[first + at + r] + k * rows.k_stride;
-                    tile.sums = sums + at * sums_row;
-                    tile.start = k > 0 ? tile.sums : start;
-                    tile.start_row = k > 0 ? sums_row : 0;
-                    tile.ahead = next + 2 * i * kLine<Real>;
-                    // The first two tiles fetch a half each of the next pass's weights, if those are not in L2 anyway.
-                    const bool fetch = far && i < 2;
-                    const Multiply<V> kernel =
-                        fetch ? multiply_for<V, true>(width, n) : multiply_for<V, false>(width, n);
-                    kernel(tile);
-                    at += n;
+    tile.strip_k = k_step;
+    tile.strip_stride = 0;
+    tile.ahead = nullptr;
+    tile.sums_row = sums_row;
+    for (Index k = 0; k == 0 || k < panels.depth; k += pass) {
+        tile.first_k = k;
+        tile.depth = panels.depth - k < pass ? panels.depth - k : pass;
+        tile.start_row = k > 0 ? sums_row : 0;
+        for (int s = 0; s * wide < width; ++s) {
+            tile.row = rows.row;
+            tile.strip = weights + s * strip_step + k * k_step;
+            tile.sums = sums + s * strip_row;
+            const Real* const next = (s + 1) * wide < width    ? tile.strip + strip_step
+                                     : k + pass < panels.depth ? weights + (k + pass) * k_step
+                                                               : panels.data + panels.offset(after);
+            for (int i = 0; i < tiles; ++i) {
+                const int n = height + (i < higher);
+                tile.start = k > 0 ? tile.sums : start ? start + s * strip_row : nullptr;
+                // The first tiles fetch two lines each of every k of the next strip.
+                const Index ahead = 2 * i * kLine<Real>;
+                if (far && ahead < strip_row) {
+                    tile.ahead = next + ahead;
+                    multiply_rows_for<V, true>(wide, n)(tile);
+                } else {
+                    (i < higher ? high : low)(tile);
                 }
+                tile.row += n;
+                tile.sums += n * sums_row;
             }
-            epilogue(first, count, panel, width, sums);
         }
     }
 }
 
-// The same, for sums that nobody needs after the epilogue.
+// One row times `count` panels of the same width, which together have at most max_strips strips: sums (panel, width).
+template <class V>
+void multiply_row(const RowBlock<typename V::Real>& row, const Panels<V>& panels, Index panel, Index count,
+                  typename V::Real* sums) {
+    const int width = panels.width_of(panel), wide = strip_width<V>(width);
+    Tile<typename V::Real> tile;
+    tile.row = row.row;
+    tile.first_k = 0;
+    tile.row_k = row.k_stride;
+    tile.strip = panels.data + panels.offset(panel);
+    tile.strip_k = panels.k_step(panel);
+    tile.strip_stride = panels.strip_step(panel);
+    tile.ahead = nullptr;
+    tile.depth = panels.depth;
+    tile.start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
+    tile.start_row = 0;
+    tile.sums = sums;
+    tile.sums_row = 0;
+    multiply_strips_for<V>(wide, static_cast<int>(count) * (width / wide))(tile);
+}
+
+// For every row of [row_begin, row_end) and panel of [panel_begin, panel_end), in no promised order:
+//   epilogue(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
+// They begin with those of `panel`; of a single row they may be those of the panels after it, too.
+// `backwards` goes through the panels from the last: a loop over time that turns round at every step finds in cache the
+// panels that the step before used last.
 template <class V, class Epilogue>
 void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
              Index panel_begin, Index panel_end, bool backwards, const Epilogue& epilogue) {
-    alignas(64) typename V::Real sums[kRowBlock * kMaxWidth * V::kLanes];
-    const auto here = [&](Index, Index) { return sums; };
-    product<V>(rows, row_begin, row_end, panels, panel_begin, panel_end, backwards, here, epilogue);
+    using Real = typename V::Real;
+    alignas(64) Real sums[kRowBlock * kMaxWidth * V::kLanes];
+    const Index all = panel_end - panel_begin;
+    const bool far = all * panels.width * V::kLanes * panels.depth > kNear<Real>;
+    const auto nth = [&](Index i) { return backwards ? panel_end - 1 - i : panel_begin + i; };
+    for (Index first = row_begin; first < row_end; first += kRowBlock) {
+        const RowBlock<Real> block(rows, first, row_end);
+        if (block.count > 1) {
+            for (Index i = 0; i < all; ++i) {
+                const Index panel = nth(i);
+                multiply_block<V>(block, panels, panel, nth(i + 1 < all ? i + 1 : i), far, sums);
+                epilogue(first, block.count, panel, panels.width_of(panel), sums);
+            }
+            continue;
+        }
+        const int wide = strip_width<V>(panels.width);
+        const Index most = max_strips<V>(wide) * wide / panels.width, groups = (all + most - 1) / most;
+        const Index each = all > 0 ? (all + groups - 1) / groups : 0;
+        for (Index i = 0; i < all;) {
+            // Only the last of all panels may be narrower, and is then taken alone.
+            Index together = all - i < each ? all - i : each;
+            while (together > 1 && panels.width_of(backwards ? nth(i) : nth(i + together - 1)) != panels.width)
+                --together;
+            const Index lowest = backwards ? nth(i + together - 1) : nth(i);
+            multiply_row<V>(block, panels, lowest, together, sums);
+            epilogue(first, 1, lowest, static_cast<int>(together) * panels.width_of(lowest), sums);
+            i += together;
+        }
+    }
 }
 
 }  // namespace

@@ -74,24 +74,36 @@ constexpr Index packed_size(Index units, int gates, Index depth) {
     return ceil_div(units, V::kLanes) * V::kLanes * gates * depth;
 }
 
+// Where vector v of a packed panel begins.
+template <class V>
+constexpr Index vector_offset(const Panels<V>& panels, Index panel, int v) {
+    const int wide = strip_width<V>(panels.width_of(panel));
+    return panels.offset(panel) + v / wide * panels.strip_step(panel) + v % wide * V::kLanes;
+}
+
 // One panel for x W^T: W is (G*H, depth), of which gates [first, first + count) of unit blocks [block, block + blocks)
 // are taken.
 template <class V>
 void pack_rows_panel(const typename V::Real* w, Index units, Index depth, int first, int count, Index block, int blocks,
                      typename V::Real* packed) {
     constexpr Index lanes = V::kLanes;
-    const Index stride = blocks * count * lanes;
-    for (int v = 0; v < blocks * count; ++v) {
-        const Index unit = (block + v / count) * lanes;
-        const typename V::Real* const rows = w + ((first + v % count) * units + unit) * depth;
-        const Index valid = smaller(lanes, units - unit);
-        for (Index k = 0; k < depth; k += lanes) {
-            const Index columns = smaller(lanes, depth - k);
-            V square[lanes];
-            for (Index i = 0; i < lanes; ++i)
-                square[i] = i < valid ? load_part<V>(rows + i * depth + k, columns) : V::zero();
-            transpose(square);
-            for (Index i = 0; i < columns; ++i) square[i].store(packed + (k + i) * stride + v * lanes);
+    constexpr Index chunk = 64;  // of k: lines are written to the end while they are in L1
+    const Panels<V> panels{packed, blocks * count, blocks * count, depth};
+    for (Index begin = 0; begin < depth; begin += chunk) {
+        const Index end = smaller(begin + chunk, depth);
+        for (int v = 0; v < blocks * count; ++v) {
+            const Index unit = (block + v / count) * lanes;
+            const typename V::Real* const rows = w + ((first + v % count) * units + unit) * depth;
+            typename V::Real* const to = packed + vector_offset(panels, 0, v);
+            const Index valid = smaller(lanes, units - unit);
+            for (Index k = begin; k < end; k += lanes) {
+                const Index columns = smaller(lanes, depth - k);
+                V square[lanes];
+                for (Index i = 0; i < lanes; ++i)
+                    square[i] = i < valid ? load_part<V>(rows + i * depth + k, columns) : V::zero();
+                transpose(square);
+                for (Index i = 0; i < columns; ++i) square[i].store(to + (k + i) * panels.k_step(0));
+            }
         }
     }
 }
@@ -117,13 +129,14 @@ void pack_columns(const typename V::Real* w, Index units, Index columns, const i
     constexpr Index lanes = V::kLanes;
     const Panels<V> panels{packed, ceil_div(columns, lanes), kMaxWidth, gates * units};
     for (Index panel = begin; panel < end; ++panel) {
-        Real* to = packed + panels.offset(panel);
+        Index k = 0;
         for (int g = 0; g < gates; ++g) {
-            for (Index unit = 0; unit < units; ++unit, to += panels.stride_of(panel)) {
+            for (Index unit = 0; unit < units; ++unit, ++k) {
                 const Real* const row = w + (gate[g] * units + unit) * columns;
                 for (int v = 0; v < panels.width_of(panel); ++v) {
                     const Index column = (panel * kMaxWidth + v) * lanes;
-                    load_part<V>(row + column, smaller(lanes, columns - column)).store(to + v * lanes);
+                    load_part<V>(row + column, smaller(lanes, columns - column))
+                        .store(packed + vector_offset(panels, panel, v) + k * panels.k_step(panel));
                 }
             }
         }

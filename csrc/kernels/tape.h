@@ -12,6 +12,12 @@ constexpr Index padded(Index H) {
     return ceil_div(H, V::kLanes) * V::kLanes;
 }
 
+// Part of the (B, H) of a step: one block of units of some rows, or some blocks of one row.
+struct Blocks {
+    Index row, rows;
+    Index block, blocks;
+};
+
 template <class Cell, class V>
 struct Tape {
     using Real = typename V::Real;
