@@ -72,6 +72,7 @@ void release(void* data) noexcept {
 // Capacities come in steps of at most an eighth, so that blocks of nearly the same size serve each other; from half a
 // huge page on they are whole ones.
 std::size_t rounded(std::size_t bytes) {
+    if (bytes > static_cast<std::size_t>(PTRDIFF_MAX)) throw std::bad_alloc();
     if (bytes >= kHugePage / 2 && bytes < 16 * kHugePage) return (bytes + kHugePage - 1) / kHugePage * kHugePage;
     std::size_t step = kCacheLine;
     while (step * 16 <= bytes) step *= 2;
@@ -83,7 +84,6 @@ std::size_t rounded(std::size_t bytes) {
 // Where the lock is taken - by another thread, or for ever, in a child forked while another thread held it - the calls
 // below do without the kept blocks rather than wait.
 Buffer::Buffer(std::size_t bytes) : capacity_(rounded(std::max(bytes, kCacheLine))) {
-    if (bytes > static_cast<std::size_t>(PTRDIFF_MAX)) throw std::bad_alloc();
     if (capacity_ >= kSmallestKept) {
         const std::unique_lock<std::mutex> lock(kept().mutex, std::try_to_lock);
         if (lock.owns_lock()) {

@@ -1,5 +1,11 @@
 #include "cpu.h"
 
+#if defined(__linux__)
+#include <unistd.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 #if defined(__x86_64__) || defined(_M_X64)
 #define FASTRNN_X86 1
 #include <cstdint>
@@ -69,5 +75,25 @@ bool cpu_supports_avx512() noexcept { return supports(kAvx2 | kAvx512, kZmm); }
 // Part of the architecture.
 bool cpu_supports_baseline() noexcept { return true; }
 bool cpu_supports_neon() noexcept { return true; }
+
+namespace {
+
+std::size_t find_private_cache() noexcept {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (bytes > 0) return static_cast<std::size_t>(bytes);
+#elif defined(__APPLE__)
+    std::size_t bytes = 0, length = sizeof bytes;
+    if (sysctlbyname("hw.l2cachesize", &bytes, &length, nullptr, 0) == 0 && bytes > 0) return bytes;
+#endif
+    return std::size_t{1} << 20;
+}
+
+}  // namespace
+
+std::size_t private_cache_bytes() noexcept {
+    static const std::size_t bytes = find_private_cache();
+    return bytes;
+}
 
 }  // namespace fastrnn

@@ -39,18 +39,24 @@ inline void write_float_mode(std::uint64_t mode) noexcept { __asm__ volatile("ms
 #endif
 #endif
 
-// While one lives, its thread computes in the mode of kernels, whatever the caller's is: denormals, which cost a
-// hundred times as much as other numbers, are zeros, and results do not depend on the thread. Then the caller's mode is
-// back, with the flags of exceptions that had been raised.
-class KernelFloatMode {
+// While one lives, its thread computes in that mode; then the mode before is back, with the flags of exceptions that
+// had been raised.
+class FloatMode {
 public:
-    KernelFloatMode() noexcept : before_(read_float_mode()) { write_float_mode(kKernelMode); }
-    ~KernelFloatMode() { write_float_mode(before_); }
-    KernelFloatMode(const KernelFloatMode&) = delete;
-    KernelFloatMode& operator=(const KernelFloatMode&) = delete;
+    explicit FloatMode(std::uint64_t mode) noexcept : before_(read_float_mode()) { write_float_mode(mode); }
+    ~FloatMode() { write_float_mode(before_); }
+    FloatMode(const FloatMode&) = delete;
+    FloatMode& operator=(const FloatMode&) = delete;
 
 private:
     const std::uint64_t before_;
+};
+
+// The mode of kernels, whatever the caller's is: denormals, which cost a hundred times as much as other numbers, are
+// zeros, and results do not depend on the thread.
+class KernelFloatMode : public FloatMode {
+public:
+    KernelFloatMode() noexcept : FloatMode(kKernelMode) {}
 };
 
 }  // namespace fastrnn

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cpu.h"
+
 namespace fastrnn {
 namespace {
 
@@ -9,8 +11,6 @@ namespace {
 constexpr double kWorthThreads = 2e6;
 // Unit parts meet at a barrier each step, which costs about a microsecond.
 constexpr double kStepWorthBarrier = 1e5;
-// Batch parts each read all of W_hh: it has to fit into a core's own cache.
-constexpr Index kPrivateCache = Index{1} << 20;
 // Rows that keep the product's register tile busy.
 constexpr Index kRowsPerThread = 8;
 
@@ -28,7 +28,9 @@ Split choose_split(const Workload& work, int threads) {
     if (threads <= 1 || step * static_cast<double>(size.T) < kWorthThreads) return alone;
 
     const Index weights = work.cell.gates * size.H * size.H * work.real_bytes;
-    if (size.B >= kRowsPerThread * threads && weights <= kPrivateCache) return {threads, 1};
+    // Batch parts each read all of W_hh: it has to fit into a core's own cache.
+    const bool fits = weights <= static_cast<Index>(private_cache_bytes());
+    if (size.B >= kRowsPerThread * threads && fits) return {threads, 1};
 
     const Index blocks = (size.H + work.lanes - 1) / work.lanes;
     const int by_units = static_cast<int>(std::min<Index>(threads, blocks));

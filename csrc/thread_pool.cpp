@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -60,7 +61,7 @@ private:
 
 struct Team::Shared {
     Shared(TeamBody body, const void* context, int size, StopHook stop) noexcept
-        : body(body), context(context), size(size), stop(stop), working(size - 1) {
+        : body(body), context(context), size(size), stop(stop), callers_mode(read_float_mode()), working(size - 1) {
         // More members than cores: whoever waits stands in the way of those it waits for.
         spins = size <= available_threads() ? kSpinsAtBarrier : 0;
         if (stop) last_asked = Clock::now();
@@ -84,7 +85,10 @@ struct Team::Shared {
         if (!stop || stopped) return;
         const Clock::time_point now = Clock::now();
         if (now - last_asked < kTimeBetweenStops) return;
-        stopped = stop();
+        {
+            const FloatMode mode(callers_mode);  // `stop` may run anything of the caller's, such as signal handlers
+            stopped = stop();
+        }
         last_asked = Clock::now();
         if (stopped) aborted.store(true, std::memory_order_relaxed);
     }
@@ -93,6 +97,7 @@ struct Team::Shared {
     const void* const context;
     const int size;
     const StopHook stop;
+    const std::uint64_t callers_mode;
     int spins;
 
     Clock::time_point last_asked;  // these two are rank 0's

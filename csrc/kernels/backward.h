@@ -147,7 +147,7 @@ private:
                    });
         if (args_.split.unit_parts > 1) team_.barrier();
         if constexpr (p + 1 == Cell::kPhases)
-            team_.poll(6.0 * static_cast<double>((row_end_ - row_begin_) * H * Cell::kGates * (H + size_.I)) /
+            team_.poll(2.0 * static_cast<double>((row_end_ - row_begin_) * H * Cell::kGates * H) /
                        args_.split.unit_parts);
         else
             run_phase<p + 1>(t, begin, end);
@@ -267,6 +267,7 @@ private:
                                store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
                            }
                        }
+                       team_.poll(2.0 * static_cast<double>(count * width * kLanes * depth));
                    });
     }
 
@@ -299,7 +300,7 @@ private:
     }
 
     void input_gradients(Index begin, Index end) const {
-        constexpr int first = first_input_plane();
+        constexpr int first = first_input_plane<Cell>();
         const Index I = size_.I;
         const Range own = share((end - begin) * size_.B, team_.rank(), team_.size());
         const Rows<Real> operand{gradients(0, first), work_.gradient_pitch};
@@ -313,13 +314,8 @@ private:
                                store_part(V::load(sums), dx + row * I + column, smaller(kLanes, I - column));
                            }
                        }
+                       team_.poll(2.0 * static_cast<double>(count * width * kLanes * panels.depth));
                    });
-    }
-
-    static constexpr int first_input_plane() {
-        int first = Cell::kInputGradient[0];
-        for (const int plane : Cell::kInputGradient) first = plane < first ? plane : first;
-        return first;
     }
 
     // What the first step sends to the initial states, and, for tokens, the columns of dw_ih.

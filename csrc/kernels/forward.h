@@ -146,7 +146,8 @@ private:
             if (!size_.D) {
                 const Range rows = share(T * B, part, parts);
                 for (Index r = rows.begin; r < rows.end; ++r) copy(args_.x + r * I, I, tape_.x + r * tape_.x_pitch);
-                pack_gradient(args_.w_ih, I, Cell::kInputGradient, 0, Cell::kGates, tape_.packed_ih);
+                pack_gradient(args_.w_ih, I, Cell::kInputGradient, first_input_plane<Cell>(), Cell::kGates,
+                              tape_.packed_ih);
             }
             for (int p = 0; p < Cell::kPhases; ++p) {
                 const Phase phase = Cell::kBackward[p];
@@ -200,8 +201,11 @@ private:
                                 0,
                                 work_.bias_ih + first * kGroup};
             const Index rows = (end - begin) * own_rows();
-            for (Index row = 0; row < rows; row += kRowBlock)
-                multiply_block<V>(RowBlock<Real>(x, row, rows), one, 0, 0, false, projected_at(first, row));
+            for (Index row = 0; row < rows; row += kRowBlock) {
+                const RowBlock<Real> block(x, row, rows);
+                multiply_block<V>(block, one, 0, 0, false, projected_at(first, row));
+                team_.poll(2.0 * static_cast<double>(block.count * one.vectors * kLanes * I));
+            }
         }
     }
 
@@ -251,7 +255,7 @@ private:
         // Other threads' units of this phase's results are operands of the next.
         if (args_.split.unit_parts > 1) team_.barrier();
         if constexpr (last)
-            team_.poll(2.0 * static_cast<double>(own_rows() * size_.H * Cell::kGates * (size_.H + size_.I)) /
+            team_.poll(2.0 * static_cast<double>(own_rows() * size_.H * Cell::kGates * size_.H) /
                        args_.split.unit_parts);
         else
             run_phase<p + 1>(t, place);

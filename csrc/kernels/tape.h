@@ -46,6 +46,14 @@ struct Tape {
     }
 };
 
+// The planes of the gradients of the gates' W_ih x sums lie together, from this one on.
+template <class Cell>
+constexpr int first_input_plane() {
+    int first = Cell::kInputGradient[0];
+    for (const int plane : Cell::kInputGradient) first = plane < first ? plane : first;
+    return first;
+}
+
 // The gates whose gradients lie in planes first, first + 1, ... according to `plane_of`.
 template <class Cell>
 void gates_in_order(const int* plane_of, int first, int count, int* gate) {
