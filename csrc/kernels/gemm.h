@@ -42,6 +42,8 @@ template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
 constexpr Index kPassBytes = 64 * 1024;  // of a panel, which all rows of a block pass over while it is near
 
+constexpr Index kPlainPass = 256;  // k of plain rows, at most: each takes lines of its own on both sides
+
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
 template <class Real>
 struct Rows {
@@ -203,7 +205,8 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     const int height = count / tiles, higher = count % tiles;
     const Multiply<V> high = multiply_rows_for<V, false>(wide, height + (higher > 0)),
                       low = multiply_rows_for<V, false>(wide, height);
-    constexpr Index pass = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
+    constexpr Index most = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
+    const Index pass = panels.k_stride && most > kPlainPass ? kPlainPass : most;
     Tile<Real> tile;
     tile.row_k = rows.k_stride;
     tile.strip_k = k_step;
