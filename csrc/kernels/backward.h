@@ -134,15 +134,14 @@ private:
         const Step at = step_at(t, t - begin);
         product<V>(operand, row_begin_, row_end_, final ? nothing : panels, panel_begin_, panel_end_, t % 2 != 0,
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
-                       const Index begin = panel * kMaxWidth, end = begin + width, whole = smaller(end, H / kLanes);
-                       for (Index block = begin, n; block < end; block += n) {
+                       const Index past = panel * kMaxWidth + width, whole = smaller(past, H / kLanes);
+                       for (Index block = panel * kMaxWidth, n; block < past; block += n, sums += n * kLanes) {
                            n = count > 1 || block >= whole ? 1 : whole - block;
-                           const Real* const own = sums + (block - begin) * kLanes;
                            const Blocks range{first, count, block, n};
                            if (block < whole)
-                               apply<p, true>(at, range, own, width * kLanes);
+                               apply<p, true>(at, range, sums, width * kLanes);
                            else
-                               apply<p, false>(at, range, own, width * kLanes);
+                               apply<p, false>(at, range, sums, width * kLanes);
                        }
                    });
         if (args_.split.unit_parts > 1) team_.barrier();

@@ -41,8 +41,7 @@ constexpr Index kRowBlock = 48;  // rows whose sums wait in L1 for the epilogue:
 template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
 constexpr Index kPassBytes = 64 * 1024;  // of a panel, which all rows of a block pass over while it is near
-
-constexpr Index kPlainPass = 256;  // k of plain rows, at most: each takes lines of its own on both sides
+constexpr Index kPlainPass = 256;        // k of plain rows, at most: each takes lines of its own on both sides
 
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
 template <class Real>
@@ -85,16 +84,17 @@ struct Panels {
 template <class Real>
 struct Tile {
     const Real* const* row;  // where each row begins
-    Index first_k, row_k;    // the first k of the tile; from one k to the next in a row
+    Index row_k;             // from one k to the next in a row
+    Index first_k = 0;       // of the tile
     const Real* strip;
-    Index strip_k;       // the same in a strip
-    Index strip_stride;  // from one strip to the next
-    const Real* ahead;   // in the strip to come: up to two lines of each k are prefetched on the way
+    Index strip_k;                // the same in a strip
+    Index strip_stride = 0;       // from one strip to the next, where there are several
+    const Real* ahead = nullptr;  // in the strip to come: up to two lines of each k are prefetched on the way
     Index depth;
-    const Real* start;  // what is added to, laid out like sums: null is zeros
-    Index start_row;    // from one row to the next
-    Real* sums;         // (row, width)
-    Index sums_row;
+    const Real* start;    // what is added to, laid out like sums: null is zeros
+    Index start_row = 0;  // from one row to the next, of several
+    Real* sums;           // (row, width)
+    Index sums_row = 0;
 };
 
 // `Strips` of them side by side, for one row; else 1.
@@ -210,8 +210,6 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     Tile<Real> tile;
     tile.row_k = rows.k_stride;
     tile.strip_k = k_step;
-    tile.strip_stride = 0;
-    tile.ahead = nullptr;
     tile.sums_row = sums_row;
     for (Index k = 0; k == 0 || k < panels.depth; k += pass) {
         tile.first_k = k;
@@ -249,17 +247,13 @@ void multiply_row(const RowBlock<typename V::Real>& row, const Panels<V>& panels
     const int width = panels.width_of(panel), wide = strip_width<V>(width);
     Tile<typename V::Real> tile;
     tile.row = row.row;
-    tile.first_k = 0;
     tile.row_k = row.k_stride;
     tile.strip = panels.data + panels.offset(panel);
     tile.strip_k = panels.k_step(panel);
     tile.strip_stride = panels.strip_step(panel);
-    tile.ahead = nullptr;
     tile.depth = panels.depth;
     tile.start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
-    tile.start_row = 0;
     tile.sums = sums;
-    tile.sums_row = 0;
     multiply_strips_for<V>(wide, static_cast<int>(count) * (width / wide))(tile);
 }
 
