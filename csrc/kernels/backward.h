@@ -9,9 +9,9 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-// Rows of gate gradients between two rounds of weight gradients: enough to hide that each round reads and writes all of
-// them, few enough to stay in cache.
-constexpr Index kGradientRows = 512;
+// Rows of gate gradients between two rounds of weight gradients: so many that reading and writing all of those in each
+// round costs little beside adding to them.
+constexpr Index gradient_rows(Index H) { return smaller(larger(512, 2 * H), 2048); }
 
 template <template <class> class CellOf, class Real>
 class Backward {
@@ -20,20 +20,30 @@ class Backward {
     static constexpr Index kLanes = V::kLanes;
 
     struct Workspace {
-        Index gradient_pitch, carry_pitch, token_pitch;
+        Index gradient_pitch, carry_pitch, token_pitch, rows_pitch;
         Real* gradient;              // (block steps * B, gradient_pitch): kGradients planes of H
         Real* carry[Cell::kStates];  // (B, carry_pitch): what reaches the step before past the gates
         Real* token_gradient;        // (D, token_pitch): the gradient of each distinct token's column of w_ih
+        // For the weight gradients of a block of steps, whose k are its rows: what the gates were multiplied with, as
+        // panels, and each thread's gradients of some units, transposed.
+        Real* packed_x;                 // absent with tokens
+        Real* packed_h[Cell::kPhases];  // of each phase of forward
+        Real* transposed;               // (threads, kRowBlock, rows_pitch)
         Index total;
 
-        Workspace(const Sizes& size, Real* base) {
+        Workspace(const Sizes& size, int threads, Real* base) {
+            const Index rows = block_steps(size) * size.B;
             gradient_pitch = pitch<Real>(Cell::kGradients * size.H);
             carry_pitch = pitch<Real>(size.H);
             token_pitch = pitch<Real>(Cell::kGates * padded<V>(size.H));
+            rows_pitch = pitch<Real>(rows);
             Carver<Real> carver{base};
-            gradient = carver.take(block_steps(size) * size.B * gradient_pitch);
+            gradient = carver.take(rows * gradient_pitch);
             for (int s = 0; s < Cell::kStates; ++s) carry[s] = carver.take(size.B * carry_pitch);
             token_gradient = carver.take(size.D * token_pitch);
+            packed_x = carver.take(size.D ? 0 : packed_size<V>(size.I, 1, rows));
+            for (Real*& packed : packed_h) packed = carver.take(packed_size<V>(size.H, 1, rows));
+            transposed = carver.take(threads * kRowBlock * rows_pitch);
             total = carver.used;
         }
     };
@@ -41,11 +51,13 @@ class Backward {
     // At least two: a block's last step reads the gradients of the first step of the block after it, in the same
     // memory.
     static Index block_steps(const Sizes& size) {
-        return smaller(size.T, larger(2, kGradientRows / larger(1, size.B)));
+        return smaller(size.T, larger(2, gradient_rows(size.H) / larger(1, size.B)));
     }
 
 public:
-    static Index workspace_size(const Sizes& size, const Split&) { return Workspace(size, nullptr).total; }
+    static Index workspace_size(const Sizes& size, const Split& split) {
+        return Workspace(size, split.batch_parts * split.unit_parts, nullptr).total;
+    }
     static void run(const BackwardArgs<Real>& args, Team& team) { Backward(args, team).run(); }
 
 private:
@@ -55,7 +67,7 @@ private:
           size_(args.size),
           // The tape is only read; Tape names its pieces for both passes.
           tape_(args.size, const_cast<Real*>(args.tape)),
-          work_(args.size, args.workspace),
+          work_(args.size, team.size(), args.workspace),
           Hp_(padded<V>(size_.H)) {
         const int unit_part = team.rank() % args.split.unit_parts;
         const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
@@ -74,6 +86,7 @@ private:
         while (end > 0) {
             const Index begin = end - (end % steps ? end % steps : steps);
             for (Index t = end - 1; t >= begin; --t) run_phase<0>(t, begin, end);
+            pack_operands(begin, end);
             if (team_.size() > 1) team_.barrier();
             weight_gradients(begin, end);
             if (args_.dx) input_gradients(begin, end);
@@ -224,38 +237,58 @@ private:
         }
     }
 
+    // What the weights were multiplied with in steps [begin, end), for everyone's weight gradients.
+    void pack_operands(Index begin, Index end) const {
+        const Index B = size_.B, first = begin * B, rows = (end - begin) * B;
+        if (!size_.D) pack_operand(tape_.x + first * tape_.x_pitch, tape_.x_pitch, rows, size_.I, work_.packed_x);
+        for (int p = 0; p < Cell::kPhases; ++p) {
+            const int plane = Cell::kForward[p].operand;
+            if (plane == kPreviousH)
+                pack_operand(state(kH, begin).base, tape_.state_pitch, rows, size_.H, work_.packed_h[p]);
+            else
+                pack_operand(tape_.saved + first * tape_.saved_pitch + plane * Hp_, tape_.saved_pitch, rows, size_.H,
+                             work_.packed_h[p]);
+        }
+    }
+
+    void pack_operand(const Real* operand, Index operand_pitch, Index rows, Index columns, Real* packed) const {
+        constexpr int whole[] = {0};
+        const Range own = share(ceil_div(columns, kMaxWidth * kLanes), team_.rank(), team_.size());
+        pack_columns<V>(operand, operand_pitch, rows, columns, whole, 1, own.begin, own.end, packed);
+    }
+
     // dW_ih, dW_hh, db_ih, db_hh of this thread's units, over the rows of steps [begin, end).
     void weight_gradients(Index begin, Index end) const {
-        const Index B = size_.B, H = size_.H, I = size_.I, depth = (end - begin) * B;
+        const Index H = size_.H, I = size_.I, rows = (end - begin) * size_.B;
         const bool add = end < size_.T;
-        for (int g = 0; g < Cell::kGates; ++g) {
-            const Real* const dx_gate = gradients(0, Cell::kInputGradient[g]);
-            if (args_.dx)
-                outer_product(dx_gate, tape_.x + begin * B * tape_.x_pitch, tape_.x_pitch, I, depth, add,
-                              args_.dw_ih + g * H * I);
-            else
-                token_gradients(dx_gate, g, begin, depth);
-            column_sums(dx_gate, depth, add, args_.db_ih + g * H);
-        }
-        for (const Phase& phase : Cell::kForward) {
-            const bool previous = phase.operand == kPreviousH;
-            const Real* const operand =
-                previous ? state(kH, begin).base : tape_.saved + begin * B * tape_.saved_pitch + phase.operand * Hp_;
+        Real* const transposed = work_.transposed + team_.rank() * kRowBlock * work_.rows_pitch;
+        for (int p = 0; p < Cell::kPhases; ++p) {
+            const Phase& phase = Cell::kForward[p];
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
+                const Real* const dx_gate = gradients(0, Cell::kInputGradient[g]);
                 const Real* const dh_gate = gradients(0, Cell::kHiddenGradient[g]);
-                outer_product(dh_gate, operand, previous ? tape_.state_pitch : tape_.saved_pitch, H, depth, add,
-                              args_.dw_hh + g * H * H);
-                column_sums(dh_gate, depth, add, args_.db_hh + g * H);
+                for (Index unit = unit_begin_; unit < unit_end_; unit += kRowBlock) {
+                    const Index units = smaller(kRowBlock, unit_end_ - unit);
+                    transpose<V>(dx_gate + unit, work_.gradient_pitch, rows, units, transposed, work_.rows_pitch);
+                    if (!size_.D)
+                        outer_product(transposed, units, work_.packed_x, I, rows, add,
+                                      args_.dw_ih + (g * H + unit) * I);
+                    if (dh_gate != dx_gate)
+                        transpose<V>(dh_gate + unit, work_.gradient_pitch, rows, units, transposed, work_.rows_pitch);
+                    outer_product(transposed, units, work_.packed_h[p], H, rows, add, args_.dw_hh + (g * H + unit) * H);
+                }
+                if (size_.D) token_gradients(dx_gate, g, begin, rows);
+                column_sums(dx_gate, rows, add, args_.db_ih + g * H);
+                column_sums(dh_gate, rows, add, args_.db_hh + g * H);
             }
         }
     }
 
-    // dw (H, columns) (+)= gate^T operand, over `depth` rows.
-    void outer_product(const Real* gate, const Real* operand, Index operand_pitch, Index columns, Index depth, bool add,
+    // dw (units, columns) (+)= gate (units, rows) operand (rows, columns).
+    void outer_product(const Real* gate, Index units, const Real* operand, Index columns, Index rows, bool add,
                        Real* dw) const {
-        const Rows<Real> units{gate, 1, work_.gradient_pitch};
-        const Panels<V> panels{operand, ceil_div(columns, kLanes), kMaxWidth, depth, operand_pitch};
-        product<V>(units, unit_begin_, unit_end_, panels, 0, panels.count(), false,
+        const Panels<V> panels{operand, ceil_div(columns, kLanes), kMaxWidth, rows};
+        product<V>({gate, work_.rows_pitch}, 0, units, panels, 0, panels.count(), false,
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        for (Index unit = first; unit < first + count; ++unit) {
                            for (int v = 0; v < width; ++v, sums += kLanes) {
@@ -266,7 +299,7 @@ private:
                                store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
                            }
                        }
-                       team_.poll(2.0 * static_cast<double>(count * width * kLanes * depth));
+                       team_.poll(2.0 * static_cast<double>(count * width * kLanes * rows));
                    });
     }
 

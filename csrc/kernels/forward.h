@@ -168,7 +168,7 @@ private:
         int gate[Cell::kGates];
         gates_in_order<Cell>(plane_of, first, count, gate);
         const Range own = share(ceil_div(columns, kMaxWidth * kLanes), team_.rank(), team_.size());
-        pack_columns<V>(w, size_.H, columns, gate, count, own.begin, own.end, packed);
+        pack_columns<V>(w, columns, size_.H, columns, gate, count, own.begin, own.end, packed);
     }
 
     // One projected row per distinct token: rows [own) of w_ih, read along, written down the columns.
@@ -187,19 +187,15 @@ private:
     // W_ih x + b_ih of this thread's rows and units in steps [begin, end), rows in the order (step, row).
     void project(Index begin, Index end) const {
         const Index I = size_.I;
-        const Rows<Real> x{args_.x + (begin * size_.B + row_begin_) * I, I, 1, larger(1, own_rows()), size_.B * I};
+        const Rows<Real> x{args_.x + (begin * size_.B + row_begin_) * I, I, larger(1, own_rows()), size_.B * I};
         const bool kept = keeps_ih(size_);
         Real* const at_hand = work_.packed_ih + team_.rank() * panel_size(size_);
         for (Index panel = block_begin_ / kInputBlocks; panel < ceil_div(block_end_, kInputBlocks); ++panel) {
             const Index first = panel * kInputBlocks;
             const int blocks = static_cast<int>(smaller(kInputBlocks, Hp_ / kLanes - first));
             if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, 0, Cell::kGates, first, blocks, at_hand);
-            const Panels<V> one{kept ? work_.packed_ih + first * kGroup * I : at_hand,
-                                blocks * Cell::kGates,
-                                kInputBlocks * Cell::kGates,
-                                I,
-                                0,
-                                work_.bias_ih + first * kGroup};
+            const Panels<V> one{kept ? work_.packed_ih + first * kGroup * I : at_hand, blocks * Cell::kGates,
+                                kInputBlocks * Cell::kGates, I, work_.bias_ih + first * kGroup};
             const Index rows = (end - begin) * own_rows();
             for (Index row = 0; row < rows; row += kRowBlock) {
                 const RowBlock<Real> block(x, row, rows);
@@ -233,7 +229,7 @@ private:
         const Step at = step_at(t, place);
         Rows<Real> operand = at.prev[kH];
         if constexpr (phase.operand != kPreviousH) operand = {at.saved + phase.operand * Hp_, tape_.saved_pitch};
-        const Panels<V> panels{work_.packed_hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, size_.H, 0,
+        const Panels<V> panels{work_.packed_hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, size_.H,
                                work_.bias_hh[p]};
 
         product<V>(operand, row_begin_, row_end_, panels, block_begin_ / blocks, ceil_div(block_end_, blocks),

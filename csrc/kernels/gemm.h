@@ -41,14 +41,12 @@ constexpr Index kRowBlock = 48;  // rows whose sums wait in L1 for the epilogue:
 template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
 constexpr Index kPassBytes = 64 * 1024;  // of a panel, which all rows of a block pass over while it is near
-constexpr Index kPlainPass = 256;        // k of plain rows, at most: each takes lines of its own on both sides
 
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
 template <class Real>
 struct Rows {
     const Real* base;
     Index stride;
-    Index k_stride = 1;
     Index per_step = PTRDIFF_MAX;
     Index step_stride = 0;
 
@@ -58,7 +56,8 @@ struct Rows {
     }
 };
 
-// The right operand: `vectors` columns of lanes, in panels of `width` (the last may be narrower), k rows each.
+// The right operand, packed: `vectors` columns of lanes, in panels of `width` (the last may be narrower), each strip
+// after strip and in it k after k.
 template <class V>
 struct Panels {
     using Real = typename V::Real;
@@ -66,7 +65,6 @@ struct Panels {
     Index vectors;
     int width;
     Index depth;                  // k
-    Index k_stride = 0;           // 0: packed, strip after strip. Else plain rows, this far apart
     const Real* start = nullptr;  // (vectors): what each column's sums start from; null is zeros
 
     Index count() const { return (vectors + width - 1) / width; }
@@ -74,20 +72,18 @@ struct Panels {
         const Index rest = vectors - panel * width;
         return rest < width ? static_cast<int>(rest) : width;
     }
-    Index offset(Index panel) const { return panel * width * V::kLanes * (k_stride ? 1 : depth); }
+    Index offset(Index panel) const { return panel * width * V::kLanes * depth; }
     // From one k to the next, and from one strip to the next.
-    Index k_step(Index panel) const { return k_stride ? k_stride : strip_width<V>(width_of(panel)) * V::kLanes; }
-    Index strip_step(Index panel) const { return strip_width<V>(width_of(panel)) * V::kLanes * (k_stride ? 1 : depth); }
+    Index k_step(Index panel) const { return strip_width<V>(width_of(panel)) * V::kLanes; }
+    Index strip_step(Index panel) const { return k_step(panel) * depth; }
 };
 
 // What one register tile is made of: rows times one strip; or one row times several.
 template <class Real>
 struct Tile {
     const Real* const* row;  // where each row begins
-    Index row_k;             // from one k to the next in a row
     Index first_k = 0;       // of the tile
     const Real* strip;
-    Index strip_k;                // the same in a strip
     Index strip_stride = 0;       // from one strip to the next, where there are several
     const Real* ahead = nullptr;  // in the strip to come: up to two lines of each k are prefetched on the way
     Index depth;
@@ -109,22 +105,21 @@ void multiply(const Tile<typename V::Real>& tile) {
                     tile.start ? V::load(tile.start + r * tile.start_row + (s * Width + v) * V::kLanes) : V::zero();
 
     const Real* a[R];
-    for (int r = 0; r < R; ++r) a[r] = tile.row[r] + tile.first_k * tile.row_k;
+    for (int r = 0; r < R; ++r) a[r] = tile.row[r] + tile.first_k;
     const Real *strip = tile.strip, *ahead = tile.ahead;
-    const Index row_k = tile.row_k, strip_k = tile.strip_k, strip_stride = tile.strip_stride, depth = tile.depth;
-    Index offset = 0;
-    for (Index k = 0; k < depth; ++k, offset += row_k, strip += strip_k) {
+    const Index strip_stride = tile.strip_stride, depth = tile.depth;
+    for (Index k = 0; k < depth; ++k, strip += Width * V::kLanes) {
         if constexpr (Ahead) {
             V::prefetch(ahead);
             if constexpr (Width * V::kLanes > kLine<Real>) V::prefetch(ahead + kLine<Real>);
-            ahead += strip_k;
+            ahead += Width * V::kLanes;
         }
         for (int s = 0; s < Strips; ++s) {
             const Real* const weights = strip + s * strip_stride;
             V w[Width];
             for (int v = 0; v < Width; ++v) w[v] = V::load(weights + v * V::kLanes);
             for (int r = 0; r < R; ++r) {
-                const V scalar = V::broadcast(a[r][offset]);
+                const V scalar = V::broadcast(a[r][k]);
                 for (int v = 0; v < Width; ++v) sum[s][r][v] = fma(scalar, w[v], sum[s][r][v]);
             }
         }
@@ -181,9 +176,9 @@ Multiply<V> multiply_strips_for(int strip_width, int strips) {
 template <class Real>
 struct RowBlock {
     const Real* row[kRowBlock];
-    Index count, k_stride;
+    Index count;
 
-    RowBlock(const Rows<Real>& rows, Index first, Index end) : count(end - first), k_stride(rows.k_stride) {
+    RowBlock(const Rows<Real>& rows, Index first, Index end) : count(end - first) {
         if (count > kRowBlock) count = kRowBlock;
         for (Index i = 0; i < count; ++i) row[i] = rows[first + i];
     }
@@ -205,11 +200,8 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     const int height = count / tiles, higher = count % tiles;
     const Multiply<V> high = multiply_rows_for<V, false>(wide, height + (higher > 0)),
                       low = multiply_rows_for<V, false>(wide, height);
-    constexpr Index most = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
-    const Index pass = panels.k_stride && most > kPlainPass ? kPlainPass : most;
+    constexpr Index pass = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
     Tile<Real> tile;
-    tile.row_k = rows.k_stride;
-    tile.strip_k = k_step;
     tile.sums_row = sums_row;
     for (Index k = 0; k == 0 || k < panels.depth; k += pass) {
         tile.first_k = k;
@@ -247,9 +239,7 @@ void multiply_row(const RowBlock<typename V::Real>& row, const Panels<V>& panels
     const int width = panels.width_of(panel), wide = strip_width<V>(width);
     Tile<typename V::Real> tile;
     tile.row = row.row;
-    tile.row_k = row.k_stride;
     tile.strip = panels.data + panels.offset(panel);
-    tile.strip_k = panels.k_step(panel);
     tile.strip_stride = panels.strip_step(panel);
     tile.depth = panels.depth;
     tile.start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;

@@ -68,6 +68,23 @@ struct Carver {
     }
 };
 
+// to (columns, to_pitch) = from (rows, from_pitch), transposed.
+template <class V>
+void transpose(const typename V::Real* from, Index from_pitch, Index rows, Index columns, typename V::Real* to,
+               Index to_pitch) {
+    constexpr Index lanes = V::kLanes;
+    for (Index row = 0; row < rows; row += lanes) {
+        for (Index column = 0; column < columns; column += lanes) {
+            const Index height = smaller(lanes, rows - row), width = smaller(lanes, columns - column);
+            V square[lanes];
+            for (Index i = 0; i < lanes; ++i)
+                square[i] = i < height ? load_part<V>(from + (row + i) * from_pitch + column, width) : V::zero();
+            transpose(square);
+            for (Index i = 0; i < width; ++i) store_part(square[i], to + (column + i) * to_pitch + row, height);
+        }
+    }
+}
+
 // Elements of the panels of `gates` gates of H units over `depth` k.
 template <class V>
 constexpr Index packed_size(Index units, int gates, Index depth) {
@@ -120,24 +137,24 @@ void pack_rows(const typename V::Real* w, Index units, Index depth, int first, i
                            static_cast<int>(smaller(blocks, all - panel * blocks)), packed + panels.offset(panel));
 }
 
-// Panels for d W: W is (G*H, columns); k runs over the rows of gates gate[0], gate[1], ... in turn. Fills panels
-// [begin, end).
+// Panels for d W: W is (G*H, columns), its rows `pitch` apart; k runs over the rows of gates gate[0], gate[1], ... in
+// turn. Fills panels [begin, end).
 template <class V>
-void pack_columns(const typename V::Real* w, Index units, Index columns, const int* gate, int gates, Index begin,
-                  Index end, typename V::Real* packed) {
-    using Real = typename V::Real;
+void pack_columns(const typename V::Real* w, Index pitch, Index units, Index columns, const int* gate, int gates,
+                  Index begin, Index end, typename V::Real* packed) {
     constexpr Index lanes = V::kLanes;
     const Panels<V> panels{packed, ceil_div(columns, lanes), kMaxWidth, gates * units};
     for (Index panel = begin; panel < end; ++panel) {
-        Index k = 0;
-        for (int g = 0; g < gates; ++g) {
-            for (Index unit = 0; unit < units; ++unit, ++k) {
-                const Real* const row = w + (gate[g] * units + unit) * columns;
-                for (int v = 0; v < panels.width_of(panel); ++v) {
-                    const Index column = (panel * kMaxWidth + v) * lanes;
-                    load_part<V>(row + column, smaller(lanes, columns - column))
-                        .store(packed + vector_offset(panels, panel, v) + k * panels.k_step(panel));
-                }
+        const int width = panels.width_of(panel), wide = strip_width<V>(width);
+        typename V::Real* to = packed + panels.offset(panel);
+        for (int first = 0; first < width; first += wide) {
+            const Index column = (panel * kMaxWidth + first) * lanes;
+            for (int g = 0; g < gates; ++g) {
+                const typename V::Real* row = w + gate[g] * units * pitch + column;
+                for (Index unit = 0; unit < units; ++unit, row += pitch, to += wide * lanes)
+                    for (int v = 0; v < wide; ++v)
+                        load_part<V>(row + v * lanes, smaller(lanes, columns - column - v * lanes))
+                            .store(to + v * lanes);
             }
         }
     }
