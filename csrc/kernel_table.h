@@ -18,7 +18,8 @@ struct CellKernels {
     // Called by every member of the team with the same arguments.
     void (*forward)(const ForwardArgs<Real>&, Team&);
     void (*backward)(const BackwardArgs<Real>&, Team&);
-    void (*step)(const StepArgs<Real>&);
+    // The same, or called by one thread alone: with no team.
+    void (*step)(const StepArgs<Real>&, Team*);
 };
 
 // The elementwise functions of kernels/math.h, reachable so that their ULP bounds can be tested on every ISA.

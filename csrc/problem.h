@@ -91,7 +91,8 @@ struct BackwardArgs {
 // One step from the plain, unpacked weights: made for small B, where packing would cost more than the step.
 template <class Real>
 struct StepArgs {
-    Index B, I, H;
+    Sizes size;                     // T is 1; D is B with tokens, as if all were distinct
+    Split split;                    // of the units
     const Real* x;                  // (B, I); null with tokens
     const std::int64_t* token;      // (B,); null with x
     const Real* w_ih;               // (G*H, I)

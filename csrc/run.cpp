@@ -12,8 +12,9 @@
 namespace fastrnn {
 namespace {
 
-// Up to so many rows a step reads the caller's weights as they are, once a row. From there on packing them pays.
-constexpr Index kRowsOfPlainStep = 4;
+// Up to so many rows a step reads the caller's weights as they are, once for every few rows. From there on packing them
+// pays.
+constexpr Index kRowsOfPlainStep = 8;
 // A plain step's workspace is some rows of H: on the stack, where it fits.
 constexpr Index kStackBytes = 16 * 1024;
 
@@ -30,13 +31,17 @@ Buffer buffer_for(Index n) {
     return Buffer(static_cast<std::size_t>(n) * sizeof(Real));
 }
 
-// The team's share of a call, the same for both passes.
-template <class Real, class Args>
-void run_in_team(const KernelTable& table, Cell cell, Args& args,
-                 Index (*workspace_size)(const CellKernels<Real>&, const Args&), void (*kernel)(const Args&, Team&),
+template <class Real>
+Workload workload(const KernelTable& table, Cell cell, const Sizes& size) {
+    return {kCells[static_cast<int>(cell)], size, sizeof(Real),
+            table.float_lanes * static_cast<Index>(sizeof(float)) / static_cast<Index>(sizeof(Real))};
+}
+
+// The team's share of a call, the same for every kernel.
+template <class Real, class Args, class WorkspaceSize, class Kernel>
+void run_in_team(const KernelTable& table, Cell cell, Args& args, WorkspaceSize workspace_size, Kernel kernel,
                  StopHook stop) {
-    const Workload work{kCells[static_cast<int>(cell)], args.size, sizeof(Real),
-                        table.float_lanes * static_cast<Index>(sizeof(float)) / static_cast<Index>(sizeof(Real))};
+    const Workload work = workload<Real>(table, cell, args.size);
     args.split = choose_split(work, get_num_threads());
     Crew crew(parts(args.split));
     if (crew.size() < parts(args.split)) args.split = choose_split(work, crew.size());
@@ -45,7 +50,7 @@ void run_in_team(const KernelTable& table, Cell cell, Args& args,
 
     struct Job {
         const Args& args;
-        void (*kernel)(const Args&, Team&);
+        Kernel kernel;
     };
     const Job job{args, kernel};
     crew.run(
@@ -62,13 +67,12 @@ template <class Real>
 void run_packed_step(const KernelTable& table, Cell cell, const StepArgs<Real>& args, StopHook stop) {
     const CellInfo& info = kCells[static_cast<int>(cell)];
     ForwardArgs<Real> forward{};
-    forward.size = {1, args.B, args.I, args.H, 0};
+    forward.size = args.size;
     forward.x = args.x;
     std::vector<std::int32_t> slot;
-    if (args.token) {  // as if all were distinct
-        slot.resize(static_cast<std::size_t>(args.B));
+    if (args.token) {
+        slot.resize(static_cast<std::size_t>(args.size.B));
         std::iota(slot.begin(), slot.end(), 0);
-        forward.size.D = args.B;
         forward.tokens = {slot.data(), args.token};
     }
     forward.w_ih = args.w_ih;
@@ -79,7 +83,7 @@ void run_packed_step(const KernelTable& table, Cell cell, const StepArgs<Real>& 
         forward.state_0[s] = args.state[s];
         forward.state_n[s] = args.next_state[s];
     }
-    const Buffer y = buffer_for<Real>(args.B * args.H);
+    const Buffer y = buffer_for<Real>(args.size.B * args.size.H);
     forward.y = static_cast<Real*>(y.data());
     run_forward(table, cell, forward, stop);
 }
@@ -104,7 +108,7 @@ Index tape_size(const KernelTable& table, Cell cell, const Sizes& size) {
 
 template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
-    run_in_team<Real, ForwardArgs<Real>>(
+    run_in_team<Real>(
         table, cell, args,
         [](const CellKernels<Real>& kernels, const ForwardArgs<Real>& a) {
             return kernels.forward_workspace(a.size, a.split, a.tape != nullptr);
@@ -114,7 +118,7 @@ void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, St
 
 template <class Real>
 void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop) {
-    run_in_team<Real, BackwardArgs<Real>>(
+    run_in_team<Real>(
         table, cell, args,
         [](const CellKernels<Real>& kernels, const BackwardArgs<Real>& a) {
             return kernels.backward_workspace(a.size, a.split);
@@ -124,15 +128,22 @@ void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, 
 
 template <class Real>
 void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook stop) {
-    if (args.B > kRowsOfPlainStep) return run_packed_step(table, cell, args, stop);
+    if (args.size.B > kRowsOfPlainStep) return run_packed_step(table, cell, args, stop);
     const CellKernels<Real>& kernels = kernels_of<Real>(table, cell);
-    const Index needed = kernels.step_workspace(args.H) * static_cast<Index>(sizeof(Real));
+    args.split = choose_split(workload<Real>(table, cell, args.size), get_num_threads());
+    if (parts(args.split) > 1)
+        return run_in_team<Real>(
+            table, cell, args,
+            [](const CellKernels<Real>& k, const StepArgs<Real>& a) { return k.step_workspace(a.size.H); },
+            [step = kernels.step](const StepArgs<Real>& a, Team& team) { step(a, &team); }, stop);
+    // Nothing but the step itself: a small one takes a microsecond.
+    const Index needed = kernels.step_workspace(args.size.H) * static_cast<Index>(sizeof(Real));
     alignas(64) std::byte stack[kStackBytes];
     Buffer heap;
     if (needed > kStackBytes) heap = Buffer(static_cast<std::size_t>(needed));
     args.workspace = static_cast<Real*>(needed > kStackBytes ? heap.data() : static_cast<void*>(stack));
     const KernelFloatMode mode;
-    kernels.step(args);
+    kernels.step(args, nullptr);
 }
 
 #define FASTRNN_INSTANTIATE(Real)                                                       \

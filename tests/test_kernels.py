@@ -129,7 +129,7 @@ def test_gradients_arrive_alone_and_not_at_all(cell: Cell, isa: str) -> None:
 @pytest.mark.parametrize("tokens", [False, True], ids=["dense", "tokens"])
 @each_cell
 def test_one_step(cell: Cell, tokens: bool, isa: str) -> None:
-    for B in (0, 1, 2, 3, 7, 33):
+    for B in (0, 1, 2, 3, 4, 7, 8, 9, 33):
         for I, H in [(n, n) for n in SIZES] + [(n, 101 - n) for n in range(1, 34)]:
             for biases in ("none", "both"):
                 problem, _ = solved(CELLS.index(cell), 1, B, I, H, tokens=tokens, biases=biases)

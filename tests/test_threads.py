@@ -21,7 +21,7 @@ import pytest
 import fastrnn
 from fastrnn import _core
 from isolated import run_code, run_function
-from problems import CELLS, Cell, Problem, forward, make_problem, solve
+from problems import CELLS, Cell, Problem, forward, make_problem, solve, step
 from tolerances import assert_same_bits
 
 LSTM = CELLS[2]
@@ -45,6 +45,23 @@ def test_number_of_threads_changes_no_bit(
                 assert fastrnn.get_num_threads() == threads
                 for repeat in range(4):
                     assert_same_bits(solve(fastrnn, problem), expected, f"{isa}, {threads} threads, repeat {repeat}")
+
+
+@pytest.mark.parametrize("B", [1, 6])
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_number_of_threads_changes_no_bit_of_a_step(
+    cell: Cell, B: int, isa: str, set_threads: Callable[[int], None]
+) -> None:
+    for dtype in (np.float32, np.float64):
+        for tokens in (False, True):
+            # Two million operations for the smallest cell.
+            problem = make_problem(cell, 1, B, 1100, 1001, dtype=dtype, tokens=tokens)
+            set_threads(1)
+            expected = step(fastrnn, problem)
+            for threads in (2, 3, 4, 7):
+                set_threads(threads)
+                for repeat in range(4):
+                    assert_same_bits(step(fastrnn, problem), expected, f"{isa}, {threads} threads, repeat {repeat}")
 
 
 def _use_many_threads_and_count() -> None:

@@ -162,10 +162,9 @@ PyObject* step(const Inputs& in) {
     Copies copies;
     std::vector<std::int64_t> tokens;
     StepArgs<Real> args{};
-    args.B = in.size.B;
-    args.I = in.size.I;
-    args.H = in.size.H;
+    args.size = in.size;
     if (in.tokens) {
+        args.size.D = args.size.B;
         tokens = in.token_list();
         args.token = tokens.data();
     } else {
@@ -181,9 +180,7 @@ PyObject* step(const Inputs& in) {
     }
 
     const KernelTable& table = active_table();
-    Sizes size = in.size;
-    size.D = in.tokens ? 1 : 0;
-    const double flops = step_flops(info, size);
+    const double flops = step_flops(info, args.size);
     if (flops < kWorthReleasingGil) {
         run_step(table, in.cell, args, nullptr);
     } else {

@@ -3,24 +3,67 @@
 // are gathered at the end.
 #pragma once
 
+#include "../thread_pool.h"
 #include "tape.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-// sum[i] += row i of w, times a, lane by lane, for n rows.
-template <class V>
-void accumulate_rows(const typename V::Real* w, Index n, const typename V::Real* a, Index depth, V* sum) {
-    for (Index k = 0; k < depth; k += V::kLanes) {
-        const Index rest = smaller(V::kLanes, depth - k);
-        const V column = load_part<V>(a + k, rest);
-        const typename V::Real* row = w + k;
-        if (n == V::kLanes && rest == V::kLanes) {
-            for (int i = 0; i < V::kLanes; ++i, row += depth) sum[i] = fma(V::load(row), column, sum[i]);
-        } else {
-            for (Index i = 0; i < n; ++i, row += depth) sum[i] = fma(load_part<V>(row, rest), column, sum[i]);
+constexpr int kStepRows = 4;  // rows of the batch that share a reading of the weights
+
+// sums (R, lanes) += rows times N rows of w, lane by lane: all of them run along k.
+template <class V, int R, int N>
+void accumulate_tile(const typename V::Real* const* row, const typename V::Real* const* w, Index depth, V* sums) {
+    using Real = typename V::Real;
+    const Real *a[R], *b[N];
+    V sum[R][N];
+    for (int r = 0; r < R; ++r) a[r] = row[r];
+    for (int i = 0; i < N; ++i) b[i] = w[i];
+    for (int r = 0; r < R; ++r)
+        for (int i = 0; i < N; ++i) sum[r][i] = sums[r * V::kLanes + i];
+    Index k = 0;
+    if constexpr (R == 1) {
+        // Whole cache lines of w at a time: rows of some lengths all fall into one set of the cache, which holds fewer
+        // lines than there are rows.
+        constexpr int vectors = static_cast<int>(kLine<Real>) / V::kLanes;
+        for (; k + kLine<Real> <= depth; k += kLine<Real>) {
+            V column[vectors];
+            for (int v = 0; v < vectors; ++v) column[v] = V::load(a[0] + k + v * V::kLanes);
+            for (int i = 0; i < N; ++i)
+                for (int v = 0; v < vectors; ++v)
+                    sum[0][i] = fma(column[v], V::load(b[i] + k + v * V::kLanes), sum[0][i]);
+        }
+    } else {
+        for (; k + V::kLanes <= depth; k += V::kLanes) {
+            V weights[N];
+            for (int i = 0; i < N; ++i) weights[i] = V::load(b[i] + k);
+            for (int r = 0; r < R; ++r) {
+                const V column = V::load(a[r] + k);
+                for (int i = 0; i < N; ++i) sum[r][i] = fma(column, weights[i], sum[r][i]);
+            }
         }
     }
+    for (; k < depth; k += V::kLanes) {
+        const Index rest = smaller(V::kLanes, depth - k);
+        for (int i = 0; i < N; ++i) {
+            const V weights = load_part<V>(b[i] + k, rest);
+            for (int r = 0; r < R; ++r) sum[r][i] = fma(load_part<V>(a[r] + k, rest), weights, sum[r][i]);
+        }
+    }
+    for (int r = 0; r < R; ++r)
+        for (int i = 0; i < N; ++i) sums[r * V::kLanes + i] = sum[r][i];
+}
+
+// The same for the rows of w of one vector of units. Where there are only n of them, the last stands for the missing.
+template <class V, int R>
+void accumulate(const typename V::Real* const* row, const typename V::Real* w, Index n, Index depth, V* sums) {
+    // As many sums at a time as max_rows() allows for, in tiles of nearly equal width.
+    constexpr int most = (V::kRegisters == 32 ? 24 : 12) / R, tiles = (V::kLanes + most - 1) / most;
+    constexpr int wide = (V::kLanes + tiles - 1) / tiles, last = V::kLanes - (tiles - 1) * wide;
+    const typename V::Real* weights[V::kLanes];
+    for (Index i = 0; i < V::kLanes; ++i) weights[i] = w + smaller(i, n - 1) * depth;
+    for (int t = 0; t + 1 < tiles; ++t) accumulate_tile<V, R, wide>(row, weights + t * wide, depth, sums + t * wide);
+    accumulate_tile<V, R, last>(row, weights + (tiles - 1) * wide, depth, sums + (tiles - 1) * wide);
 }
 
 template <template <class> class CellOf, class Real>
@@ -31,69 +74,93 @@ class Step {
 
 public:
     static Index workspace_size(Index H) {
-        // The state before the first step may be missing, and phases hand each other the planes of one row of `saved`.
-        return pitch<Real>(padded<V>(H)) + pitch<Real>(Cell::kPhases > 1 ? Cell::kSaved * padded<V>(H) : 0);
+        // The state before the step may be missing, and phases hand each other planes of `saved`.
+        return pitch<Real>(padded<V>(H)) + kStepRows * saved_pitch(H);
     }
 
-    static void run(const StepArgs<Real>& args) {
-        const Index H = args.H;
-        Real* const zeros = args.workspace;
-        Real* const saved = zeros + pitch<Real>(padded<V>(H));
-        clear(zeros, H);
-        for (Index b = 0; b < args.B; ++b) {
-            const Real* state[Cell::kStates];
-            for (int s = 0; s < Cell::kStates; ++s) state[s] = args.state[s] ? args.state[s] + b * H : zeros;
-            run_phase<0>(args, b, state, saved);
-        }
+    static void run(const StepArgs<Real>& args, Team* team) {
+        const Range own = share(ceil_div(args.size.H, kLanes), team ? team->rank() : 0, team ? team->size() : 1);
+        if (own.begin == 0) clear(args.workspace, args.size.H);
+        if (team) team->barrier();
+        run_rows<kStepRows>(args, team, own, 0);
     }
 
 private:
     // Whether a gate's two sums must stay apart, as the candidate's of a GRU that resets after the product.
     static constexpr bool apart(int gate) { return Cell::kInputGradient[gate] != Cell::kHiddenGradient[gate]; }
+    static Index saved_pitch(Index H) { return Cell::kPhases > 1 ? pitch<Real>(Cell::kSaved * padded<V>(H)) : 0; }
 
-    template <int p>
-    static void run_phase(const StepArgs<Real>& args, Index b, const Real* const* state, Real* saved) {
+    // Blocks [own) of units, of the rows from `b` on: R at a time, and then those that are left.
+    template <int R>
+    static void run_rows(const StepArgs<Real>& args, Team* team, Range own, Index b) {
+        for (; b + R <= args.size.B; b += R) run_phase<R, 0>(args, team, own, b);
+        if constexpr (R > 1) run_rows<R - 1>(args, team, own, b);
+    }
+
+    template <int R, int p>
+    static void run_phase(const StepArgs<Real>& args, Team* team, Range own, Index b) {
         constexpr Phase phase = Cell::kForward[p];
-        const Index H = args.H, I = args.I, Hp = padded<V>(H);
-        const Real* operand = state[kH];
-        if constexpr (phase.operand != kPreviousH) operand = saved + phase.operand * Hp;
-        for (Index unit = 0; unit < H; unit += kLanes) {
+        const Index H = args.size.H, I = args.size.I, Hp = padded<V>(H);
+        const Real* const zeros = args.workspace;
+        const Real *x_row[R], *operand[R], *state[R][Cell::kStates];
+        Real* saved[R];
+        for (int r = 0; r < R; ++r) {
+            x_row[r] = args.x ? args.x + (b + r) * I : nullptr;
+            for (int s = 0; s < Cell::kStates; ++s) state[r][s] = args.state[s] ? args.state[s] + (b + r) * H : zeros;
+            saved[r] = args.workspace + pitch<Real>(Hp) + r * saved_pitch(H);
+            operand[r] = phase.operand == kPreviousH ? state[r][kH] : saved[r] + phase.operand * Hp;
+        }
+        for (Index unit = own.begin * kLanes; unit < smaller(own.end * kLanes, H); unit += kLanes) {
             const Index n = smaller(kLanes, H - unit);
-            V x[Cell::kGates], hidden[Cell::kGates], prev[Cell::kStates], kept[Cell::kSaved + 1], next[Cell::kStates];
+            V x[R][Cell::kGates], hidden[R][Cell::kGates];
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
                 const Index row = g * H + unit;
-                V sum[kLanes];
-                for (V& s : sum) s = V::zero();
-                x[g] = args.b_ih ? load_part<V>(args.b_ih + row, n) : V::zero();
-                hidden[g] = args.b_hh ? load_part<V>(args.b_hh + row, n) : V::zero();
+                V sum[R][kLanes];
+                const auto start_anew = [&] {
+                    for (int r = 0; r < R; ++r)
+                        for (V& s : sum[r]) s = V::zero();
+                };
+                start_anew();
+                for (int r = 0; r < R; ++r) {
+                    x[r][g] = args.b_ih ? load_part<V>(args.b_ih + row, n) : V::zero();
+                    hidden[r][g] = args.b_hh ? load_part<V>(args.b_hh + row, n) : V::zero();
+                }
                 if (args.x) {
-                    accumulate_rows<V>(args.w_ih + row * I, n, args.x + b * I, I, sum);
+                    accumulate<V, R>(x_row, args.w_ih + row * I, n, I, sum[0]);
                     if (apart(g)) {
-                        x[g] = x[g] + sums(sum);
-                        for (V& s : sum) s = V::zero();
+                        for (int r = 0; r < R; ++r) x[r][g] = x[r][g] + sums(sum[r]);
+                        start_anew();
                     }
                 } else {
-                    Real column[kLanes] = {};
-                    for (Index i = 0; i < n; ++i) column[i] = args.w_ih[(row + i) * I + args.token[b]];
-                    x[g] = x[g] + V::load(column);
+                    for (int r = 0; r < R; ++r) {
+                        Real column[kLanes] = {};
+                        for (Index i = 0; i < n; ++i) column[i] = args.w_ih[(row + i) * I + args.token[b + r]];
+                        x[r][g] = x[r][g] + V::load(column);
+                    }
                 }
-                accumulate_rows<V>(args.w_hh + row * H, n, operand, H, sum);
-                hidden[g] = hidden[g] + sums(sum);
+                accumulate<V, R>(operand, args.w_hh + row * H, n, H, sum[0]);
+                for (int r = 0; r < R; ++r) hidden[r][g] = hidden[r][g] + sums(sum[r]);
             }
-            for (int s = 0; s < Cell::kStates; ++s) prev[s] = load_part<V>(state[s] + unit, n);
-            if constexpr (p > 0)
-                for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp + unit);
+            for (int r = 0; r < R; ++r) {
+                V prev[Cell::kStates], kept[Cell::kSaved + 1], next[Cell::kStates];
+                for (int s = 0; s < Cell::kStates; ++s) prev[s] = load_part<V>(state[r][s] + unit, n);
+                if constexpr (p > 0)
+                    for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved[r] + s * Hp + unit);
 
-            Cell::template forward<p>(x, hidden, prev, kept, next);
+                Cell::template forward<p>(x[r], hidden[r], prev, kept, next);
 
-            if constexpr (p + 1 < Cell::kPhases) {
-                for (int s = 0; s < Cell::kSaved; ++s)
-                    if (writes(phase, s)) kept[s].store(saved + s * Hp + unit);
-            } else {
-                for (int s = 0; s < Cell::kStates; ++s) store_part(next[s], args.next_state[s] + b * H + unit, n);
+                if constexpr (p + 1 < Cell::kPhases) {
+                    for (int s = 0; s < Cell::kSaved; ++s)
+                        if (writes(phase, s)) kept[s].store(saved[r] + s * Hp + unit);
+                } else {
+                    for (int s = 0; s < Cell::kStates; ++s)
+                        store_part(next[s], args.next_state[s] + (b + r) * H + unit, n);
+                }
             }
         }
-        if constexpr (p + 1 < Cell::kPhases) run_phase<p + 1>(args, b, state, saved);
+        // Other threads' units of `saved` are operands of the next phase, and the next rows overwrite them.
+        if (team && Cell::kPhases > 1) team->barrier();
+        if constexpr (p + 1 < Cell::kPhases) run_phase<R, p + 1>(args, team, own, b);
     }
 };
 

@@ -319,9 +319,7 @@ struct Run {
         std::vector<std::int64_t> first;
         for (Index b = 0; D && b < B; ++b)
             first.push_back(p.id[static_cast<std::size_t>(p.slot[static_cast<std::size_t>(b)])]);
-        single.B = B;
-        single.I = I;
-        single.H = H;
+        single.size = {1, B, I, H, D ? B : 0};
         single.x = forward.x;
         single.token = D ? first.data() : nullptr;
         single.w_ih = forward.w_ih;
