@@ -85,7 +85,8 @@ struct Tile {
     Index first_k = 0;       // of the tile
     const Real* strip;
     Index strip_stride = 0;       // from one strip to the next, where there are several
-    const Real* ahead = nullptr;  // in the strip to come: up to two lines of each k are prefetched on the way
+    const Real* ahead = nullptr;  // what to prefetch at the first k, of the strip to come, and how much further at each
+    Index ahead_step = 0;         // of the next: at most two lines of it are
     Index depth;
     const Real* start;    // what is added to, laid out like sums: null is zeros
     Index start_row = 0;  // from one row to the next, of several
@@ -108,11 +109,13 @@ void multiply(const Tile<typename V::Real>& tile) {
     for (int r = 0; r < R; ++r) a[r] = tile.row[r] + tile.first_k;
     const Real *strip = tile.strip, *ahead = tile.ahead;
     const Index strip_stride = tile.strip_stride, depth = tile.depth;
+    [[maybe_unused]] const Index ahead_step = tile.ahead_step;
     for (Index k = 0; k < depth; ++k, strip += Width * V::kLanes) {
         if constexpr (Ahead) {
             V::prefetch(ahead);
-            if constexpr (Width * V::kLanes > kLine<Real>) V::prefetch(ahead + kLine<Real>);
-            ahead += Width * V::kLanes;
+            if constexpr (Width * V::kLanes > kLine<Real>)
+                if (ahead_step > kLine<Real>) V::prefetch(ahead + kLine<Real>);
+            ahead += ahead_step;
         }
         for (int s = 0; s < Strips; ++s) {
             const Real* const weights = strip + s * strip_stride;
@@ -217,10 +220,11 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
             for (int i = 0; i < tiles; ++i) {
                 const int n = height + (i < higher);
                 tile.start = k > 0 ? tile.sums : start ? start + s * strip_row : nullptr;
-                // The first tiles fetch two lines each of every k of the next strip.
-                const Index ahead = 2 * i * kLine<Real>;
-                if (far && ahead < strip_row) {
-                    tile.ahead = next + ahead;
+                if (far) {
+                    // Every tile fetches its share of the next strip: all of it during the first would be more lines at
+                    // a time than a core can wait for.
+                    tile.ahead_step = (strip_row + tiles - 1) / tiles;
+                    tile.ahead = next + i * strip_row * tile.depth / tiles;
                     multiply_rows_for<V, true>(wide, n)(tile);
                 } else {
                     (i < higher ? high : low)(tile);
