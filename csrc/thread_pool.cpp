@@ -60,8 +60,14 @@ private:
 }  // namespace
 
 struct Team::Shared {
-    Shared(TeamBody body, const void* context, int size, StopHook stop) noexcept
-        : body(body), context(context), size(size), stop(stop), callers_mode(read_float_mode()), working(size - 1) {
+    Shared(TeamBody body, const void* context, int size, StopHook stop)
+        : body(body),
+          context(context),
+          size(size),
+          stop(stop),
+          callers_mode(read_float_mode()),
+          taken(size > 1 ? static_cast<std::size_t>(size) : 0),
+          working(size - 1) {
         // More members than cores: whoever waits stands in the way of those it waits for.
         spins = size <= available_threads() ? kSpinsAtBarrier : 0;
         if (stop) last_asked = Clock::now();
@@ -104,6 +110,13 @@ struct Team::Shared {
     bool stopped = false;
     std::exception_ptr error;  // whoever sets `failed` first writes it; read when all are done
 
+    // How many pieces of each member's share are taken. A member clears its own of the round before, which nobody reads
+    // any more, while the round at hand uses the other.
+    struct alignas(64) Taken {
+        std::atomic<std::ptrdiff_t> in_round[2] = {};
+    };
+    std::vector<Taken> taken;
+
     // Each of what follows is written by some while others spin on its neighbour: a cache line for each.
     alignas(64) std::atomic<bool> failed{false};
     alignas(64) std::atomic<bool> aborted{false};
@@ -118,17 +131,37 @@ int Team::size() const noexcept { return size_; }
 int Team::rank() const noexcept { return rank_; }
 
 void Team::barrier() {
+    taken_ = 0;
+    if (size_ == 1) return;
     const unsigned phase = ++phase_;
     if (shared_.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
         shared_.arrived.store(0, std::memory_order_relaxed);
         shared_.phase.store(phase, std::memory_order_release);
-        return;
+    } else {
+        Patience patience(shared_.spins);
+        while (shared_.phase.load(std::memory_order_acquire) != phase) {
+            if (shared_.aborted.load(std::memory_order_relaxed)) throw Stopped{};
+            patience.wait();
+        }
     }
-    Patience patience(shared_.spins);
-    while (shared_.phase.load(std::memory_order_acquire) != phase) {
-        if (shared_.aborted.load(std::memory_order_relaxed)) throw Stopped{};
-        patience.wait();
+    shared_.taken[static_cast<std::size_t>(rank_)].in_round[(phase - 1) % 2].store(0, std::memory_order_relaxed);
+}
+
+std::ptrdiff_t Team::claim(std::ptrdiff_t pieces, bool backwards) noexcept {
+    if (size_ == 1) {
+        if (taken_ == pieces) return -1;
+        const std::ptrdiff_t n = taken_++;
+        return backwards ? pieces - 1 - n : n;
     }
+    for (int i = 0; i < size_; ++i) {
+        const int member = (rank_ + i) % size_;
+        const std::ptrdiff_t begin = pieces * member / size_, end = pieces * (member + 1) / size_;
+        std::atomic<std::ptrdiff_t>& taken = shared_.taken[static_cast<std::size_t>(member)].in_round[phase_ % 2];
+        if (taken.load(std::memory_order_relaxed) >= end - begin) continue;
+        const std::ptrdiff_t n = taken.fetch_add(1, std::memory_order_relaxed);
+        if (n < end - begin) return backwards ? end - 1 - n : begin + n;
+    }
+    return -1;
 }
 
 void Team::poll(double work) {

@@ -16,6 +16,11 @@ public:
     // Waits until every member has arrived: spins briefly, then yields. Throws if the call was stopped.
     void barrier();
 
+    // Shares `pieces` pieces of work out: every call gives one that no member has had yet, or -1 once there is none
+    // left. A member gets those of its own share in order - the last first, if `backwards` - and when it is through
+    // with them takes over others', so that a slow core does not hold up the rest. Each barrier() starts a new round.
+    std::ptrdiff_t claim(std::ptrdiff_t pieces, bool backwards = false) noexcept;
+
     // Called by every member about once a step with an estimate of the floating-point operations since the last call.
     // Now and then rank 0 asks whether the caller wants to stop (Ctrl-C). Throws if the call was stopped.
     void poll(double work);
@@ -29,6 +34,7 @@ private:
     int rank_;
     int size_;
     unsigned phase_ = 0;
+    std::ptrdiff_t taken_ = 0;  // pieces of this round, by a member that has no others beside it
     double work_ = 0;
 };
 

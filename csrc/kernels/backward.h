@@ -3,7 +3,6 @@
 // Weight gradients and dx follow by blocks of steps, while the block's gate gradients are in cache.
 #pragma once
 
-#include "../thread_pool.h"
 #include "tape.h"
 
 namespace fastrnn::FASTRNN_ISA {
@@ -68,6 +67,7 @@ private:
           // The tape is only read; Tape names its pieces for both passes.
           tape_(args.size, const_cast<Real*>(args.tape)),
           work_(args.size, team.size(), args.workspace),
+          shares_units_(args.split.unit_parts > 1),
           Hp_(padded<V>(size_.H)) {
         const int unit_part = team.rank() % args.split.unit_parts;
         const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
@@ -81,16 +81,16 @@ private:
     void run() {
         const Index steps = block_steps(size_);
         start();
+        if (shares_units_) team_.barrier();
         // The last block is the one that may be short, so that no other is shorter than two steps.
         Index end = size_.B > 0 ? size_.T : 0;
         while (end > 0) {
             const Index begin = end - (end % steps ? end % steps : steps);
             for (Index t = end - 1; t >= begin; --t) run_phase<0>(t, begin, end);
             pack_operands(begin, end);
-            if (team_.size() > 1) team_.barrier();
-            weight_gradients(begin, end);
-            if (args_.dx) input_gradients(begin, end);
-            if (team_.size() > 1) team_.barrier();
+            team_.barrier();
+            gradients_of_block(begin, end);
+            team_.barrier();
             end = begin;
         }
         finish();
@@ -145,7 +145,8 @@ private:
         Panels<V> nothing = panels;
         nothing.depth = 0;
         const Step at = step_at(t, t - begin);
-        product<V>(operand, row_begin_, row_end_, final ? nothing : panels, panel_begin_, panel_end_, t % 2 != 0,
+        const Turns turns{panel_begin_, panel_end_, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
+        product<V>(operand, row_begin_, row_end_, final ? nothing : panels, turns,
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        const Index past = panel * kMaxWidth + width, whole = smaller(past, H / kLanes);
                        for (Index block = panel * kMaxWidth, n; block < past; block += n, sums += n * kLanes) {
@@ -157,7 +158,7 @@ private:
                                apply<p, false>(at, range, sums, width * kLanes);
                        }
                    });
-        if (args_.split.unit_parts > 1) team_.barrier();
+        if (shares_units_) team_.barrier();
         if constexpr (p + 1 == Cell::kPhases)
             team_.poll(2.0 * static_cast<double>((row_end_ - row_begin_) * H * Cell::kGates * H) /
                        args_.split.unit_parts);
@@ -257,38 +258,51 @@ private:
         pack_columns<V>(operand, operand_pitch, rows, columns, whole, 1, own.begin, own.end, packed);
     }
 
-    // dW_ih, dW_hh, db_ih, db_hh of this thread's units, over the rows of steps [begin, end).
-    void weight_gradients(Index begin, Index end) const {
-        const Index H = size_.H, I = size_.I, rows = (end - begin) * size_.B;
-        const bool add = end < size_.T;
-        Real* const transposed = work_.transposed + team_.rank() * kRowBlock * work_.rows_pitch;
-        for (int p = 0; p < Cell::kPhases; ++p) {
-            const Phase& phase = Cell::kForward[p];
-            for (int g = phase.first; g < phase.first + phase.count; ++g) {
-                const Real* const dx_gate = gradients(0, Cell::kInputGradient[g]);
-                const Real* const dh_gate = gradients(0, Cell::kHiddenGradient[g]);
-                for (Index unit = unit_begin_; unit < unit_end_; unit += kRowBlock) {
-                    const Index units = smaller(kRowBlock, unit_end_ - unit);
-                    transpose<V>(dx_gate + unit, work_.gradient_pitch, rows, units, transposed, work_.rows_pitch);
-                    if (!size_.D)
-                        outer_product(transposed, units, work_.packed_x, I, rows, add,
-                                      args_.dw_ih + (g * H + unit) * I);
-                    if (dh_gate != dx_gate)
-                        transpose<V>(dh_gate + unit, work_.gradient_pitch, rows, units, transposed, work_.rows_pitch);
-                    outer_product(transposed, units, work_.packed_h[p], H, rows, add, args_.dw_hh + (g * H + unit) * H);
-                }
-                if (size_.D) token_gradients(dx_gate, g, begin, rows);
-                column_sums(dx_gate, rows, add, args_.db_ih + g * H);
-                column_sums(dh_gate, rows, add, args_.db_hh + g * H);
+    // All gradients that steps [begin, end) give and the steps before them do not need, in pieces: those of the weights
+    // of some units of a gate, and those of some rows of x.
+    void gradients_of_block(Index begin, Index end) const {
+        const Index blocks = ceil_div(size_.H, kRowBlock), weights = Cell::kGates * blocks;
+        const Index rows = (end - begin) * size_.B, inputs = args_.dx ? ceil_div(rows, kRowBlock) : 0;
+        for (Index piece; (piece = team_.claim(weights + inputs)) >= 0;) {
+            if (piece < weights) {
+                const Index unit = piece % blocks * kRowBlock;
+                weight_gradients(begin, end, static_cast<int>(piece / blocks),
+                                 {unit, smaller(unit + kRowBlock, size_.H)});
+            } else {
+                const Index row = (piece - weights) * kRowBlock;
+                input_gradients(begin, {row, smaller(row + kRowBlock, rows)});
             }
         }
+    }
+
+    // dW_ih, dW_hh, db_ih, db_hh of at most kRowBlock units of gate g, over the rows of steps [begin, end).
+    void weight_gradients(Index begin, Index end, int g, Range units) const {
+        const Index H = size_.H, I = size_.I, rows = (end - begin) * size_.B, count = units.end - units.begin;
+        const bool add = end < size_.T;
+        const Real* const dx_gate = gradients(0, Cell::kInputGradient[g]);
+        const Real* const dh_gate = gradients(0, Cell::kHiddenGradient[g]);
+        Real* const transposed = work_.transposed + team_.rank() * kRowBlock * work_.rows_pitch;
+
+        transpose<V>(dx_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
+        if (size_.D)
+            token_gradients(dx_gate, units, g, begin, rows);
+        else
+            outer_product(transposed, count, work_.packed_x, I, rows, add, args_.dw_ih + (g * H + units.begin) * I);
+        column_sums(dx_gate, units, rows, add, args_.db_ih + g * H);
+
+        if (dh_gate != dx_gate)
+            transpose<V>(dh_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
+        int phase = 0;
+        while (g >= Cell::kForward[phase].first + Cell::kForward[phase].count) ++phase;
+        outer_product(transposed, count, work_.packed_h[phase], H, rows, add, args_.dw_hh + (g * H + units.begin) * H);
+        column_sums(dh_gate, units, rows, add, args_.db_hh + g * H);
     }
 
     // dw (units, columns) (+)= gate (units, rows) operand (rows, columns).
     void outer_product(const Real* gate, Index units, const Real* operand, Index columns, Index rows, bool add,
                        Real* dw) const {
         const Panels<V> panels{operand, ceil_div(columns, kLanes), kMaxWidth, rows};
-        product<V>({gate, work_.rows_pitch}, 0, units, panels, 0, panels.count(), false,
+        product<V>({gate, work_.rows_pitch}, 0, units, panels, {0, panels.count()},
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        for (Index unit = first; unit < first + count; ++unit) {
                            for (int v = 0; v < width; ++v, sums += kLanes) {
@@ -304,10 +318,10 @@ private:
     }
 
     // By parts of some rows: the rounding errors of one long sum would be larger.
-    void column_sums(const Real* gate, Index depth, bool add, Real* db) const {
+    void column_sums(const Real* gate, Range units, Index depth, bool add, Real* db) const {
         constexpr Index part = 64;
-        for (Index unit = unit_begin_; unit < unit_end_; unit += kLanes) {
-            const Index n = smaller(kLanes, unit_end_ - unit);
+        for (Index unit = units.begin; unit < units.end; unit += kLanes) {
+            const Index n = smaller(kLanes, units.end - unit);
             V sum = add ? load_part<V>(db + unit, n) : V::zero();
             for (Index first = 0; first < depth; first += part) {
                 V partial = V::zero();
@@ -319,26 +333,26 @@ private:
         }
     }
 
-    void token_gradients(const Real* gate, int g, Index begin, Index depth) const {
+    void token_gradients(const Real* gate, Range units, int g, Index begin, Index depth) const {
         for (Index row = 0; row < depth; ++row) {
             const Index slot = args_.tokens.slot[begin * size_.B + row];
             Real* const to = work_.token_gradient + slot * work_.token_pitch + g * Hp_;
-            for (Index unit = unit_begin_; unit < unit_end_; unit += kLanes) {
-                const Index n = smaller(kLanes, unit_end_ - unit);
+            for (Index unit = units.begin; unit < units.end; unit += kLanes) {
+                const Index n = smaller(kLanes, units.end - unit);
                 const V sum = V::load(to + unit) + load_part<V>(gate + row * work_.gradient_pitch + unit, n);
                 sum.store(to + unit);
             }
         }
     }
 
-    void input_gradients(Index begin, Index end) const {
+    // dx of rows `rows` of the steps from `begin` on.
+    void input_gradients(Index begin, Range rows) const {
         constexpr int first = first_input_plane<Cell>();
         const Index I = size_.I;
-        const Range own = share((end - begin) * size_.B, team_.rank(), team_.size());
         const Rows<Real> operand{gradients(0, first), work_.gradient_pitch};
         const Panels<V> panels{tape_.packed_ih, ceil_div(I, kLanes), kMaxWidth, Cell::kGates * size_.H};
         Real* const dx = args_.dx + begin * size_.B * I;
-        product<V>(operand, own.begin, own.end, panels, 0, panels.count(), false,
+        product<V>(operand, rows.begin, rows.end, panels, {0, panels.count()},
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        for (Index row = first; row < first + count; ++row) {
                            for (int v = 0; v < width; ++v, sums += kLanes) {
@@ -357,7 +371,7 @@ private:
         const bool steps = size_.T > 0;
         const Rows<Real> operand{gradients(0, phase.first), work_.gradient_pitch};
         const Panels<V> panels{tape_.packed_hh[0], Hp_ / kLanes, kMaxWidth, steps ? phase.count * H : 0};
-        product<V>(operand, row_begin_, row_end_, panels, panel_begin_, panel_end_, false,
+        product<V>(operand, row_begin_, row_end_, panels, {panel_begin_, panel_end_},
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        for (Index b = first; b < first + count; ++b) {
                            for (int u = 0; u < width; ++u, sums += kLanes) {
@@ -386,10 +400,11 @@ private:
     const Sizes size_;
     const Tape<Cell, V> tape_;
     const Workspace work_;
+    const bool shares_units_;
     const Index Hp_;
     Index row_begin_, row_end_;      // this thread's rows of the batch
-    Index panel_begin_, panel_end_;  // its panels of units, in the recurrence
-    Index unit_begin_, unit_end_;    // and its units, in the weight gradients
+    Index panel_begin_, panel_end_;  // its share of the panels of units, in the recurrence
+    Index unit_begin_, unit_end_;    // and of the units, before and after it
 };
 
 }  // namespace

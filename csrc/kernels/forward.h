@@ -2,7 +2,6 @@
 // the cell's arithmetic on the sums.
 #pragma once
 
-#include "../thread_pool.h"
 #include "tape.h"
 
 namespace fastrnn::FASTRNN_ISA {
@@ -78,6 +77,7 @@ private:
           team_(team),
           size_(args.size),
           training_(args.tape != nullptr),
+          shares_units_(args.split.unit_parts > 1),
           tape_(args.size, args.tape),
           work_(args.size, args.split, training_, args.workspace),
           Hp_(padded<V>(size_.H)) {
@@ -98,7 +98,10 @@ private:
         const Index steps = size_.D ? larger(1, size_.T) : block_steps(size_);
         for (Index begin = 0; begin < size_.T; begin += steps) {
             const Index end = smaller(begin + steps, size_.T);
-            if (!size_.D) project(begin, end);
+            if (!size_.D) {
+                project(begin, end);
+                if (shares_units_) team_.barrier();
+            }
             for (Index t = begin; t < end; ++t) run_phase<0>(t, t - begin);
         }
         finish();
@@ -184,13 +187,15 @@ private:
 
     Index own_rows() const { return row_end_ - row_begin_; }
 
-    // W_ih x + b_ih of this thread's rows and units in steps [begin, end), rows in the order (step, row).
+    // W_ih x + b_ih of this thread's rows in steps [begin, end), in the order (step, row), for the units that it gets.
     void project(Index begin, Index end) const {
         const Index I = size_.I;
         const Rows<Real> x{args_.x + (begin * size_.B + row_begin_) * I, I, larger(1, own_rows()), size_.B * I};
         const bool kept = keeps_ih(size_);
         Real* const at_hand = work_.packed_ih + team_.rank() * panel_size(size_);
-        for (Index panel = block_begin_ / kInputBlocks; panel < ceil_div(block_end_, kInputBlocks); ++panel) {
+        const Index panels = ceil_div(Hp_ / kLanes, kInputBlocks);
+        const Turns turns{0, panels, false, shares_units_ ? &team_ : nullptr, panels};
+        for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
             const Index first = panel * kInputBlocks;
             const int blocks = static_cast<int>(smaller(kInputBlocks, Hp_ / kLanes - first));
             if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, 0, Cell::kGates, first, blocks, at_hand);
@@ -232,8 +237,10 @@ private:
         const Panels<V> panels{work_.packed_hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, size_.H,
                                work_.bias_hh[p]};
 
-        product<V>(operand, row_begin_, row_end_, panels, block_begin_ / blocks, ceil_div(block_end_, blocks),
-                   t % 2 != 0, [&](Index first, Index count, Index panel, int width, const Real* sums) {
+        const Turns turns{block_begin_ / blocks, ceil_div(block_end_, blocks), t % 2 != 0,
+                          shares_units_ ? &team_ : nullptr, panels.count()};
+        product<V>(operand, row_begin_, row_end_, panels, turns,
+                   [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        const Index begin = panel * blocks, end = begin + width / phase.count;
                        const Index whole = smaller(end, size_.H / kLanes);
                        // Of a single row, the blocks that lie evenly in `projected` are gone through at once.
@@ -249,7 +256,7 @@ private:
                        }
                    });
         // Other threads' units of this phase's results are operands of the next.
-        if (args_.split.unit_parts > 1) team_.barrier();
+        if (shares_units_) team_.barrier();
         if constexpr (last)
             team_.poll(2.0 * static_cast<double>(own_rows() * size_.H * Cell::kGates * size_.H) /
                        args_.split.unit_parts);
@@ -357,7 +364,7 @@ private:
     const ForwardArgs<Real>& args_;
     Team& team_;
     const Sizes size_;
-    const bool training_;
+    const bool training_, shares_units_;
     const Tape<Cell, V> tape_;
     const Workspace work_;
     const Index Hp_;

@@ -6,10 +6,14 @@
 // and units were shared among threads.
 #pragma once
 
+#include "../thread_pool.h"
 #include "vec.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
+
+constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
+constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 
 constexpr int kMaxWidth = 4;  // vectors in a panel
 
@@ -251,42 +255,58 @@ void multiply_row(const RowBlock<typename V::Real>& row, const Panels<V>& panels
     multiply_strips_for<V>(wide, static_cast<int>(count) * (width / wide))(tile);
 }
 
-// For every row of [row_begin, row_end) and panel of [panel_begin, panel_end), in no promised order:
+// The panels that a thread takes of a product: those of [begin, end); or, with a team, of `all`, those that it claims.
+struct Turns {
+    Index begin, end;
+    bool backwards = false;  // from the last: see product()
+    Team* team = nullptr;
+    Index all = 0;
+
+    // The one after `taken` of them, or -1.
+    Index next(Index taken) const {
+        if (team) return team->claim(all, backwards);
+        if (taken == end - begin) return -1;
+        return backwards ? end - 1 - taken : begin + taken;
+    }
+};
+
+// For every row of [row_begin, row_end) and this thread's panels, in no promised order:
 //   epilogue(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
 // They begin with those of `panel`; of a single row they may be those of the panels after it, too.
-// `backwards` goes through the panels from the last: a loop over time that turns round at every step finds in cache the
-// panels that the step before used last.
+// A loop over time that turns round at every step finds in cache the panels that the step before used last.
 template <class V, class Epilogue>
 void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
-             Index panel_begin, Index panel_end, bool backwards, const Epilogue& epilogue) {
+             const Turns& turns, const Epilogue& epilogue) {
     using Real = typename V::Real;
+    if (row_begin == row_end) return;
     alignas(64) Real sums[kRowBlock * kMaxWidth * V::kLanes];
-    const Index all = panel_end - panel_begin;
-    const bool far = all * panels.width * V::kLanes * panels.depth > kNear<Real>;
-    const auto nth = [&](Index i) { return backwards ? panel_end - 1 - i : panel_begin + i; };
-    for (Index first = row_begin; first < row_end; first += kRowBlock) {
-        const RowBlock<Real> block(rows, first, row_end);
-        if (block.count > 1) {
-            for (Index i = 0; i < all; ++i) {
-                const Index panel = nth(i);
-                multiply_block<V>(block, panels, panel, nth(i + 1 < all ? i + 1 : i), far, sums);
+    const Index all = turns.end - turns.begin;
+    const auto nth = [&](Index i) { return turns.backwards ? turns.end - 1 - i : turns.begin + i; };
+    RowBlock<Real> block(rows, row_begin, row_end);
+    if (row_end - row_begin > 1) {
+        const bool far = all * panels.width * V::kLanes * panels.depth > kNear<Real>;
+        for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
+            const Index after = smaller(larger(turns.backwards ? panel - 1 : panel + 1, 0), panels.count() - 1);
+            for (Index first = row_begin; first < row_end; first += kRowBlock) {
+                if (row_end - row_begin > kRowBlock) block = RowBlock<Real>(rows, first, row_end);
+                multiply_block<V>(block, panels, panel, after, far, sums);
                 epilogue(first, block.count, panel, panels.width_of(panel), sums);
             }
-            continue;
         }
-        const int wide = strip_width<V>(panels.width);
-        const Index most = max_strips<V>(wide) * wide / panels.width, groups = (all + most - 1) / most;
-        const Index each = all > 0 ? (all + groups - 1) / groups : 0;
-        for (Index i = 0; i < all;) {
-            // Only the last of all panels may be narrower, and is then taken alone.
-            Index together = all - i < each ? all - i : each;
-            while (together > 1 && panels.width_of(backwards ? nth(i) : nth(i + together - 1)) != panels.width)
-                --together;
-            const Index lowest = backwards ? nth(i + together - 1) : nth(i);
-            multiply_row<V>(block, panels, lowest, together, sums);
-            epilogue(first, 1, lowest, static_cast<int>(together) * panels.width_of(lowest), sums);
-            i += together;
-        }
+        return;
+    }
+    const int wide = strip_width<V>(panels.width);
+    const Index most = max_strips<V>(wide) * wide / panels.width, groups = (all + most - 1) / most;
+    const Index each = all > 0 ? (all + groups - 1) / groups : 0;
+    for (Index i = 0; i < all;) {
+        // Only the last of all panels may be narrower, and is then taken alone.
+        Index together = all - i < each ? all - i : each;
+        while (together > 1 && panels.width_of(turns.backwards ? nth(i) : nth(i + together - 1)) != panels.width)
+            --together;
+        const Index lowest = turns.backwards ? nth(i + together - 1) : nth(i);
+        multiply_row<V>(block, panels, lowest, together, sums);
+        epilogue(row_begin, 1, lowest, static_cast<int>(together) * panels.width_of(lowest), sums);
+        i += together;
     }
 }
 

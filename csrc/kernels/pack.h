@@ -12,8 +12,6 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
-constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
 
 // Unit blocks in a panel that holds this many gates: 1 for three or four gates, 2 for two, 4 for one.
 constexpr int blocks_per_panel(int gates) { return gates >= 3 ? 1 : kMaxWidth / gates; }
