@@ -426,6 +426,36 @@ void test_barrier() {
     }
 }
 
+// Every piece of every round goes to exactly one member, also where some have begun before others.
+void test_claims() {
+    for (const int threads : {1, 2, 4, 7}) {
+        Crew crew(threads);
+        check(crew.size() == threads, "the pool is not free");
+        std::vector<std::atomic<int>> given(50);
+        crew.run(
+            threads,
+            [](const void* context, Team& team) {
+                auto& given = *static_cast<std::vector<std::atomic<int>>*>(const_cast<void*>(context));
+                for (int round = 1; round <= 100; ++round) {
+                    const auto pieces = static_cast<std::ptrdiff_t>(given.size()) - round % 50;
+                    if (round % 7 == team.rank()) std::this_thread::yield();
+                    for (std::ptrdiff_t piece; (piece = team.claim(pieces, round % 2 != 0)) >= 0;)
+                        ++given.at(static_cast<std::size_t>(piece));
+                    if (team.claim(pieces) != -1) throw std::logic_error("a piece too many");
+                    team.barrier();
+                    for (std::ptrdiff_t piece = 0; piece < pieces; ++piece)
+                        if (given[static_cast<std::size_t>(piece)] != 1)
+                            throw std::logic_error("a piece is not given once");
+                    team.barrier();
+                    for (std::ptrdiff_t piece = team.rank(); piece < pieces; piece += team.size())
+                        given[static_cast<std::size_t>(piece)] = 0;
+                    team.barrier();
+                }
+            },
+            &given, nullptr);
+    }
+}
+
 void test_exceptions() {
     const std::uint64_t mode = read_float_mode();
     for (int repeat = 0; repeat < 200; ++repeat) {
@@ -478,6 +508,7 @@ int main() {
     std::printf("\n");
     test_cells();
     test_barrier();
+    test_claims();
     test_exceptions();
     test_stop();
     test_threads_change_no_bit();
