@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +49,7 @@ def contests(benchmarks: Sequence[Info]) -> list[Contest]:
     found: dict[tuple[str, str, Shape, int], dict[str, tuple[float, Info]]] = {}
     for benchmark in benchmarks:
         info = benchmark["extra_info"]
-        if "contender" in info:
+        if "contender" in info and "sweep" not in info:
             key = info["mode"], info["cell"], Shape.parse(info["shape"]), info["threads"]
             found.setdefault(key, {})[info["contender"]] = benchmark["stats"]["median"], info
     return [
@@ -88,6 +90,12 @@ def contest_table(rows: Sequence[Contest], peaks: dict[tuple[str, int], float]) 
     yield from table(["cell T,B,H", "threads", "us", "GFLOP/s", "of peak", *rivals, "best other", "aim"], lines)
 
 
+def best_mean(rows: Sequence[Contest]) -> float:
+    """How many times as long as fastrnn the best other takes: the geometric mean over all rows that have one."""
+    best = [min(ratios.values()) for row in rows if (ratios := row.ratios())]
+    return statistics.geometric_mean(best) if best else math.nan
+
+
 def machine_tables(infos: Sequence[Info]) -> Iterator[str]:
     """FMA peaks and read bandwidths of the same run."""
     peaks = [
@@ -125,6 +133,7 @@ def report(document: Info) -> Iterator[str]:
         if chosen:
             yield f"### {mode.capitalize()}\n"
             yield from contest_table(chosen, peaks)
+            yield f"Geometric mean of the best other: {best_mean(chosen):.2f}.\n"
     yield "### Machine\n"
     yield from machine_tables(infos)
     aims = [(row, aim) for row in rows if (aim := row.aim())]
