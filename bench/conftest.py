@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "contender" in metafunc.fixturenames:
         pairs = [
             (task, contender)
-            for task in _tasks(metafunc.module.MODE, threads, quick=config.option.quick)
+            for task in _tasks(metafunc.module, threads, quick=config.option.quick)
             for contender in CONTENDERS
             if task.mode in CONTENDERS[contender].modes()
             and (contender != "reference" or flops(*task[:3]) <= REFERENCE_LIMIT)
@@ -51,7 +52,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("isa", machine.available_isas())
 
 
-def _tasks(mode: str, threads: list[int], *, quick: bool) -> Iterator[Task]:
+def _tasks(module: ModuleType, threads: list[int], *, quick: bool) -> Iterator[Task]:
+    """The tasks of a bench_*.py: its own TASKS, which are left out of a quick run, or the grid of its MODE."""
+    if hasattr(module, "TASKS"):
+        yield from (task for task in module.TASKS if task.threads in threads and not quick)
+        return
+    mode = module.MODE
     for cell in CELLS:
         for shape in shapes(mode, quick=quick):
             # One step is over before a second thread could help.
@@ -77,7 +83,9 @@ def contest(request: pytest.FixtureRequest) -> Iterator[Contest]:
     for item in request.session.items:
         parameters: dict[str, Any] = item.callspec.params if isinstance(item, pytest.Function) else {}
         if "contender" in parameters:
-            selected[parameters["task"]].append(parameters["contender"])
+            contenders = selected[parameters["task"]]
+            if parameters["contender"] not in contenders:  # a task may be of the grid and of a sweep
+                contenders.append(parameters["contender"])
     held: dict[Task, dict[str, Result]] = {}
     with closing(Arena(QUICK if request.config.option.quick else Plan())) as arena:
 
@@ -116,10 +124,10 @@ def replay(benchmark: BenchmarkFixture) -> Replay:
 
 
 @pytest.fixture
-def record(contest: Contest, replay: Replay) -> Callable[[Task, str], None]:
-    """Holds the contest of a task, checks the contender's answer and records its samples."""
+def record(contest: Contest, replay: Replay) -> Callable[..., None]:
+    """Holds the contest of a task, checks the contender's answer and records its samples, with what is said of them."""
 
-    def record(task: Task, contender: str) -> None:
+    def record(task: Task, contender: str, **said: object) -> None:
         result = contest(task, contender)
         if isinstance(result.failure, Missing):
             pytest.skip(str(result.failure))
@@ -138,6 +146,7 @@ def record(contest: Contest, replay: Replay) -> Callable[[Task, str], None]:
             error=result.error,
             against=result.against,
             **result.about,
+            **said,
         )
 
     return record

@@ -56,6 +56,24 @@ SEQUENCES = _square(
 )
 STEPS = _square((1, 1, 32), (1, 1, 64), (1, 1, 128), (1, 1, 256))
 
+# One size at a time from a middling shape, odd ones included: time should grow with it, and without a jump.
+SWEEPS = {
+    "T": _square(*((T, 32, 128) for T in (1, 2, 3, 4, 8, 16, 32, 64, 128, 256))),
+    "B": _square(*((50, B, 256) for B in (1, 2, 3, 4, 5, 6, 8, 9, 16, 31, 32, 33, 48, 64, 96, 128))),
+    "H": _square(*((25, 32, H) for H in (16, 32, 50, 64, 100, 128, 200, 256, 300, 400, 512, 650, 800, 1000))),
+}
+
+# The sizes of Baidu's DeepBench, training and server inference; what takes longer than a second or so is left out.
+_BATCHES = (1, 2, 4, 16, 32, 64, 128)
+_DEEPBENCH = {
+    "rnn": _square(*((50, B, H) for H in (1760, 2048, 2560) for B in _BATCHES)),
+    "lstm": _square(*((150, B, 256) for B in _BATCHES[:-1]), *((25, B, 2**n) for n in range(9, 13) for B in _BATCHES)),
+    "gru": _square(
+        *((T, B, H) for T, H in ((1500, 2816), (750, 2048), (375, 1536), (187, 2560)) for B in (1, 2, 4, 32))
+    ),
+}
+_DEEPBENCH_MOST = 1.2e11  # operations
+
 QUICK_SEQUENCES = _square((100, 1, 128), (50, 16, 64), (100, 32, 256))
 QUICK_STEPS = _square((1, 1, 64))
 
@@ -71,6 +89,13 @@ def flops(mode: str, cell: str, shape: Shape) -> float:
     """Floating-point operations of the matrix products; training has three products for each one of inference."""
     T, B, I, H = shape
     return (3 if mode == "training" else 1) * 2.0 * T * B * GATES[cell] * H * (I + H)
+
+
+def deepbench(mode: str, cell: str) -> tuple[Shape, ...]:
+    """DeepBench's shapes that are not in the grid."""
+    return tuple(
+        shape for shape in _DEEPBENCH[cell] if shape not in SEQUENCES and flops(mode, cell, shape) <= _DEEPBENCH_MOST
+    )
 
 
 class Bar(NamedTuple):
