@@ -6,13 +6,14 @@ import contextlib
 import gc
 import os
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastrnn
 from isolated import run_function
-from problems import CELLS, arrays, backward, forward, make_problem, solve
+from problems import CELLS, Cell, arrays, backward, forward, make_problem, solve
 from tolerances import assert_same_bits
 
 
@@ -133,6 +134,18 @@ def test_references_are_given_back() -> None:
             forward(fastrnn, problem.with_inputs(b_hh=problem["h0"]))
     gc.collect()
     assert [sys.getrefcount(a) for a in inputs] == before
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_training_memory(cell: Cell, dtype: type[np.floating[Any]]) -> None:
+    """The tape has x, the gates, and little besides: in floats for each of T * B * H, as I is H."""
+    H, sizes = 128, (60, 120)
+    tapes = [forward(fastrnn, make_problem(cell, T, 32, H, H, dtype=dtype)).tape for T in sizes]
+    # The difference leaves out what is made of the weights.
+    each = (tapes[1].nbytes - tapes[0].nbytes) / np.dtype(dtype).itemsize / ((sizes[1] - sizes[0]) * 32 * H)
+    expected = 1 + {"lstm": 4, "gru": 4, "rnn": 1}[cell.family]
+    assert expected <= each < 1.15 * expected
 
 
 def _inference_memory_is_flat() -> None:

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "bindings.h"
+#include "run.h"
 
 namespace py = pybind11;
 
@@ -39,6 +40,13 @@ PyObject* repr(PyObject* self) {
     return PyUnicode_FromString(text.c_str());
 }
 
+PyObject* nbytes(PyObject* self, void*) {
+    const Tape& tape = reinterpret_cast<TapeObject*>(self)->tape;
+    const Index bytes = tape.single ? tape_size<float>(*tape.table, tape.cell, tape.size) * Index{sizeof(float)}
+                                    : tape_size<double>(*tape.table, tape.cell, tape.size) * Index{sizeof(double)};
+    return PyLong_FromSsize_t(bytes);
+}
+
 // Without this, copy.copy() would try to make an empty one.
 PyObject* reduce(PyObject*, PyObject*) {
     PyErr_SetString(PyExc_TypeError, "a tape cannot be copied or pickled");
@@ -49,10 +57,13 @@ PyObject* reduce(PyObject*, PyObject*) {
 
 void bind_tape(py::module_& m) {
     static PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, "Raises TypeError."}, {}};
+    static PyGetSetDef properties[] = {{"nbytes", nbytes, nullptr, "Bytes of memory that the tape takes.", nullptr},
+                                       {}};
     static PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kDoc)},
                                   {Py_tp_dealloc, reinterpret_cast<void*>(deallocate)},
                                   {Py_tp_repr, reinterpret_cast<void*>(repr)},
                                   {Py_tp_methods, methods},
+                                  {Py_tp_getset, properties},
                                   {0, nullptr}};
     static PyType_Spec spec = {"fastrnn._core.Tape", sizeof(TapeObject), 0,
                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};

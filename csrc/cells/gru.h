@@ -32,6 +32,10 @@ struct GruResetAfter {
         saved[SavedZ] = sigmoid<Real>(x[Z] + hidden[Z]);
         saved[HiddenN] = hidden[N];
         saved[SavedN] = tanh<Real>(fma(saved[SavedR], hidden[N], x[N]));
+        restore(saved, prev, next);
+    }
+
+    static void restore(const V* saved, const V* prev, V* next) {
         next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
     }
 
@@ -70,8 +74,12 @@ struct GruResetBefore {
             saved[ResetH] = saved[SavedR] * prev[H];
         } else {
             saved[SavedN] = tanh<Real>(x[N] + hidden[N]);
-            next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
+            restore(saved, prev, next);
         }
+    }
+
+    static void restore(const V* saved, const V* prev, V* next) {
+        next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
     }
 
     // Phase 0 knows dL/dh and gives what does not pass through r * h'; phase 1 gets dL/d(r * h') as `product`.

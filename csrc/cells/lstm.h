@@ -25,6 +25,10 @@ struct Lstm {
         saved[F] = sigmoid<Real>(x[F] + hidden[F]);
         saved[G] = tanh<Real>(x[G] + hidden[G]);
         saved[O] = sigmoid<Real>(x[O] + hidden[O]);
+        restore(saved, prev, next);
+    }
+
+    static void restore(const V* saved, const V* prev, V* next) {
         next[C] = fma(saved[F], prev[C], saved[I] * saved[G]);
         next[H] = saved[O] * tanh<Real>(next[C]);
     }

@@ -8,10 +8,6 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-// Rows of gate gradients between two rounds of weight gradients: so many that reading and writing all of those in each
-// round costs little beside adding to them.
-constexpr Index gradient_rows(Index H) { return smaller(larger(512, 2 * H), 2048); }
-
 template <template <class> class CellOf, class Real>
 class Backward {
     using V = Vec<Real>;
@@ -20,7 +16,9 @@ class Backward {
 
     struct Workspace {
         Index gradient_pitch, carry_pitch, token_pitch, rows_pitch;
-        Real* gradient;              // (block steps * B, gradient_pitch): kGradients planes of H
+        Real* gradient;  // (block steps * B, gradient_pitch): kGradients planes of H
+        Real*
+            state[Cell::kStates];  // ((block steps + 1) * B, state_pitch of the tape): before each step and at the end
         Real* carry[Cell::kStates];  // (B, carry_pitch): what reaches the step before past the gates
         Real* token_gradient;        // (D, token_pitch): the gradient of each distinct token's column of w_ih
         // For the weight gradients of a block of steps, whose k are its rows: what the gates were multiplied with, as
@@ -38,6 +36,8 @@ class Backward {
             rows_pitch = pitch<Real>(rows);
             Carver<Real> carver{base};
             gradient = carver.take(rows * gradient_pitch);
+            for (Real*& states : state)
+                states = carver.take((rows + size.B) * Tape<Cell, V>(size, nullptr).state_pitch);
             for (int s = 0; s < Cell::kStates; ++s) carry[s] = carver.take(size.B * carry_pitch);
             token_gradient = carver.take(size.D * token_pitch);
             packed_x = carver.take(size.D ? 0 : packed_size<V>(size.I, 1, rows));
@@ -46,12 +46,6 @@ class Backward {
             total = carver.used;
         }
     };
-
-    // At least two: a block's last step reads the gradients of the first step of the block after it, in the same
-    // memory.
-    static Index block_steps(const Sizes& size) {
-        return smaller(size.T, larger(2, gradient_rows(size.H) / larger(1, size.B)));
-    }
 
 public:
     static Index workspace_size(const Sizes& size, const Split& split) {
@@ -81,17 +75,19 @@ private:
     void run() {
         const Index steps = block_steps(size_);
         start();
-        if (shares_units_) team_.barrier();
-        // The last block is the one that may be short, so that no other is shorter than two steps.
         Index end = size_.B > 0 ? size_.T : 0;
+        const auto begin_of_block = [&] { return end > 0 ? (end - 1) / steps * steps : 0; };
+        restore(begin_of_block(), end);
+        team_.barrier();
         while (end > 0) {
-            const Index begin = end - (end % steps ? end % steps : steps);
+            const Index begin = begin_of_block();
             for (Index t = end - 1; t >= begin; --t) run_phase<0>(t, begin, end);
             pack_operands(begin, end);
             team_.barrier();
             gradients_of_block(begin, end);
-            team_.barrier();
             end = begin;
+            restore(begin_of_block(), end);
+            team_.barrier();
         }
         finish();
     }
@@ -124,8 +120,32 @@ private:
         }
     }
 
-    Rows<Real> state(int s, Index t) const {
-        return {tape_.state[s] + t * size_.B * tape_.state_pitch, tape_.state_pitch};
+    // (B, state_pitch): state s before step `place` of the block at hand, or after the last.
+    Real* state(int s, Index place) const { return work_.state[s] + place * size_.B * tape_.state_pitch; }
+
+    // The states of this thread's rows and units in steps [begin, end), which are a block.
+    void restore(Index begin, Index end) const {
+        if (begin == end) return;
+        const Index B = size_.B, first = begin / block_steps(size_) * B;
+        const Index unit_begin = panel_begin_ * kMaxWidth * kLanes,
+                    unit_end = smaller(panel_end_ * kMaxWidth * kLanes, Hp_);
+        for (int s = 0; s < Cell::kStates; ++s)
+            for (Index b = row_begin_; b < row_end_; ++b)
+                copy(tape_.state[s] + (first + b) * tape_.state_pitch + unit_begin, unit_end - unit_begin,
+                     state(s, 0) + b * tape_.state_pitch + unit_begin);
+        for (Index t = begin; t < end; ++t) {
+            for (Index b = row_begin_; b < row_end_; ++b) {
+                const Real* const saved = tape_.saved + (t * B + b) * tape_.saved_pitch;
+                for (Index unit = unit_begin; unit < unit_end; unit += kLanes) {
+                    const Index at = b * tape_.state_pitch + unit;
+                    V kept[Cell::kSaved], before[Cell::kStates], after[Cell::kStates];
+                    for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp_ + unit);
+                    for (int s = 0; s < Cell::kStates; ++s) before[s] = V::load(state(s, t - begin) + at);
+                    Cell::restore(kept, before, after);
+                    for (int s = 0; s < Cell::kStates; ++s) after[s].store(state(s, t + 1 - begin) + at);
+                }
+            }
+        }
     }
 
     // Plane `plane` of the gate gradients in place `step` of the block.
@@ -179,7 +199,7 @@ private:
     // Step t, in place `place` of its block of steps.
     Step step_at(Index t, Index place) const {
         Step at;
-        for (int s = 0; s < Cell::kStates; ++s) at.prev[s] = state(s, t).base, at.next[s] = state(s, t + 1).base;
+        for (int s = 0; s < Cell::kStates; ++s) at.prev[s] = state(s, place), at.next[s] = state(s, place + 1);
         at.saved = tape_.saved + t * size_.B * tape_.saved_pitch;
         at.dy = args_.dy ? args_.dy + t * size_.B * size_.H : nullptr;
         at.gradient = gradients(place, 0);
@@ -212,7 +232,7 @@ private:
         const Index Hp = Hp_, count = along_units ? blocks.blocks : blocks.rows;
 
         for (Index b = 0; b < count; ++b) {
-            V kept[Cell::kSaved + 1], before[Cell::kStates], after[Cell::kStates];
+            V kept[Cell::kSaved], before[Cell::kStates], after[Cell::kStates];
             V dnext[Cell::kStates], dgate[Cell::kGradients], dprev[Cell::kStates];
             const V sum = V::load(sums);
             for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
@@ -241,11 +261,11 @@ private:
     // What the weights were multiplied with in steps [begin, end), for everyone's weight gradients.
     void pack_operands(Index begin, Index end) const {
         const Index B = size_.B, first = begin * B, rows = (end - begin) * B;
-        if (!size_.D) pack_operand(tape_.x + first * tape_.x_pitch, tape_.x_pitch, rows, size_.I, work_.packed_x);
+        if (!size_.D) pack_operand(tape_.x + first * size_.I, size_.I, rows, size_.I, work_.packed_x);
         for (int p = 0; p < Cell::kPhases; ++p) {
             const int plane = Cell::kForward[p].operand;
             if (plane == kPreviousH)
-                pack_operand(state(kH, begin).base, tape_.state_pitch, rows, size_.H, work_.packed_h[p]);
+                pack_operand(state(kH, 0), tape_.state_pitch, rows, size_.H, work_.packed_h[p]);
             else
                 pack_operand(tape_.saved + first * tape_.saved_pitch + plane * Hp_, tape_.saved_pitch, rows, size_.H,
                              work_.packed_h[p]);

@@ -36,7 +36,7 @@ class Forward {
         // lanes), as the product leaves it and a step reads it.
         Real* projected;
         Real* zeros;  // (B, H): h_0, if the caller gave none
-        Real* saved;  // (B, saved_pitch) of the step at hand, if a later phase needs it
+        Real* saved;  // (B, saved_pitch) of the step at hand, if there is no tape and a later phase needs it
         Index total;
 
         Workspace(const Sizes& size, const Split& split, bool training, Real* base) {
@@ -50,18 +50,18 @@ class Forward {
                 packed_hh[p] = carver.take(packed_size<V>(H, Cell::kForward[p].count, H));
             bias_ih = carver.take(Cell::kGates * padded<V>(H));
             for (int p = 0; p < Cell::kPhases; ++p) bias_hh[p] = carver.take(Cell::kForward[p].count * padded<V>(H));
-            projected = carver.take((dense ? block_steps(size) * size.B : size.D) * Cell::kGates * padded<V>(H));
-            zeros = carver.take(training ? 0 : size.B * H);
+            projected = carver.take((dense ? projected_steps(size) * size.B : size.D) * Cell::kGates * padded<V>(H));
+            zeros = carver.take(size.B * H);
             saved = carver.take(training || Cell::kPhases == 1 ? 0 : size.B * Tape<Cell, V>(size, nullptr).saved_pitch);
             total = carver.used;
         }
     };
 
-    static Index block_steps(const Sizes& size) {
+    static Index projected_steps(const Sizes& size) {
         return larger(1, smaller(size.T, projected_rows(size.I) / larger(1, size.B)));
     }
     // Where all steps are one block W_ih is gone through once, and a panel packed as it is needed stays in cache.
-    static bool keeps_ih(const Sizes& size) { return size.T > block_steps(size); }
+    static bool keeps_ih(const Sizes& size) { return size.T > projected_steps(size); }
     static Index panel_size(const Sizes& size) { return pitch<Real>(kInputBlocks * kLanes * Cell::kGates * size.I); }
 
 public:
@@ -88,14 +88,14 @@ private:
         block_begin_ = grains.begin * grain();
         block_end_ = smaller(grains.end * grain(), Hp_ / kLanes);
         // Every thread's rows of `projected` lie together; those of tokens are everyone's.
-        projected_rows_ = size_.D ? size_.D : own_rows() * block_steps(size_);
-        projected_ = work_.projected + (size_.D ? 0 : row_begin_ * block_steps(size_) * Cell::kGates * Hp_);
+        projected_rows_ = size_.D ? size_.D : own_rows() * projected_steps(size_);
+        projected_ = work_.projected + (size_.D ? 0 : row_begin_ * projected_steps(size_) * Cell::kGates * Hp_);
     }
 
     void run() {
         if (size_.H * size_.B == 0) return;
         prepare();
-        const Index steps = size_.D ? larger(1, size_.T) : block_steps(size_);
+        const Index steps = size_.D ? larger(1, size_.T) : projected_steps(size_);
         for (Index begin = 0; begin < size_.T; begin += steps) {
             const Index end = smaller(begin + steps, size_.T);
             if (!size_.D) {
@@ -133,22 +133,18 @@ private:
         }
         if (size_.D) project_tokens(share(Cell::kGates * H, part, parts));
         if (part == 0) {
-            if (!training_) clear(work_.zeros, B * H);
+            clear(work_.zeros, B * H);
             for (int s = 0; s < Cell::kStates; ++s) {
-                Real* const first = training_ ? tape_.state[s] : args_.state_n[s];
-                const Index pitch = training_ ? tape_.state_pitch : H;
-                for (Index b = 0; b < B; ++b) {
-                    if (args_.state_0[s])
-                        copy(args_.state_0[s] + b * H, H, first + b * pitch);
-                    else
-                        clear(first + b * pitch, H);
-                }
+                if (args_.state_0[s])
+                    copy(args_.state_0[s], B * H, args_.state_n[s]);
+                else
+                    clear(args_.state_n[s], B * H);
             }
         }
         if (training_) {
             if (!size_.D) {
                 const Range rows = share(T * B, part, parts);
-                for (Index r = rows.begin; r < rows.end; ++r) copy(args_.x + r * I, I, tape_.x + r * tape_.x_pitch);
+                copy(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
                 pack_gradient(args_.w_ih, I, Cell::kInputGradient, first_input_plane<Cell>(), Cell::kGates,
                               tape_.packed_ih);
             }
@@ -218,12 +214,11 @@ private:
         return projected_ + (first * projected_rows_ + row * blocks + in_panel) * kGroup;
     }
 
-    // Rows of state s before step t, and after it.
-    Rows<Real> before(int s, Index t) const {
-        if (training_) return {tape_.state[s] + t * size_.B * tape_.state_pitch, tape_.state_pitch};
-        if (s != kH) return {args_.state_n[s], size_.H};
-        if (t > 0) return {args_.y + (t - 1) * size_.B * size_.H, size_.H};
-        return {args_.state_0[kH] ? args_.state_0[kH] : work_.zeros, size_.H};
+    // (B, H): state s before step t. h lies in y, and c where it ends.
+    const Real* before(int s, Index t) const {
+        if (s != kH) return args_.state_n[s];
+        if (t > 0) return args_.y + (t - 1) * size_.B * size_.H;
+        return args_.state_0[kH] ? args_.state_0[kH] : work_.zeros;
     }
 
     template <int p>
@@ -232,7 +227,7 @@ private:
         constexpr int blocks = blocks_per_panel(phase.count);
         constexpr bool last = p + 1 == Cell::kPhases;
         const Step at = step_at(t, place);
-        Rows<Real> operand = at.prev[kH];
+        Rows<Real> operand{at.prev[kH], size_.H};
         if constexpr (phase.operand != kPreviousH) operand = {at.saved + phase.operand * Hp_, tape_.saved_pitch};
         const Panels<V> panels{work_.packed_hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, size_.H,
                                work_.bias_hh[p]};
@@ -266,10 +261,9 @@ private:
 
     // Where a step finds and leaves what it works on, of row 0 and unit 0.
     struct Step {
-        Rows<Real> prev[Cell::kStates];
-        Real* next[Cell::kStates];  // on the tape; at inference c stays where it is, and y is all there is of h
-        Index next_stride;
-        Real* y;
+        const Real* prev[Cell::kStates];
+        Real* next[Cell::kStates];   // h's is y
+        Real* first[Cell::kStates];  // where the tape keeps the states before the step; null if it does not
         Real* saved;
         const std::int32_t* slot;  // (B,): the rows of `projected`; null without tokens: row b's is first_projected + b
         Index first_projected;
@@ -279,12 +273,12 @@ private:
     Step step_at(Index t, Index place) const {
         const Index B = size_.B;
         Step at;
+        const Index steps = block_steps(size_);
         for (int s = 0; s < Cell::kStates; ++s) {
             at.prev[s] = before(s, t);
-            at.next[s] = training_ ? tape_.state[s] + (t + 1) * B * tape_.state_pitch : args_.state_n[s];
+            at.next[s] = s == kH ? args_.y + t * B * size_.H : args_.state_n[s];
+            at.first[s] = training_ && t % steps == 0 ? tape_.state[s] + t / steps * B * tape_.state_pitch : nullptr;
         }
-        at.next_stride = training_ ? tape_.state_pitch : size_.H;
-        at.y = args_.y + t * B * size_.H;
         at.saved = training_ ? tape_.saved + t * B * tape_.saved_pitch : work_.saved;
         at.slot = size_.D ? args_.tokens.slot + t * B : nullptr;
         at.first_projected = place * own_rows() - row_begin_;
@@ -298,30 +292,29 @@ private:
         constexpr Phase phase = Cell::kForward[p];
         constexpr bool last = p + 1 == Cell::kPhases;
         const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes, n = whole ? kLanes : H - unit;
-        const bool training = training_, along_units = blocks.blocks > 1;
+        const bool training = training_, is_first = at.first[kH], along_units = blocks.blocks > 1;
         const Real* const projected = projected_at(blocks.block, 0);
         const Index projected_pitch = projected_at(blocks.block, 1) - projected;
         // All that moves on, in variables of its own: a store of a vector might change any member.
         const std::int32_t* slot = at.slot ? at.slot + row : nullptr;
         const Real* inputs = projected + (slot ? slot[0] : at.first_projected + row) * projected_pitch;
         Real* saved = at.saved + row * tape_.saved_pitch + unit;
-        Real* y = at.y + row * H + unit;
         const Real* prev[Cell::kStates];
-        Real* after[Cell::kStates];
+        Real *after[Cell::kStates], *tape[Cell::kStates];
         for (int s = 0; s < Cell::kStates; ++s) {
-            prev[s] = at.prev[s].base + row * at.prev[s].stride + unit;
-            after[s] = at.next[s] + row * at.next_stride + unit;
+            prev[s] = at.prev[s] + row * H + unit;
+            after[s] = at.next[s] + row * H + unit;
+            tape[s] = at.first[s] + (is_first ? row * tape_.state_pitch + unit : 0);
         }
         const auto step = [&](Index from_row_to_row) { return along_units ? kLanes : from_row_to_row; };
         const Index sums_step = along_units ? phase.count * kLanes : sums_row;
         const Index inputs_step = along_units ? projected_at(blocks.block + 1, 0) - projected : projected_pitch;
-        const Index saved_step = step(tape_.saved_pitch), y_step = step(H), after_step = step(at.next_stride);
-        Index prev_step[Cell::kStates];
-        for (int s = 0; s < Cell::kStates; ++s) prev_step[s] = step(at.prev[s].stride);
+        const Index saved_step = step(tape_.saved_pitch), state_step = step(H),
+                    tape_step = is_first ? step(tape_.state_pitch) : 0;
         const Index Hp = Hp_, count = along_units ? blocks.blocks : blocks.rows;
 
         for (Index b = 0;; ++b) {
-            V x[Cell::kGates], hidden[Cell::kGates], state[Cell::kStates], kept[Cell::kSaved + 1], next[Cell::kStates];
+            V x[Cell::kGates], hidden[Cell::kGates], state[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
                 x[g] = V::load(inputs + g * kLanes);
                 hidden[g] = V::load(sums + (g - phase.first) * kLanes);
@@ -336,29 +329,22 @@ private:
                 for (int s = 0; s < Cell::kSaved; ++s)
                     if (writes(phase, s)) kept[s].store(saved + s * Hp);
             if constexpr (last) {
-                store_part(next[kH], y, n);
-                for (int s = 0; s < Cell::kStates; ++s) {
-                    if (training)
-                        next[s].store(after[s]);
-                    else if (s != kH)
-                        store_part(next[s], after[s], n);
-                }
+                if (is_first)
+                    for (int s = 0; s < Cell::kStates; ++s) state[s].store(tape[s]);
+                for (int s = 0; s < Cell::kStates; ++s) store_part(next[s], after[s], n);
             }
             if (b + 1 == count) break;
-            sums += sums_step, saved += saved_step, y += y_step;
+            sums += sums_step, saved += saved_step;
             inputs = slot && !along_units ? projected + slot[b + 1] * projected_pitch : inputs + inputs_step;
-            for (int s = 0; s < Cell::kStates; ++s) prev[s] += prev_step[s], after[s] += after_step;
+            for (int s = 0; s < Cell::kStates; ++s) prev[s] += state_step, after[s] += state_step, tape[s] += tape_step;
         }
     }
 
-    // The last state is the caller's too. Units of a row may come from several threads: the barrier has passed.
+    // h_n is the last of y. Units of a row may come from several threads: the barrier has passed.
     void finish() const {
-        if (team_.rank() % args_.split.unit_parts != 0) return;
-        for (int s = 0; s < Cell::kStates; ++s) {
-            if (!training_ && (s != kH || size_.T == 0)) continue;  // state_n itself is where the state lives
-            const Rows<Real> last = before(s, size_.T);
-            for (Index b = row_begin_; b < row_end_; ++b) copy(last[b], size_.H, args_.state_n[s] + b * size_.H);
-        }
+        if (team_.rank() % args_.split.unit_parts != 0 || size_.T == 0) return;
+        const Index first = row_begin_ * size_.H;
+        copy(before(kH, size_.T) + first, own_rows() * size_.H, args_.state_n[kH] + first);
     }
 
     const ForwardArgs<Real>& args_;

@@ -142,7 +142,7 @@ private:
                 for (int r = 0; r < R; ++r) hidden[r][g] = hidden[r][g] + sums(sum[r]);
             }
             for (int r = 0; r < R; ++r) {
-                V prev[Cell::kStates], kept[Cell::kSaved + 1], next[Cell::kStates];
+                V prev[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
                 for (int s = 0; s < Cell::kStates; ++s) prev[s] = load_part<V>(state[r][s] + unit, n);
                 if constexpr (p > 0)
                     for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved[r] + s * Hp + unit);

@@ -1,4 +1,7 @@
 // What forward leaves for backward. It is a snapshot: nothing in it refers to the caller's arrays.
+//
+// Of the states it has only those before the first step of each block of steps, which is what backward works on at a
+// time: the rest is restored from `saved`, which costs less than to write, keep and read it.
 #pragma once
 
 #include "pack.h"
@@ -18,12 +21,22 @@ struct Blocks {
     Index block, blocks;
 };
 
+// Rows of gate gradients between two rounds of weight gradients: so many that reading and writing all of those in each
+// round costs little beside adding to them.
+constexpr Index gradient_rows(Index H) { return smaller(larger(512, 2 * H), 2048); }
+
+// Steps in a block of backward's. At least two: a block's last step reads the gradients of the first step of the block
+// after it, in the same memory. Blocks are counted from step 0; the last may be shorter.
+inline Index block_steps(const Sizes& size) {
+    return smaller(size.T, larger(2, gradient_rows(size.H) / larger(1, size.B)));
+}
+
 template <class Cell, class V>
 struct Tape {
     using Real = typename V::Real;
-    Index x_pitch, state_pitch, saved_pitch;
-    Real* x;                         // (T * B, x_pitch); absent with tokens
-    Real* state[Cell::kStates];      // ((T + 1) * B, state_pitch): the state before each step, then the last
+    Index state_pitch, saved_pitch;
+    Real* x;                         // (T * B, I); absent with tokens
+    Real* state[Cell::kStates];      // (blocks of steps * B, state_pitch): before the first step of each
     Real* saved;                     // (T * B, saved_pitch): kSaved planes of Hp
     Real* packed_ih;                 // W_ih for dx, k in the order of the gradients' planes; absent with tokens
     Real* packed_hh[Cell::kPhases];  // W_hh for each phase of backward
@@ -32,12 +45,12 @@ struct Tape {
     Tape(const Sizes& size, Real* base) {
         const Index T = size.T, B = size.B, I = size.I, H = size.H;
         const bool dense = size.D == 0;
-        x_pitch = pitch<Real>(I);
         state_pitch = pitch<Real>(H);
-        saved_pitch = Cell::kSaved ? pitch<Real>(Cell::kSaved * padded<V>(H)) : 0;
+        saved_pitch = pitch<Real>(Cell::kSaved * padded<V>(H));
         Carver<Real> carver{base};
-        x = carver.take(dense ? T * B * x_pitch : 0);
-        for (int s = 0; s < Cell::kStates; ++s) state[s] = carver.take((T + 1) * B * state_pitch);
+        x = carver.take(dense ? T * B * I : 0);
+        const Index blocks = T > 0 ? ceil_div(T, block_steps(size)) : 0;
+        for (Real*& first : state) first = carver.take(blocks * B * state_pitch);
         saved = carver.take(T * B * saved_pitch);
         packed_ih = carver.take(dense ? packed_size<V>(I, 1, Cell::kGates * H) : 0);
         for (int p = 0; p < Cell::kPhases; ++p)

@@ -14,6 +14,8 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 class Tape:
     """What a forward call with training=True leaves for the backward call of the same family."""
 
+    @property
+    def nbytes(self) -> int: ...
     def __reduce__(self) -> Any: ...
 
 def forward(
