@@ -12,7 +12,8 @@ template <class Real>
 struct CellKernels {
     // Sizes are in elements of Real. The caller allocates, so that kernels neither allocate nor throw.
     Index (*tape_size)(const Sizes&);
-    Index (*forward_workspace)(const Sizes&, const Split&, bool training);
+    Index (*packed_size)(const Sizes&);
+    Index (*forward_workspace)(const ForwardArgs<Real>&);
     Index (*backward_workspace)(const Sizes&, const Split&);
     Index (*step_workspace)(Index H);
     // Called by every member of the team with the same arguments.

@@ -66,9 +66,11 @@ struct ForwardArgs {
     const Real* b_hh;                 // (G*H,); null is zeros
     const Real* state_0[kMaxStates];  // (B, H) each: h0, c0; null is zeros
     Real* y;                          // (T, B, H)
-    Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n
-    Real* tape;                       // tape_size() elements, filled for backward; null at inference
-    Real* workspace;                  // forward_workspace() elements, uninitialised, 64-byte aligned
+    Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n; may be state_0
+    Real* packed;       // packed_size() elements, the weights as the same table packs them; null: it packs
+    bool fills_packed;  // into the workspace. Whether `packed` is still to be filled.
+    Real* tape;         // tape_size() elements, filled for backward; null at inference
+    Real* workspace;    // forward_workspace() elements, uninitialised, 64-byte aligned
 };
 
 template <class Real>

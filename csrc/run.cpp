@@ -45,8 +45,11 @@ void run_in_team(const KernelTable& table, Cell cell, Args& args, WorkspaceSize 
     args.split = choose_split(work, get_num_threads());
     Crew crew(parts(args.split));
     if (crew.size() < parts(args.split)) args.split = choose_split(work, crew.size());
-    const Buffer workspace = buffer_for<Real>(workspace_size(kernels_of<Real>(table, cell), args));
-    args.workspace = static_cast<Real*>(workspace.data());
+    Buffer workspace;
+    if (!args.workspace) {
+        workspace = buffer_for<Real>(workspace_size(kernels_of<Real>(table, cell), args));
+        args.workspace = static_cast<Real*>(workspace.data());
+    }
 
     struct Job {
         const Args& args;
@@ -107,12 +110,20 @@ Index tape_size(const KernelTable& table, Cell cell, const Sizes& size) {
 }
 
 template <class Real>
+Index packed_size(const KernelTable& table, Cell cell, const Sizes& size) {
+    return kernels_of<Real>(table, cell).packed_size(size);
+}
+
+template <class Real>
+Index forward_workspace(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) {
+    return kernels_of<Real>(table, cell).forward_workspace(args);
+}
+
+template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
     run_in_team<Real>(
         table, cell, args,
-        [](const CellKernels<Real>& kernels, const ForwardArgs<Real>& a) {
-            return kernels.forward_workspace(a.size, a.split, a.tape != nullptr);
-        },
+        [](const CellKernels<Real>& kernels, const ForwardArgs<Real>& a) { return kernels.forward_workspace(a); },
         kernels_of<Real>(table, cell).forward, stop);
 }
 
@@ -146,10 +157,12 @@ void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook
     kernels.step(args, nullptr);
 }
 
-#define FASTRNN_INSTANTIATE(Real)                                                       \
-    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&);             \
-    template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);   \
-    template void run_backward(const KernelTable&, Cell, BackwardArgs<Real>, StopHook); \
+#define FASTRNN_INSTANTIATE(Real)                                                         \
+    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&);               \
+    template Index packed_size<Real>(const KernelTable&, Cell, const Sizes&);             \
+    template Index forward_workspace(const KernelTable&, Cell, const ForwardArgs<Real>&); \
+    template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);     \
+    template void run_backward(const KernelTable&, Cell, BackwardArgs<Real>, StopHook);   \
     template void run_step(const KernelTable&, Cell, StepArgs<Real>, StopHook);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

@@ -16,7 +16,14 @@ bool addressable(const CellInfo& cell, const Sizes& size) noexcept;
 template <class Real>
 Index tape_size(const KernelTable& table, Cell cell, const Sizes& size);
 
-// `split` and `workspace` of the arguments are set here.
+template <class Real>
+Index packed_size(const KernelTable& table, Cell cell, const Sizes& size);
+
+// Of a call with packed weights, for whatever number of threads.
+template <class Real>
+Index forward_workspace(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args);
+
+// `split` of the arguments is set here, and `workspace`, where it is null.
 template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop);
 

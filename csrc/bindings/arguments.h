@@ -22,4 +22,10 @@ private:
     int find(PyObject* keyword) const;
 };
 
+// A function for a table of methods, whatever its kind.
+template <class F>
+PyCFunction as_c(F* function) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
 }  // namespace fastrnn

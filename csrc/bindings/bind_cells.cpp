@@ -7,6 +7,7 @@
 #include "contract.h"
 #include "dispatch.h"
 #include "gil.h"
+#include "packed.h"
 #include "plan.h"
 #include "run.h"
 #include "tape.h"
@@ -15,12 +16,6 @@ namespace py = pybind11;
 
 namespace fastrnn {
 namespace {
-
-// A step of fewer operations - some 50 microseconds - keeps the GIL: when several threads want it, getting it back
-// takes longer than the step.
-constexpr double kWorthReleasingGil = 1e6;
-
-const CellInfo& info_of(Cell cell) { return kCells[static_cast<int>(cell)]; }
 
 py::object steal(PyObject* object) {
     if (!object) throw py::error_already_set();
@@ -42,8 +37,13 @@ void expect_count(const char* function, Py_ssize_t given, Py_ssize_t expected) {
 
 // --- forward
 
+// Calls at the same time share what is there, and the last to end leaves what it made. Held under the GIL.
+struct KeptWeights {
+    std::shared_ptr<const Packed> packed;
+};
+
 template <class Real>
-PyObject* forward(const Inputs& in, bool training) {
+PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
     const CellInfo& info = info_of(in.cell);
     const KernelTable& table = active_table();
     const auto [T, B, I, H, D] = in.size;
@@ -79,21 +79,29 @@ PyObject* forward(const Inputs& in, bool training) {
     args.tape = static_cast<Real*>(tape.memory.data());
 
     const StopHook stop = stop_hook(step_flops(info, args.size) * static_cast<double>(T));
-    without_gil([&] { run_forward(table, in.cell, args, stop); });
+    std::shared_ptr<const Packed> packed = kept ? kept->packed : nullptr;
+    without_gil([&] {
+        if (kept)
+            packed = run_forward(table, in.cell, args, stop, std::move(packed));
+        else
+            run_forward(table, in.cell, args, stop);
+    });
+    if (kept) kept->packed = std::move(packed);
     results[1 + info.states] = training ? make_tape(std::move(tape)) : py::object(py::none());
     return tuple_of(results, 2 + info.states);
 }
 
-// forward(family, option, training, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+// forward(family, option, training, kept, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
 PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
-        constexpr int first = 3;
+        constexpr int first = 4;
         expect_count("forward", given, first + Inputs::kArguments);
         const Function function{find_family(args[0]), "forward"};
         const Cell cell = choose_cell(function, args[1]);
         const bool training = check_bool(function, "training", args[2]);
+        KeptWeights* const kept = args[3] == Py_None ? nullptr : py::handle(args[3]).cast<KeptWeights*>();
         const Inputs inputs(function, cell, args + first);
-        return inputs.single ? forward<float>(inputs, training) : forward<double>(inputs, training);
+        return inputs.single ? forward<float>(inputs, training, kept) : forward<double>(inputs, training, kept);
     });
 }
 
@@ -216,8 +224,10 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject
 }
 
 constexpr char kForwardDoc[] =
-    "forward($module, family, option, training, x, w_ih, w_hh, b_ih, b_hh, h0, c0, /)\n--\n\n"
-    "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional.";
+    "forward($module, family, option, training, kept, x, w_ih, w_hh, b_ih, b_hh, h0, c0, /)\n--\n\n"
+    "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. `kept` is None, or keeps the packed "
+    "weights\n"
+    "for the next call with the same weights.";
 constexpr char kBackwardDoc[] =
     "backward($module, family, tape, dy, dh_n, dc_n, /)\n--\n\n"
     "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dh0), and dc0 where there is one. See fastrnn.functional.";
@@ -261,14 +271,12 @@ constexpr char kRnnStepDoc[] =
     "    h: (B, H), or None for zeros.\n"
     "    nonlinearity: 'tanh' or 'relu'.\n\n" FASTRNN_STEP_ERRORS;
 
-template <class F>
-PyCFunction as_c(F* function) {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
-}
-
 }  // namespace
 
 void bind_cells(py::module_& m) {
+    py::class_<KeptWeights>(m, "KeptWeights",
+                            "Packed weights of one layer, kept from call to call while they are the same.")
+        .def(py::init<>());
     static PyMethodDef functions[] = {
         {"forward", as_c(call_forward), METH_FASTCALL, kForwardDoc},
         {"backward", as_c(call_backward), METH_FASTCALL, kBackwardDoc},

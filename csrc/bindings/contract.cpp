@@ -137,32 +137,31 @@ void for_each(PyObject* array, const Use& use) {
 }
 
 template <class Use>
-void for_each_token(const Inputs& inputs, const Use& use) {
-    const Index I = inputs.size.I;
+void for_each_token(const Function& function, PyObject* x, Index I, const Use& use) {
     const auto check = [&](Index i, Index j, auto value) {
         using Integer = decltype(value);
         bool inside = static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(I);
         if constexpr (std::is_signed_v<Integer>) inside = inside && value >= 0;
         if (!inside) {
-            const bool step = fields(inputs.x).nd == 1;
+            const bool step = fields(x).nd == 1;
             const std::string place = (step ? "" : std::to_string(i) + ", ") + std::to_string(j);
             const std::string range = I == 0 ? "none, as I is 0" : "0 to I-1 = " + std::to_string(I - 1);
-            throw py::value_error(inputs.function.name() + ": x[" + place + "] is token " + std::to_string(value) +
+            throw py::value_error(function.name() + ": x[" + place + "] is token " + std::to_string(value) +
                                   ", expected " + range);
         }
         use(static_cast<std::int64_t>(value));
     };
-    switch (dtype(inputs.x).type_num) {
-        case Api::NPY_BYTE_: return for_each<signed char>(inputs.x, check);
-        case Api::NPY_UBYTE_: return for_each<unsigned char>(inputs.x, check);
-        case Api::NPY_SHORT_: return for_each<short>(inputs.x, check);
-        case Api::NPY_USHORT_: return for_each<unsigned short>(inputs.x, check);
-        case Api::NPY_INT_: return for_each<int>(inputs.x, check);
-        case Api::NPY_UINT_: return for_each<unsigned>(inputs.x, check);
-        case Api::NPY_LONG_: return for_each<long>(inputs.x, check);
-        case Api::NPY_ULONG_: return for_each<unsigned long>(inputs.x, check);
-        case Api::NPY_LONGLONG_: return for_each<long long>(inputs.x, check);
-        default: return for_each<unsigned long long>(inputs.x, check);
+    switch (dtype(x).type_num) {
+        case Api::NPY_BYTE_: return for_each<signed char>(x, check);
+        case Api::NPY_UBYTE_: return for_each<unsigned char>(x, check);
+        case Api::NPY_SHORT_: return for_each<short>(x, check);
+        case Api::NPY_USHORT_: return for_each<unsigned short>(x, check);
+        case Api::NPY_INT_: return for_each<int>(x, check);
+        case Api::NPY_UINT_: return for_each<unsigned>(x, check);
+        case Api::NPY_LONG_: return for_each<long>(x, check);
+        case Api::NPY_ULONG_: return for_each<unsigned long>(x, check);
+        case Api::NPY_LONGLONG_: return for_each<long long>(x, check);
+        default: return for_each<unsigned long long>(x, check);
     }
 }
 
@@ -304,14 +303,39 @@ TokenTable Inputs::token_table() const {
         throw py::value_error(function.name() + ": x has more than 2^31 - 1 tokens");
     Numbering numbering(most_distinct);
     table.slot.reserve(static_cast<std::size_t>(count));
-    for_each_token(*this, [&](std::int64_t id) { table.slot.push_back(numbering.number(id, table.id)); });
+    for_each_token(function, x, size.I, [&](std::int64_t id) { table.slot.push_back(numbering.number(id, table.id)); });
     return table;
 }
 
 std::vector<std::int64_t> Inputs::token_list() const {
     std::vector<std::int64_t> ids;
     ids.reserve(static_cast<std::size_t>(size.B));
-    for_each_token(*this, [&](std::int64_t id) { ids.push_back(id); });
+    for_each_token(function, x, size.I, [&](std::int64_t id) { ids.push_back(id); });
+    return ids;
+}
+
+void check_floats(const Function& function, const char* argument, PyObject* value, bool single, const char* reference,
+                  const char* letters, std::initializer_list<Index> shape) {
+    const Checks checks(function, kCells[0]);
+    checks.floats(argument, value, single, reference);
+    checks.shape(argument, value, letters, shape);
+}
+
+void check_output(const Function& function, const char* argument, PyObject* array) {
+    constexpr int plain = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_ | Api::NPY_ARRAY_WRITEABLE_;
+    if ((fields(array).flags & plain) != plain)
+        throw py::value_error(function.name() + ": " + argument +
+                              " is read-only or has gaps, expected a writable C-contiguous array");
+}
+
+std::vector<std::int64_t> check_tokens(const Function& function, const char* argument, PyObject* value, Index B,
+                                       Index I) {
+    if (!value || !is_array(value) || !is_integer(value))
+        wrong_type(function.name(), argument, value, "a NumPy array of integers (tokens)");
+    Checks(function, kCells[0]).shape(argument, value, "(B,)", {B});
+    std::vector<std::int64_t> ids;
+    ids.reserve(static_cast<std::size_t>(B));
+    for_each_token(function, value, I, [&](std::int64_t id) { ids.push_back(id); });
     return ids;
 }
 

@@ -14,12 +14,13 @@
 
 namespace fastrnn {
 
-// A public function, for messages: <family>_<verb>.
+// A public function, for messages: <family>_<verb>, unless it is called something else.
 struct Function {
     const char* family;
     const char* verb;  // "forward", "backward", "step"
+    const char* called = nullptr;
 
-    std::string name() const { return std::string(family) + "_" + verb; }
+    std::string name() const { return called ? called : std::string(family) + "_" + verb; }
 };
 
 // The cell that a function's option chooses: nonlinearity of rnn_*, reset_after of gru_*; null means the default.
@@ -38,6 +39,8 @@ struct TokenTable {
 
     Tokens view() const { return {slot.data(), id.data()}; }
 };
+
+inline const CellInfo& info_of(Cell cell) { return kCells[static_cast<int>(cell)]; }
 
 // Keeps alive the copies of arrays that were not contiguous, aligned memory.
 class Copies {
@@ -95,6 +98,17 @@ struct Floats {
     Index size;
     PyObject* array;
 };
+
+// An array of this dtype, that of `reference`, and of this shape.
+void check_floats(const Function& function, const char* argument, PyObject* value, bool single, const char* reference,
+                  const char* letters, std::initializer_list<Index> shape);
+
+// An array that results can be written to as they are.
+void check_output(const Function& function, const char* argument, PyObject* array);
+
+// The tokens of one step, an array (B,) of any integer dtype, each in 0 .. I-1.
+std::vector<std::int64_t> check_tokens(const Function& function, const char* argument, PyObject* value, Index B,
+                                       Index I);
 
 [[noreturn]] void wrong_type(const std::string& function, const char* argument, PyObject* value,
                              const std::string& expected);

@@ -13,6 +13,10 @@ namespace fastrnn {
 // interpreter shuts down is ended inside of it, and what would then unwind here has no right to run.
 void take_gil_back(PyThreadState* state);
 
+// A step of fewer floating-point operations - some 50 microseconds - keeps the GIL: when several threads want it,
+// getting it back takes longer than the step.
+constexpr double kWorthReleasingGil = 1e6;
+
 // Runs `body` without the GIL. It may throw, but not touch Python.
 template <class Body>
 void without_gil(const Body& body) {

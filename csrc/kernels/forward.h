@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tape.h"
+#include "weights.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -28,10 +29,8 @@ class Forward {
     }
 
     struct Workspace {
-        Real* packed_ih;                 // panels of W_ih, or the one at hand for each thread; absent with tokens
-        Real* packed_hh[Cell::kPhases];  // panels of W_hh's gates in each phase
-        Real* bias_ih;                   // (blocks of units, G, lanes), zeros where the caller gave none
-        Real* bias_hh[Cell::kPhases];    // the same of the gates in each phase
+        Weights<Cell, V> weights;
+        Real* panels;  // the panel of W_ih at hand, for each thread, if `weights` has none
         // W_ih x + b_ih of the rows of some steps, or of each token: (panels, rows, blocks of units of the panel, G,
         // lanes), as the product leaves it and a step reads it.
         Real* projected;
@@ -39,17 +38,13 @@ class Forward {
         Real* saved;  // (B, saved_pitch) of the step at hand, if there is no tape and a later phase needs it
         Index total;
 
-        Workspace(const Sizes& size, const Split& split, bool training, Real* base) {
+        Workspace(const Sizes& size, const Split& split, bool training, Real* packed, Real* base)
+            : weights(size, keeps_ih(size, packed), packed ? packed : base) {
             const Index H = size.H;
             const bool dense = size.D == 0;
-            Carver<Real> carver{base};
-            packed_ih = carver.take(!dense           ? 0
-                                    : keeps_ih(size) ? packed_size<V>(H, Cell::kGates, size.I)
-                                                     : split.batch_parts * split.unit_parts * panel_size(size));
-            for (int p = 0; p < Cell::kPhases; ++p)
-                packed_hh[p] = carver.take(packed_size<V>(H, Cell::kForward[p].count, H));
-            bias_ih = carver.take(Cell::kGates * padded<V>(H));
-            for (int p = 0; p < Cell::kPhases; ++p) bias_hh[p] = carver.take(Cell::kForward[p].count * padded<V>(H));
+            Carver<Real> carver{base, packed ? 0 : weights.total};
+            panels = carver.take(
+                !dense || keeps_ih(size, packed) ? 0 : split.batch_parts * split.unit_parts * panel_size(size));
             projected = carver.take((dense ? projected_steps(size) * size.B : size.D) * Cell::kGates * padded<V>(H));
             zeros = carver.take(size.B * H);
             saved = carver.take(training || Cell::kPhases == 1 ? 0 : size.B * Tape<Cell, V>(size, nullptr).saved_pitch);
@@ -60,14 +55,18 @@ class Forward {
     static Index projected_steps(const Sizes& size) {
         return larger(1, smaller(size.T, projected_rows(size.I) / larger(1, size.B)));
     }
-    // Where all steps are one block W_ih is gone through once, and a panel packed as it is needed stays in cache.
-    static bool keeps_ih(const Sizes& size) { return size.T > projected_steps(size); }
+    // Where all steps are one block W_ih is gone through once, and a panel packed as it is needed stays in cache:
+    // unless the caller keeps it.
+    static bool keeps_ih(const Sizes& size, const Real* packed) {
+        return size.D == 0 && (packed || size.T > projected_steps(size));
+    }
     static Index panel_size(const Sizes& size) { return pitch<Real>(kInputBlocks * kLanes * Cell::kGates * size.I); }
 
 public:
     static Index tape_size(const Sizes& size) { return Tape<Cell, V>(size, nullptr).total; }
-    static Index workspace_size(const Sizes& size, const Split& split, bool training) {
-        return Workspace(size, split, training, nullptr).total;
+    static Index packed_size(const Sizes& size) { return Weights<Cell, V>(size, size.D == 0, nullptr).total; }
+    static Index workspace_size(const ForwardArgs<Real>& args) {
+        return Workspace(args.size, args.split, args.tape != nullptr, args.packed, nullptr).total;
     }
     static void run(const ForwardArgs<Real>& args, Team& team) { Forward(args, team).run(); }
 
@@ -79,7 +78,7 @@ private:
           training_(args.tape != nullptr),
           shares_units_(args.split.unit_parts > 1),
           tape_(args.size, args.tape),
-          work_(args.size, args.split, training_, args.workspace),
+          work_(args.size, args.split, training_, args.packed, args.workspace),
           Hp_(padded<V>(size_.H)) {
         const int unit_part = team.rank() % args.split.unit_parts;
         const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
@@ -111,30 +110,12 @@ private:
     void prepare() {
         const Index T = size_.T, B = size_.B, I = size_.I, H = size_.H;
         const int part = team_.rank(), parts = team_.size();
-        const Range grains = share(ceil_div(Hp_ / kLanes, grain()), part, parts);
-        const auto panels = [&](int gates) {
-            const int blocks = blocks_per_panel(gates);
-            return Range{grains.begin * grain() / blocks,
-                         ceil_div(smaller(grains.end * grain(), Hp_ / kLanes), blocks)};
-        };
-        if (!size_.D && keeps_ih(size_)) {
-            const Range own = panels(Cell::kGates);
-            pack_rows<V>(args_.w_ih, H, I, 0, Cell::kGates, own.begin, own.end, work_.packed_ih);
-        }
-        for (int p = 0; p < Cell::kPhases; ++p) {
-            const Phase phase = Cell::kForward[p];
-            const Range own = panels(phase.count);
-            pack_rows<V>(args_.w_hh, H, H, phase.first, phase.count, own.begin, own.end, work_.packed_hh[p]);
-        }
-        if (part == 0) {
-            fill_bias(args_.b_ih, 0, Cell::kGates, work_.bias_ih);
-            for (int p = 0; p < Cell::kPhases; ++p)
-                fill_bias(args_.b_hh, Cell::kForward[p].first, Cell::kForward[p].count, work_.bias_hh[p]);
-        }
+        if (!args_.packed || args_.fills_packed) pack();
         if (size_.D) project_tokens(share(Cell::kGates * H, part, parts));
         if (part == 0) {
-            clear(work_.zeros, B * H);
+            if (!args_.state_0[kH]) clear(work_.zeros, B * H);
             for (int s = 0; s < Cell::kStates; ++s) {
+                if (args_.state_0[s] == args_.state_n[s]) continue;
                 if (args_.state_0[s])
                     copy(args_.state_0[s], B * H, args_.state_n[s]);
                 else
@@ -154,6 +135,30 @@ private:
             }
         }
         if (parts > 1) team_.barrier();
+    }
+
+    void pack() const {
+        const Index I = size_.I, H = size_.H;
+        const Range grains = share(ceil_div(Hp_ / kLanes, grain()), team_.rank(), team_.size());
+        const auto panels = [&](int gates) {
+            const int blocks = blocks_per_panel(gates);
+            return Range{grains.begin * grain() / blocks,
+                         ceil_div(smaller(grains.end * grain(), Hp_ / kLanes), blocks)};
+        };
+        const Weights<Cell, V>& weights = work_.weights;
+        if (keeps_ih(size_, args_.packed)) {
+            const Range own = panels(Cell::kGates);
+            pack_rows<V>(args_.w_ih, H, I, 0, Cell::kGates, own.begin, own.end, weights.ih);
+        }
+        for (int p = 0; p < Cell::kPhases; ++p) {
+            const Phase phase = Cell::kForward[p];
+            const Range own = panels(phase.count);
+            pack_rows<V>(args_.w_hh, H, H, phase.first, phase.count, own.begin, own.end, weights.hh[p]);
+        }
+        if (team_.rank() > 0) return;
+        fill_bias(args_.b_ih, 0, Cell::kGates, weights.bias_ih);
+        for (int p = 0; p < Cell::kPhases; ++p)
+            fill_bias(args_.b_hh, Cell::kForward[p].first, Cell::kForward[p].count, weights.bias_hh[p]);
     }
 
     void fill_bias(const Real* bias, int first, int count, Real* filled) const {
@@ -187,16 +192,16 @@ private:
     void project(Index begin, Index end) const {
         const Index I = size_.I;
         const Rows<Real> x{args_.x + (begin * size_.B + row_begin_) * I, I, larger(1, own_rows()), size_.B * I};
-        const bool kept = keeps_ih(size_);
-        Real* const at_hand = work_.packed_ih + team_.rank() * panel_size(size_);
+        const bool kept = keeps_ih(size_, args_.packed);
+        Real* const at_hand = work_.panels + team_.rank() * panel_size(size_);
         const Index panels = ceil_div(Hp_ / kLanes, kInputBlocks);
         const Turns turns{0, panels, false, shares_units_ ? &team_ : nullptr, panels};
         for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
             const Index first = panel * kInputBlocks;
             const int blocks = static_cast<int>(smaller(kInputBlocks, Hp_ / kLanes - first));
             if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, 0, Cell::kGates, first, blocks, at_hand);
-            const Panels<V> one{kept ? work_.packed_ih + first * kGroup * I : at_hand, blocks * Cell::kGates,
-                                kInputBlocks * Cell::kGates, I, work_.bias_ih + first * kGroup};
+            const Panels<V> one{kept ? work_.weights.ih + first * kGroup * I : at_hand, blocks * Cell::kGates,
+                                kInputBlocks * Cell::kGates, I, work_.weights.bias_ih + first * kGroup};
             const Index rows = (end - begin) * own_rows();
             for (Index row = 0; row < rows; row += kRowBlock) {
                 const RowBlock<Real> block(x, row, rows);
@@ -229,8 +234,8 @@ private:
         const Step at = step_at(t, place);
         Rows<Real> operand{at.prev[kH], size_.H};
         if constexpr (phase.operand != kPreviousH) operand = {at.saved + phase.operand * Hp_, tape_.saved_pitch};
-        const Panels<V> panels{work_.packed_hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, size_.H,
-                               work_.bias_hh[p]};
+        const Panels<V> panels{work_.weights.hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, size_.H,
+                               work_.weights.bias_hh[p]};
 
         const Turns turns{block_begin_ / blocks, ceil_div(block_end_, blocks), t % 2 != 0,
                           shares_units_ ? &team_ : nullptr, panels.count()};

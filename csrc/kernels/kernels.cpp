@@ -25,6 +25,7 @@ namespace {
 template <template <class> class CellOf, class Real>
 constexpr CellKernels<Real> cell_kernels() {
     return {Forward<CellOf, Real>::tape_size,
+            Forward<CellOf, Real>::packed_size,
             Forward<CellOf, Real>::workspace_size,
             Backward<CellOf, Real>::workspace_size,
             Step<CellOf, Real>::workspace_size,

@@ -13,6 +13,12 @@ namespace {
 
 constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
+// Planes of gates and rows of states are read by whole vectors: Hp is H rounded up to them.
+template <class V>
+constexpr Index padded(Index H) {
+    return ceil_div(H, V::kLanes) * V::kLanes;
+}
+
 // Unit blocks in a panel that holds this many gates: 1 for three or four gates, 2 for two, 4 for one.
 constexpr int blocks_per_panel(int gates) { return gates >= 3 ? 1 : kMaxWidth / gates; }
 

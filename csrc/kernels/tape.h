@@ -9,12 +9,6 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-// Planes of `saved` and rows of states hold whole vectors: Hp is H rounded up to them.
-template <class V>
-constexpr Index padded(Index H) {
-    return ceil_div(H, V::kLanes) * V::kLanes;
-}
-
 // Part of the (B, H) of a step: one block of units of some rows, or some blocks of one row.
 struct Blocks {
     Index row, rows;

@@ -1,0 +1,31 @@
+// Steps of a stack of layers, whose weights are packed once and whose states stay where they are.
+#pragma once
+
+#include <vector>
+
+#include "contract.h"
+#include "packed.h"
+
+namespace fastrnn {
+
+struct Stream {
+    struct Layer {
+        std::shared_ptr<const Packed> packed;
+        Index I;
+        std::vector<char> w_ih;              // (G*H, I), for tokens: their columns are looked up
+        std::vector<char> b_ih;              // (G*H,), likewise; empty is zeros
+        pybind11::object state[kMaxStates];  // (B, H) each
+        Buffer y;                            // (B, H), input of the layer above
+        Buffer workspace;
+    };
+
+    Cell cell;
+    bool single;  // float32, not float64
+    bool tokens;
+    Index B, H;
+    const KernelTable* table;
+    std::vector<Layer> layers;
+    std::vector<std::int32_t> slots;  // 0, 1, ..., B-1: every row's token counts as another
+};
+
+}  // namespace fastrnn
