@@ -30,14 +30,16 @@ Split choose_split(const Workload& work, int threads) {
     const Index weights = work.cell.gates * size.H * size.H * work.real_bytes;
     // Batch parts each read all of W_hh: it has to fit into a core's own cache.
     const bool fits = weights <= static_cast<Index>(private_cache_bytes());
-    if (size.B >= kRowsPerThread * threads && fits) return {threads, 1};
+    // Of sequences of different lengths the first rows have more to do.
+    const bool even = !size.first_row;
+    if (even && size.B >= kRowsPerThread * threads && fits) return {threads, 1};
 
     const Index blocks = (size.H + work.lanes - 1) / work.lanes;
     const int by_units = static_cast<int>(std::min<Index>(threads, blocks));
     if (by_units > 1 && step >= kStepWorthBarrier) return {1, by_units};
 
     const int by_rows = static_cast<int>(std::min<Index>(threads, size.B));
-    return by_rows > 1 ? Split{by_rows, 1} : alone;
+    return even && by_rows > 1 ? Split{by_rows, 1} : alone;
 }
 
 }  // namespace fastrnn

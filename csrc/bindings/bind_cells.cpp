@@ -46,13 +46,14 @@ template <class Real>
 PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
     const CellInfo& info = info_of(in.cell);
     const KernelTable& table = active_table();
-    const auto [T, B, I, H, D] = in.size;
+    Tape tape{in.cell, in.single, &table, in.size, in.dense(), {}, in.first_row, {}};
+    if (!tape.first_row.empty()) tape.size.first_row = tape.first_row.data();
+    const Index B = in.size.B, H = in.size.H;
     // Results first: where there is no memory for them, much work is saved.
     py::object results[1 + kMaxStates + 1];
-    results[0] = new_array(in.single, {T, B, H});
+    results[0] = new_sequence(in.single, tape.size, H);
     for (int s = 0; s < info.states; ++s) results[1 + s] = new_array(in.single, {B, H});
 
-    Tape tape{in.cell, in.single, &table, in.size, in.dense(), {}, {}};
     if (in.tokens) {
         tape.tokens = in.token_table();
         tape.size.D = static_cast<Index>(tape.tokens.id.size());
@@ -78,7 +79,7 @@ PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
     }
     args.tape = static_cast<Real*>(tape.memory.data());
 
-    const StopHook stop = stop_hook(step_flops(info, args.size) * static_cast<double>(T));
+    const StopHook stop = stop_hook(step_flops(info, args.size) * static_cast<double>(in.size.T));
     std::shared_ptr<const Packed> packed = kept ? kept->packed : nullptr;
     without_gil([&] {
         if (kept)
@@ -91,16 +92,16 @@ PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
     return tuple_of(results, 2 + info.states);
 }
 
-// forward(family, option, training, kept, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+// forward(family, option, training, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
 PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
-        constexpr int first = 4;
+        constexpr int first = 5;
         expect_count("forward", given, first + Inputs::kArguments);
         const Function function{find_family(args[0]), "forward"};
         const Cell cell = choose_cell(function, args[1]);
         const bool training = check_bool(function, "training", args[2]);
         KeptWeights* const kept = args[3] == Py_None ? nullptr : py::handle(args[3]).cast<KeptWeights*>();
-        const Inputs inputs(function, cell, args + first);
+        const Inputs inputs(function, cell, args + first, args[4]);
         return inputs.single ? forward<float>(inputs, training, kept) : forward<double>(inputs, training, kept);
     });
 }
@@ -110,10 +111,9 @@ PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
 template <class Real>
 PyObject* backward(const Tape& tape, const Upstream& upstream) {
     const CellInfo& info = info_of(tape.cell);
-    const auto [T, B, I, H, D] = tape.size;
-    const Index rows = info.gates * H;
+    const Index B = tape.size.B, I = tape.size.I, H = tape.size.H, rows = info.gates * H;
     py::object results[5 + kMaxStates];
-    results[0] = tape.dense ? new_array(tape.single, {T, B, I}) : py::object(py::none());
+    results[0] = tape.dense ? new_sequence(tape.single, tape.size, I) : py::object(py::none());
     results[1] = new_array(tape.single, {rows, I});
     results[2] = new_array(tape.single, {rows, H});
     results[3] = new_array(tape.single, {rows});
@@ -136,7 +136,7 @@ PyObject* backward(const Tape& tape, const Upstream& upstream) {
         args.dstate_0[s] = data_of<Real>(results[5 + s]);
     }
 
-    const StopHook stop = stop_hook(2 * step_flops(info, args.size) * static_cast<double>(T));
+    const StopHook stop = stop_hook(2 * step_flops(info, args.size) * static_cast<double>(tape.size.T));
     without_gil([&] { run_backward(*tape.table, tape.cell, args, stop); });
     return tuple_of(results, 5 + info.states);
 }
@@ -224,10 +224,11 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject
 }
 
 constexpr char kForwardDoc[] =
-    "forward($module, family, option, training, kept, x, w_ih, w_hh, b_ih, b_hh, h0, c0, /)\n--\n\n"
+    "forward($module, family, option, training, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, /)\n--\n\n"
     "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. `kept` is None, or keeps the packed "
     "weights\n"
-    "for the next call with the same weights.";
+    "for the next call with the same weights. `row_counts` is None, or (T,): how many rows each step has, the longest\n"
+    "sequences being the first rows; then arrays over (T, B) are over all of them together.";
 constexpr char kBackwardDoc[] =
     "backward($module, family, tape, dy, dh_n, dc_n, /)\n--\n\n"
     "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dh0), and dc0 where there is one. See fastrnn.functional.";

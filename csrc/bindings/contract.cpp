@@ -208,6 +208,23 @@ Cell cell_by_variant(const Function& function, const char* argument, PyObject* o
                           ", expected " + expected);
 }
 
+// Where each step's rows begin.
+std::vector<Index> first_rows(const Checks& checks, PyObject* counts) {
+    const char* const expected = "an array (T,) of int64";
+    if (!is_array(counts) || !is_integer(counts) || dtype(counts).type_num != Api::NPY_INT64_)
+        checks.wrong_type("row_counts", counts, expected);
+    checks.axes("row_counts", counts, "(T,)", 1);
+    std::vector<Index> first{0};
+    Index before = std::numeric_limits<Index>::max();
+    for_each<std::int64_t>(counts, [&](Index, Index, std::int64_t count) {
+        if (count < 1 || count > before || count > std::numeric_limits<Index>::max() - first.back())
+            checks.wrong_value("row_counts", "has a count of " + std::to_string(count) +
+                                                 ", expected at least 1 and at most the one before");
+        first.push_back(first.back() + (before = count));
+    });
+    return first;
+}
+
 }  // namespace
 
 const char* find_family(PyObject* name) {
@@ -236,10 +253,13 @@ void wrong_type(const std::string& function, const char* argument, PyObject* val
     throw py::type_error(function + ": " + argument + " " + got(value) + ", expected " + expected);
 }
 
-Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments) : function(function), cell(cell) {
+Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, PyObject* row_counts)
+    : function(function), cell(cell) {
     const CellInfo& info = kCells[static_cast<int>(cell)];
     const Checks checks(function, info);
     const bool step = same_text(function.verb, "step");
+    const bool rows_differ = !is_none(row_counts), flat = step || rows_differ;
+    const char* const axes = step ? "(B, I)" : rows_differ ? "(N, I)" : "(T, B, I)";
     const char* const state_names[kMaxStates] = {step ? "h" : "h0", step ? "c" : "c0"};
 
     x = arguments[X];
@@ -251,14 +271,16 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments) 
         single = array && is_float(x, true);
         if (!single && !(array && is_float(x, false)))
             checks.wrong_type("x", x, "a NumPy array of float32 or float64, or of integers (tokens)");
-        if (fields(x).nd != (step ? 2 : 3))
-            checks.wrong_value("x",
-                               "has shape " + words(shape_of(x)) + ", expected " + (step ? "(B, I)" : "(T, B, I)"));
-    } else if (fields(x).nd != (step ? 1 : 2)) {
+        if (fields(x).nd != (flat ? 2 : 3))
+            checks.wrong_value("x", "has shape " + words(shape_of(x)) + ", expected " + axes);
+    } else if (fields(x).nd != (flat ? 1 : 2)) {
         // Integers are tokens or a mistake, and with this shape they are a mistake.
         checks.wrong_type("x", x,
                           std::string("float32 or float64 for shape ") + words(shape_of(x)) +
-                              "; integers are tokens, of shape " + (step ? "(B,)" : "(T, B)"));
+                              "; integers are tokens, of shape " +
+                              (step          ? "(B,)"
+                               : rows_differ ? "(N,)"
+                                             : "(T, B)"));
     }
     const char* const reference = tokens ? "w_ih" : "x";
     if (tokens) {
@@ -274,7 +296,12 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments) 
     checks.axes("w_ih", w_ih, "(G*H, I)", 2);
     const Index* const x_shape = fields(x).dimensions;
     const Index H = fields(w_hh).dimensions[1], I = fields(w_ih).dimensions[1];
-    const Index T = step ? 1 : x_shape[0], B = x_shape[step ? 0 : 1];
+    if (rows_differ) first_row = first_rows(checks, row_counts);
+    const Index T = step ? 1 : rows_differ ? static_cast<Index>(first_row.size()) - 1 : x_shape[0];
+    const Index B = rows_differ ? (T > 0 ? first_row[1] : 0) : x_shape[step ? 0 : 1];
+    if (rows_differ && x_shape[0] != first_row.back())
+        checks.wrong_value("x", "has " + std::to_string(x_shape[0]) +
+                                    " rows, expected the sum of row_counts = " + std::to_string(first_row.back()));
     size = {T, B, I, H, 0};
     // H may come from an array of stride 0 and be anything; G*H must not overflow before it is compared.
     if (H > std::numeric_limits<Index>::max() / 16)
@@ -282,8 +309,8 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments) 
     const Index rows = info.gates * H;
     checks.shape("w_hh", w_hh, "(G*H, H)", {rows, H});
     checks.shape("w_ih", w_ih, "(G*H, I)", {rows, I});
-    if (!tokens && step) checks.shape("x", x, "(B, I)", {B, I});
-    if (!tokens && !step) checks.shape("x", x, "(T, B, I)", {T, B, I});
+    if (!tokens && flat) checks.shape("x", x, axes, {x_shape[0], I});
+    if (!tokens && !flat) checks.shape("x", x, axes, {T, B, I});
     b_ih = checks.optional("b_ih", arguments[BIh], single, reference, "(G*H,)", {rows});
     b_hh = checks.optional("b_hh", arguments[BHh], single, reference, "(G*H,)", {rows});
     for (int s = 0; s < info.states; ++s)
@@ -297,7 +324,7 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments) 
 
 TokenTable Inputs::token_table() const {
     TokenTable table;
-    const Index count = size.T * size.B;
+    const Index count = first_row.empty() ? size.T * size.B : first_row.back();
     const Index most_distinct = count < size.I ? count : size.I;
     if (most_distinct > std::numeric_limits<std::int32_t>::max())
         throw py::value_error(function.name() + ": x has more than 2^31 - 1 tokens");
@@ -343,7 +370,10 @@ Upstream::Upstream(const Function& function, Cell cell, bool single, const Sizes
     const CellInfo& info = kCells[static_cast<int>(cell)];
     const Checks checks(function, info);
     const char* const names[kMaxStates] = {"dh_n", "dc_n"};
-    dy = checks.optional("dy", arguments[Y], single, "the tape", "(T, B, H)", {size.T, size.B, size.H});
+    if (size.first_row)
+        dy = checks.optional("dy", arguments[Y], single, "the tape", "(N, H)", {size.first_row[size.T], size.H});
+    else
+        dy = checks.optional("dy", arguments[Y], single, "the tape", "(T, B, H)", {size.T, size.B, size.H});
     for (int s = 0; s < info.states; ++s)
         dstate[s] = checks.optional(names[s], arguments[State + s], single, "the tape", "(B, H)", {size.B, size.H});
 }
@@ -372,6 +402,11 @@ py::object new_array(bool single, std::initializer_list<Index> shape) {
                                                         shape.begin(), nullptr, nullptr, 0, nullptr);
     if (!array) throw py::error_already_set();
     return py::reinterpret_steal<py::object>(array);
+}
+
+py::object new_sequence(bool single, const Sizes& size, Index n) {
+    if (size.first_row) return new_array(single, {size.first_row[size.T], n});
+    return new_array(single, {size.T, size.B, n});
 }
 
 }  // namespace fastrnn

@@ -63,8 +63,9 @@ struct Inputs {
     enum Argument { X, WIh, WHh, BIh, BHh, State0, kArguments = State0 + kMaxStates };
 
     // `arguments` has an entry for each Argument, null or None where it was not given. In a step the first axis is
-    // missing.
-    Inputs(const Function& function, Cell cell, PyObject* const* arguments);
+    // missing; with `row_counts`, an array (T,) of int64 or None, the first two are one, of N rows: see
+    // Sizes::first_row.
+    Inputs(const Function& function, Cell cell, PyObject* const* arguments, PyObject* row_counts = nullptr);
 
     bool dense() const { return !tokens; }
     // ValueError for a token outside 0 .. I-1.
@@ -75,7 +76,8 @@ struct Inputs {
     Cell cell;
     bool single;  // float32, not float64
     bool tokens;
-    Sizes size;  // T is 1 in a step; D is still 0
+    std::vector<Index> first_row;  // (T + 1,), or empty
+    Sizes size;                    // T is 1 in a step; D is still 0, and first_row null
     PyObject *x, *w_ih, *w_hh, *b_ih, *b_hh;
     PyObject* state[kMaxStates];
 };
@@ -115,6 +117,9 @@ std::vector<std::int64_t> check_tokens(const Function& function, const char* arg
 
 // A new array, not initialised.
 pybind11::object new_array(bool single, std::initializer_list<Index> shape);
+
+// One over (T, B) and n features, or over rows of different lengths (N) and n features.
+pybind11::object new_sequence(bool single, const Sizes& size, Index n);
 
 // Its memory.
 template <class Real>

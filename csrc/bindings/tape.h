@@ -14,6 +14,7 @@ struct Tape {
     Sizes size;
     bool dense;  // no tokens
     TokenTable tokens;
+    std::vector<Index> first_row;  // what size.first_row points to; empty if that is null
     Buffer memory;
 };
 

@@ -16,9 +16,8 @@ class Backward {
 
     struct Workspace {
         Index gradient_pitch, carry_pitch, token_pitch, rows_pitch;
-        Real* gradient;  // (block steps * B, gradient_pitch): kGradients planes of H
-        Real*
-            state[Cell::kStates];  // ((block steps + 1) * B, state_pitch of the tape): before each step and at the end
+        Real* gradient;              // (block steps * B, gradient_pitch): kGradients planes of H
+        Real* state[Cell::kStates];  // (block steps * B, state_pitch of the tape): before each step
         Real* carry[Cell::kStates];  // (B, carry_pitch): what reaches the step before past the gates
         Real* token_gradient;        // (D, token_pitch): the gradient of each distinct token's column of w_ih
         // For the weight gradients of a block of steps, whose k are its rows: what the gates were multiplied with, as
@@ -36,8 +35,7 @@ class Backward {
             rows_pitch = pitch<Real>(rows);
             Carver<Real> carver{base};
             gradient = carver.take(rows * gradient_pitch);
-            for (Real*& states : state)
-                states = carver.take((rows + size.B) * Tape<Cell, V>(size, nullptr).state_pitch);
+            for (Real*& states : state) states = carver.take(rows * Tape<Cell, V>(size, nullptr).state_pitch);
             for (int s = 0; s < Cell::kStates; ++s) carry[s] = carver.take(size.B * carry_pitch);
             token_gradient = carver.take(size.D * token_pitch);
             packed_x = carver.take(size.D ? 0 : packed_size<V>(size.I, 1, rows));
@@ -120,67 +118,76 @@ private:
         }
     }
 
-    // (B, state_pitch): state s before step `place` of the block at hand, or after the last.
-    Real* state(int s, Index place) const { return work_.state[s] + place * size_.B * tape_.state_pitch; }
+    // Row `row` of state s in the block at hand: before its step.
+    Real* state(int s, Index row) const { return work_.state[s] + row * tape_.state_pitch; }
 
     // The states of this thread's rows and units in steps [begin, end), which are a block.
     void restore(Index begin, Index end) const {
         if (begin == end) return;
-        const Index B = size_.B, first = begin / block_steps(size_) * B;
+        const Index first = begin / block_steps(size_) * size_.B;
         const Index unit_begin = panel_begin_ * kMaxWidth * kLanes,
                     unit_end = smaller(panel_end_ * kMaxWidth * kLanes, Hp_);
         for (int s = 0; s < Cell::kStates; ++s)
-            for (Index b = row_begin_; b < row_end_; ++b)
+            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, begin)); ++b)
                 copy(tape_.state[s] + (first + b) * tape_.state_pitch + unit_begin, unit_end - unit_begin,
-                     state(s, 0) + b * tape_.state_pitch + unit_begin);
-        for (Index t = begin; t < end; ++t) {
-            for (Index b = row_begin_; b < row_end_; ++b) {
-                const Real* const saved = tape_.saved + (t * B + b) * tape_.saved_pitch;
+                     state(s, b) + unit_begin);
+        for (Index t = begin; t + 1 < end; ++t) {
+            const Index row = first_row(size_, t), from = row - first_row(size_, begin),
+                        to = from + step_rows(size_, t);
+            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, t + 1)); ++b) {
+                const Real* const saved = tape_.saved + (row + b) * tape_.saved_pitch;
                 for (Index unit = unit_begin; unit < unit_end; unit += kLanes) {
-                    const Index at = b * tape_.state_pitch + unit;
                     V kept[Cell::kSaved], before[Cell::kStates], after[Cell::kStates];
                     for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp_ + unit);
-                    for (int s = 0; s < Cell::kStates; ++s) before[s] = V::load(state(s, t - begin) + at);
+                    for (int s = 0; s < Cell::kStates; ++s) before[s] = V::load(state(s, from + b) + unit);
                     Cell::restore(kept, before, after);
-                    for (int s = 0; s < Cell::kStates; ++s) after[s].store(state(s, t + 1 - begin) + at);
+                    for (int s = 0; s < Cell::kStates; ++s) after[s].store(state(s, to + b) + unit);
                 }
             }
         }
     }
 
-    // Plane `plane` of the gate gradients in place `step` of the block.
-    Real* gradients(Index step, int plane) const {
-        return work_.gradient + step * size_.B * work_.gradient_pitch + plane * size_.H;
+    // Plane `plane` of the gate gradients from row `row` of the block on.
+    Real* gradients(Index row, int plane) const {
+        return work_.gradient + row * work_.gradient_pitch + plane * size_.H;
     }
 
     template <int p>
     void run_phase(Index t, Index begin, Index end) {
         constexpr Phase phase = Cell::kBackward[p];
         const Index H = size_.H;
-        // The step after a block's last is the first of the block after it, still in the first place.
-        const Index source = phase.operand == kSameGradients ? t - begin : t + 1 < end ? t + 1 - begin : 0;
-        const bool final = phase.operand == kNextGradients && t + 1 == size_.T;  // nothing comes from a later step
-        const Rows<Real> operand{gradients(source, phase.first), work_.gradient_pitch};
+        const Index block_row = first_row(size_, begin);
+        const auto own_rows_end = [&](Index step) {
+            return larger(row_begin_, smaller(row_end_, step_rows(size_, step)));
+        };
+        // The step after a block's last is the first of the block after it, still in the first place. It may have fewer
+        // rows, none at the end: what the others get from later steps is what was carried into them from outside.
+        const Index source = phase.operand == kSameGradients ? t : t + 1;
+        const Index from_later = own_rows_end(source), row_end = own_rows_end(t);
+        const Rows<Real> operand{gradients(source < end ? first_row(size_, source) - block_row : 0, phase.first),
+                                 work_.gradient_pitch};
         const Panels<V> panels{tape_.packed_hh[p], Hp_ / kLanes, kMaxWidth, phase.count * H};
+        Step at = step_at(t, first_row(size_, t) - block_row);
+        const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
+            const Index past = panel * kMaxWidth + width, whole = smaller(past, H / kLanes);
+            for (Index block = panel * kMaxWidth, n; block < past; block += n, sums += n * kLanes) {
+                n = count > 1 || block >= whole ? 1 : whole - block;
+                const Blocks range{first, count, block, n};
+                if (block < whole)
+                    apply<p, true>(at, range, sums, width * kLanes);
+                else
+                    apply<p, false>(at, range, sums, width * kLanes);
+            }
+        };
+        const Turns turns{panel_begin_, panel_end_, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
+        product<V>(operand, row_begin_, from_later, panels, turns, epilogue);
+        at.adds_carry = true;
         Panels<V> nothing = panels;
         nothing.depth = 0;
-        const Step at = step_at(t, t - begin);
-        const Turns turns{panel_begin_, panel_end_, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
-        product<V>(operand, row_begin_, row_end_, final ? nothing : panels, turns,
-                   [&](Index first, Index count, Index panel, int width, const Real* sums) {
-                       const Index past = panel * kMaxWidth + width, whole = smaller(past, H / kLanes);
-                       for (Index block = panel * kMaxWidth, n; block < past; block += n, sums += n * kLanes) {
-                           n = count > 1 || block >= whole ? 1 : whole - block;
-                           const Blocks range{first, count, block, n};
-                           if (block < whole)
-                               apply<p, true>(at, range, sums, width * kLanes);
-                           else
-                               apply<p, false>(at, range, sums, width * kLanes);
-                       }
-                   });
+        product<V>(operand, from_later, row_end, nothing, {panel_begin_, panel_end_}, epilogue);
         if (shares_units_) team_.barrier();
         if constexpr (p + 1 == Cell::kPhases)
-            team_.poll(2.0 * static_cast<double>((row_end_ - row_begin_) * H * Cell::kGates * H) /
+            team_.poll(2.0 * static_cast<double>((row_end - row_begin_) * H * Cell::kGates * H) /
                        args_.split.unit_parts);
         else
             run_phase<p + 1>(t, begin, end);
@@ -189,21 +196,21 @@ private:
     // Where a step finds and leaves what it works on, of row 0 and unit 0.
     struct Step {
         const Real* prev[Cell::kStates];
-        const Real* next[Cell::kStates];
         const Real* saved;
         const Real* dy;  // null is zeros
         Real* gradient;
         bool adds_carry;  // whether something of dL/dh is carried past the gates
     };
 
-    // Step t, in place `place` of its block of steps.
+    // Step t, whose rows come in its block of steps from row `place` on.
     Step step_at(Index t, Index place) const {
+        const Index row = first_row(size_, t);
         Step at;
-        for (int s = 0; s < Cell::kStates; ++s) at.prev[s] = state(s, place), at.next[s] = state(s, place + 1);
-        at.saved = tape_.saved + t * size_.B * tape_.saved_pitch;
-        at.dy = args_.dy ? args_.dy + t * size_.B * size_.H : nullptr;
+        for (int s = 0; s < Cell::kStates; ++s) at.prev[s] = state(s, place);
+        at.saved = tape_.saved + row * tape_.saved_pitch;
+        at.dy = args_.dy ? args_.dy + row * size_.H : nullptr;
         at.gradient = gradients(place, 0);
-        at.adds_carry = Cell::kCarriesH || t + 1 == size_.T;
+        at.adds_carry = Cell::kCarriesH;
         return at;
     }
 
@@ -218,11 +225,10 @@ private:
         const Real* saved = at.saved + row * tape_.saved_pitch + unit;
         const Real* dy = at.dy ? at.dy + row * H + unit : nullptr;
         Real* gradient = at.gradient + row * work_.gradient_pitch + unit;
-        const Real *prev[Cell::kStates], *next[Cell::kStates];
+        const Real* prev[Cell::kStates];
         Real* carry[Cell::kStates];
         for (int s = 0; s < Cell::kStates; ++s) {
             prev[s] = at.prev[s] + row * tape_.state_pitch + unit;
-            next[s] = at.next[s] + row * tape_.state_pitch + unit;
             carry[s] = work_.carry[s] + row * work_.carry_pitch + unit;
         }
         const auto step = [&](Index from_row_to_row) { return along_units ? kLanes : from_row_to_row; };
@@ -238,7 +244,6 @@ private:
             for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
             for (int s = 0; s < Cell::kStates; ++s) {
                 before[s] = load_part<V>(prev[s], n);
-                after[s] = load_part<V>(next[s], n);
                 dnext[s] = dprev[s] = V::load(carry[s]);
             }
             if constexpr (p == 0) {
@@ -246,6 +251,7 @@ private:
                 if (dy) dnext[kH] = dnext[kH] + load_part<V>(dy + b * dy_step, n);
             }
 
+            Cell::restore(kept, before, after);
             Cell::template backward<p>(kept, before, after, sum, dnext, dgate, dprev);
 
             for (int g = 0; g < Cell::kGradients; ++g)
@@ -253,14 +259,13 @@ private:
             for (int s = 0; s < Cell::kStates; ++s)
                 if (s != kH || Cell::kCarriesH) dprev[s].store(carry[s]);
             sums += sums_step, saved += saved_step, gradient += gradient_step;
-            for (int s = 0; s < Cell::kStates; ++s)
-                prev[s] += state_step, next[s] += state_step, carry[s] += carry_step;
+            for (int s = 0; s < Cell::kStates; ++s) prev[s] += state_step, carry[s] += carry_step;
         }
     }
 
     // What the weights were multiplied with in steps [begin, end), for everyone's weight gradients.
     void pack_operands(Index begin, Index end) const {
-        const Index B = size_.B, first = begin * B, rows = (end - begin) * B;
+        const Index first = first_row(size_, begin), rows = first_row(size_, end) - first;
         if (!size_.D) pack_operand(tape_.x + first * size_.I, size_.I, rows, size_.I, work_.packed_x);
         for (int p = 0; p < Cell::kPhases; ++p) {
             const int plane = Cell::kForward[p].operand;
@@ -282,7 +287,8 @@ private:
     // of some units of a gate, and those of some rows of x.
     void gradients_of_block(Index begin, Index end) const {
         const Index blocks = ceil_div(size_.H, kRowBlock), weights = Cell::kGates * blocks;
-        const Index rows = (end - begin) * size_.B, inputs = args_.dx ? ceil_div(rows, kRowBlock) : 0;
+        const Index rows = first_row(size_, end) - first_row(size_, begin),
+                    inputs = args_.dx ? ceil_div(rows, kRowBlock) : 0;
         for (Index piece; (piece = team_.claim(weights + inputs)) >= 0;) {
             if (piece < weights) {
                 const Index unit = piece % blocks * kRowBlock;
@@ -297,7 +303,8 @@ private:
 
     // dW_ih, dW_hh, db_ih, db_hh of at most kRowBlock units of gate g, over the rows of steps [begin, end).
     void weight_gradients(Index begin, Index end, int g, Range units) const {
-        const Index H = size_.H, I = size_.I, rows = (end - begin) * size_.B, count = units.end - units.begin;
+        const Index H = size_.H, I = size_.I, count = units.end - units.begin;
+        const Index rows = first_row(size_, end) - first_row(size_, begin);
         const bool add = end < size_.T;
         const Real* const dx_gate = gradients(0, Cell::kInputGradient[g]);
         const Real* const dh_gate = gradients(0, Cell::kHiddenGradient[g]);
@@ -355,7 +362,7 @@ private:
 
     void token_gradients(const Real* gate, Range units, int g, Index begin, Index depth) const {
         for (Index row = 0; row < depth; ++row) {
-            const Index slot = args_.tokens.slot[begin * size_.B + row];
+            const Index slot = args_.tokens.slot[first_row(size_, begin) + row];
             Real* const to = work_.token_gradient + slot * work_.token_pitch + g * Hp_;
             for (Index unit = units.begin; unit < units.end; unit += kLanes) {
                 const Index n = smaller(kLanes, units.end - unit);
@@ -371,7 +378,7 @@ private:
         const Index I = size_.I;
         const Rows<Real> operand{gradients(0, first), work_.gradient_pitch};
         const Panels<V> panels{tape_.packed_ih, ceil_div(I, kLanes), kMaxWidth, Cell::kGates * size_.H};
-        Real* const dx = args_.dx + begin * size_.B * I;
+        Real* const dx = args_.dx + first_row(size_, begin) * I;
         product<V>(operand, rows.begin, rows.end, panels, {0, panels.count()},
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        for (Index row = first; row < first + count; ++row) {

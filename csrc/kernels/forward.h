@@ -108,7 +108,7 @@ private:
 
     // Packs, and copies what the tape keeps: everything that threads make for each other before the first step.
     void prepare() {
-        const Index T = size_.T, B = size_.B, I = size_.I, H = size_.H;
+        const Index B = size_.B, I = size_.I, H = size_.H;
         const int part = team_.rank(), parts = team_.size();
         if (!args_.packed || args_.fills_packed) pack();
         if (size_.D) project_tokens(share(Cell::kGates * H, part, parts));
@@ -124,7 +124,7 @@ private:
         }
         if (training_) {
             if (!size_.D) {
-                const Range rows = share(T * B, part, parts);
+                const Range rows = share(first_row(size_, size_.T), part, parts);
                 copy(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
                 pack_gradient(args_.w_ih, I, Cell::kInputGradient, first_input_plane<Cell>(), Cell::kGates,
                               tape_.packed_ih);
@@ -191,7 +191,12 @@ private:
     // W_ih x + b_ih of this thread's rows in steps [begin, end), in the order (step, row), for the units that it gets.
     void project(Index begin, Index end) const {
         const Index I = size_.I;
-        const Rows<Real> x{args_.x + (begin * size_.B + row_begin_) * I, I, larger(1, own_rows()), size_.B * I};
+        Rows<Real> x{args_.x + first_row(size_, begin) * I, I};
+        Index rows = first_row(size_, end) - first_row(size_, begin);
+        if (args_.split.batch_parts > 1) {
+            x = {x.base + row_begin_ * I, I, larger(1, own_rows()), size_.B * I};
+            rows = (end - begin) * own_rows();
+        }
         const bool kept = keeps_ih(size_, args_.packed);
         Real* const at_hand = work_.panels + team_.rank() * panel_size(size_);
         const Index panels = ceil_div(Hp_ / kLanes, kInputBlocks);
@@ -202,7 +207,6 @@ private:
             if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, 0, Cell::kGates, first, blocks, at_hand);
             const Panels<V> one{kept ? work_.weights.ih + first * kGroup * I : at_hand, blocks * Cell::kGates,
                                 kInputBlocks * Cell::kGates, I, work_.weights.bias_ih + first * kGroup};
-            const Index rows = (end - begin) * own_rows();
             for (Index row = 0; row < rows; row += kRowBlock) {
                 const RowBlock<Real> block(x, row, rows);
                 multiply_block<V>(block, one, 0, 0, false, projected_at(first, row));
@@ -222,7 +226,7 @@ private:
     // (B, H): state s before step t. h lies in y, and c where it ends.
     const Real* before(int s, Index t) const {
         if (s != kH) return args_.state_n[s];
-        if (t > 0) return args_.y + (t - 1) * size_.B * size_.H;
+        if (t > 0) return args_.y + first_row(size_, t - 1) * size_.H;
         return args_.state_0[kH] ? args_.state_0[kH] : work_.zeros;
     }
 
@@ -239,7 +243,7 @@ private:
 
         const Turns turns{block_begin_ / blocks, ceil_div(block_end_, blocks), t % 2 != 0,
                           shares_units_ ? &team_ : nullptr, panels.count()};
-        product<V>(operand, row_begin_, row_end_, panels, turns,
+        product<V>(operand, row_begin_, smaller(row_end_, step_rows(size_, t)), panels, turns,
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        const Index begin = panel * blocks, end = begin + width / phase.count;
                        const Index whole = smaller(end, size_.H / kLanes);
@@ -276,17 +280,18 @@ private:
 
     // Step t, in place `place` of its block of steps.
     Step step_at(Index t, Index place) const {
-        const Index B = size_.B;
+        const Index row = first_row(size_, t), steps = block_steps(size_);
         Step at;
-        const Index steps = block_steps(size_);
         for (int s = 0; s < Cell::kStates; ++s) {
             at.prev[s] = before(s, t);
-            at.next[s] = s == kH ? args_.y + t * B * size_.H : args_.state_n[s];
-            at.first[s] = training_ && t % steps == 0 ? tape_.state[s] + t / steps * B * tape_.state_pitch : nullptr;
+            at.next[s] = s == kH ? args_.y + row * size_.H : args_.state_n[s];
+            at.first[s] =
+                training_ && t % steps == 0 ? tape_.state[s] + t / steps * size_.B * tape_.state_pitch : nullptr;
         }
-        at.saved = training_ ? tape_.saved + t * B * tape_.saved_pitch : work_.saved;
-        at.slot = size_.D ? args_.tokens.slot + t * B : nullptr;
-        at.first_projected = place * own_rows() - row_begin_;
+        at.saved = training_ ? tape_.saved + row * tape_.saved_pitch : work_.saved;
+        at.slot = size_.D ? args_.tokens.slot + row : nullptr;
+        at.first_projected =
+            args_.split.batch_parts > 1 ? place * own_rows() - row_begin_ : row - first_row(size_, t - place);
         return at;
     }
 
@@ -345,11 +350,16 @@ private:
         }
     }
 
-    // h_n is the last of y. Units of a row may come from several threads: the barrier has passed.
+    // h_n is the last that y has of each row. Units of a row may come from several threads: the barrier has passed.
     void finish() const {
-        if (team_.rank() % args_.split.unit_parts != 0 || size_.T == 0) return;
-        const Index first = row_begin_ * size_.H;
-        copy(before(kH, size_.T) + first, own_rows() * size_.H, args_.state_n[kH] + first);
+        if (team_.rank() % args_.split.unit_parts != 0) return;
+        Index row = row_begin_;
+        for (Index t = size_.T; t > 0 && row < row_end_; --t) {
+            const Index end = smaller(row_end_, step_rows(size_, t - 1));
+            if (end <= row) continue;
+            copy(before(kH, t) + row * size_.H, (end - row) * size_.H, args_.state_n[kH] + row * size_.H);
+            row = end;
+        }
     }
 
     const ForwardArgs<Real>& args_;

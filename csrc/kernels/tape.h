@@ -15,6 +15,12 @@ struct Blocks {
     Index block, blocks;
 };
 
+// The rows of arrays over (T, B) before those of step t; and how many step t works on: none, past the end.
+inline Index first_row(const Sizes& size, Index t) { return size.first_row ? size.first_row[t] : t * size.B; }
+inline Index step_rows(const Sizes& size, Index t) {
+    return t < size.T ? first_row(size, t + 1) - first_row(size, t) : 0;
+}
+
 // Rows of gate gradients between two rounds of weight gradients: so many that reading and writing all of those in each
 // round costs little beside adding to them.
 constexpr Index gradient_rows(Index H) { return smaller(larger(512, 2 * H), 2048); }
@@ -37,15 +43,15 @@ struct Tape {
     Index total;
 
     Tape(const Sizes& size, Real* base) {
-        const Index T = size.T, B = size.B, I = size.I, H = size.H;
+        const Index T = size.T, B = size.B, I = size.I, H = size.H, rows = first_row(size, T);
         const bool dense = size.D == 0;
         state_pitch = pitch<Real>(H);
         saved_pitch = pitch<Real>(Cell::kSaved * padded<V>(H));
         Carver<Real> carver{base};
-        x = carver.take(dense ? T * B * I : 0);
+        x = carver.take(dense ? rows * I : 0);
         const Index blocks = T > 0 ? ceil_div(T, block_steps(size)) : 0;
         for (Real*& first : state) first = carver.take(blocks * B * state_pitch);
-        saved = carver.take(T * B * saved_pitch);
+        saved = carver.take(rows * saved_pitch);
         packed_ih = carver.take(dense ? packed_size<V>(I, 1, Cell::kGates * H) : 0);
         for (int p = 0; p < Cell::kPhases; ++p)
             packed_hh[p] = carver.take(packed_size<V>(H, 1, Cell::kBackward[p].count * H));

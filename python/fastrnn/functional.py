@@ -149,7 +149,7 @@ def lstm_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    return LstmOutput._make(_core.forward("lstm", None, training, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0))
+    return LstmOutput._make(_core.forward("lstm", None, training, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0))
 
 
 def lstm_backward(
@@ -213,7 +213,7 @@ def gru_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    return GruOutput._make(_core.forward("gru", reset_after, training, None, x, w_ih, w_hh, b_ih, b_hh, h0, None))
+    return GruOutput._make(_core.forward("gru", reset_after, training, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None))
 
 
 def gru_backward(tape: Tape | None, dy: Array | None = None, dh_n: Array | None = None) -> GruGradients:
@@ -270,7 +270,7 @@ def rnn_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    return RnnOutput._make(_core.forward("rnn", nonlinearity, training, None, x, w_ih, w_hh, b_ih, b_hh, h0, None))
+    return RnnOutput._make(_core.forward("rnn", nonlinearity, training, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None))
 
 
 def rnn_backward(tape: Tape | None, dy: Array | None = None, dh_n: Array | None = None) -> RnnGradients:
