@@ -35,14 +35,20 @@ from .functional import (
     rnn_forward,
     rnn_step,
 )
+from .layers import GRU, LSTM, RNN, Layer, Stream
 
 __all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
     "GruGradients",
     "GruOutput",
+    "Layer",
     "LstmGradients",
     "LstmOutput",
     "RnnGradients",
     "RnnOutput",
+    "Stream",
     "Tape",
     "__version__",
     "available_isas",

@@ -18,10 +18,28 @@ class Tape:
     def nbytes(self) -> int: ...
     def __reduce__(self) -> Any: ...
 
+class KeptWeights:
+    """Packed weights of one layer, kept from call to call while they are the same."""
+
+    def __init__(self) -> None: ...
+
+class Stream:
+    """Steps of a stack of layers. See fastrnn.layers."""
+
+    def __new__(
+        cls, family: str, option: object, weights: list[tuple[_Array | None, ...]], batch: int, tokens: bool, /
+    ) -> Stream: ...
+    @property
+    def states(self) -> tuple[tuple[_Array, ...], ...]: ...
+    def step(self, /, x: _Array, out: _Array | None = None) -> _Array: ...
+    def copy(self) -> Stream: ...
+
 def forward(
     family: str,
     option: object,
     training: bool,
+    kept: KeptWeights | None,
+    row_counts: NDArray[np.int64] | None,
     x: _Array,
     w_ih: _Array,
     w_hh: _Array,

@@ -270,7 +270,9 @@ def rnn_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    return RnnOutput._make(_core.forward("rnn", nonlinearity, training, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None))
+    return RnnOutput._make(
+        _core.forward("rnn", nonlinearity, training, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None)
+    )
 
 
 def rnn_backward(tape: Tape | None, dy: Array | None = None, dh_n: Array | None = None) -> RnnGradients:

@@ -1,0 +1,546 @@
+"""Layers: stacks of RNN, LSTM or GRU nets that hold their weights, over :mod:`fastrnn.functional`.
+
+Shapes: T steps, B batch, I input size, H hidden size, L layers, D directions (2 if bidirectional, else 1). Arguments,
+names and shapes of parameters, and the order of states are those of PyTorch's modules of the same name.
+
+>>> import numpy as np, fastrnn
+>>> layer = fastrnn.LSTM(16, 32, num_layers=2, seed=0)
+>>> x = np.ones((50, 4, 16), np.float32)
+>>> y, (h_n, c_n) = layer(x, lengths=np.array([50, 7, 0, 31]))
+>>> y.shape, h_n.shape, float(np.abs(y[7:, 1]).max())
+((50, 4, 32), (2, 4, 32), 0.0)
+>>> dx, (dh_0, dc_0) = layer.backward(np.ones_like(y))
+>>> dx.shape, layer.grads["weight_hh_l1"].shape
+((50, 4, 16), (128, 32))
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+
+Array = npt.NDArray[Any]
+State = Array | tuple[Array, ...]
+
+__all__ = ["GRU", "LSTM", "RNN", "Layer", "Stream"]
+
+
+class _Rows:
+    """The steps of sequences of different lengths, sorted so that the kernels get them without padding.
+
+    The rows of step t are those sequences that are longer than t, the longest first: N rows over all steps.
+    """
+
+    def __init__(self, lengths: Array, T: int) -> None:
+        batch = len(lengths)
+        order = np.argsort(-lengths, kind="stable")
+        self.order = order[: np.count_nonzero(lengths)]  # the sequences that have steps
+        sorted_lengths = lengths[self.order]
+        #: (T,): how many sequences have step t.
+        self.counts = np.count_nonzero(sorted_lengths[:, None] > np.arange(lengths.max(initial=0)), axis=0)
+        self.shape = (T, batch)
+        first = np.concatenate([[0], np.cumsum(self.counts)])
+        t = np.repeat(np.arange(len(self.counts)), self.counts)
+        place = np.arange(first[-1]) - first[t]
+        self._at = t * batch + self.order[place]  # (N,): where each row stands among all T * B
+        self._mirrored = first[sorted_lengths[place] - 1 - t] + place  # (N,): the row as far from the other end
+
+    def gather(self, padded: Array) -> Array:
+        """(N, ...) of (T, B, ...)."""
+        rows: Array = padded.reshape(-1, *padded.shape[2:])[self._at]
+        return rows
+
+    def scatter(self, rows: Array) -> Array:
+        """(T, B, ...) of (N, ...), zeros past the end of each sequence."""
+        T, batch = self.shape
+        padded = np.zeros((T * batch, *rows.shape[1:]), rows.dtype)
+        padded[self._at] = rows
+        return padded.reshape(T, batch, *rows.shape[1:])
+
+    def reverse(self, rows: Array) -> Array:
+        """Every sequence from its end to its beginning."""
+        reversed_rows: Array = rows[self._mirrored]
+        return reversed_rows
+
+
+class _Steps:
+    """The steps of sequences of the same length: nothing to sort."""
+
+    counts = None
+    order = slice(None)
+
+    def gather(self, a: Array) -> Array:
+        return a
+
+    def scatter(self, a: Array) -> Array:
+        return a
+
+    def reverse(self, a: Array) -> Array:
+        return a[::-1]
+
+
+class Layer:
+    """What RNN, LSTM and GRU have in common. Make one of those.
+
+    Attributes:
+        params: the parameters by name, as in PyTorch: for layer k ``weight_ih_l{k}`` (G*H, I or D*H) and
+            ``weight_hh_l{k}`` (G*H, H), and, unless ``bias`` is false, ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (G*H,);
+            with the suffix ``_reverse`` for the other direction. Arrays may be changed in place, or exchanged for others.
+        grads: their gradients, by the same names, after :meth:`backward`.
+        training: whether calls prepare for :meth:`backward`, and dropout is at work; see :meth:`train`.
+
+    """
+
+    _family: str
+    _gates: int
+    _states: int
+    _option: object = None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: npt.DTypeLike = np.float32,
+        init: Literal["uniform", "orthogonal"] = "uniform",
+        seed: int | None = None,
+    ) -> None:
+        for name, size, least in (
+            ("input_size", input_size, 0),
+            ("hidden_size", hidden_size, 1),
+            ("num_layers", num_layers, 1),
+        ):
+            if not isinstance(size, int) or isinstance(size, bool):
+                raise TypeError(f"{self._name}: {name} is {size!r}, expected an int")
+            if size < least:
+                raise ValueError(f"{self._name}: {name} is {size}, expected at least {least}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"{self._name}: dropout is {dropout}, expected at least 0 and below 1")
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise TypeError(f"{self._name}: dtype is {np.dtype(dtype)}, expected float32 or float64")
+        if init not in ("uniform", "orthogonal"):
+            raise ValueError(f"{self._name}: init is {init!r}, expected 'uniform' or 'orthogonal'")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = dropout
+        self.bidirectional = bidirectional
+        self.dtype = np.dtype(dtype)
+        self.training = True
+        self._rng = np.random.default_rng(seed)
+        self.params = {name: self._initial(name, shape, init) for name, shape in self._shapes().items()}
+        self.grads: dict[str, Array] = {}
+        self._forget()
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def _suffixes(self) -> list[list[str]]:
+        """The end of the parameters' names, of each layer and direction."""
+        directions = ("", "_reverse") if self.bidirectional else ("",)
+        return [[f"_l{k}{direction}" for direction in directions] for k in range(self.num_layers)]
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        rows, H = self._gates * self.hidden_size, self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        for k, suffixes in enumerate(self._suffixes):
+            for suffix in suffixes:
+                shapes["weight_ih" + suffix] = (rows, self.input_size if k == 0 else len(suffixes) * H)
+                shapes["weight_hh" + suffix] = (rows, H)
+                if self.bias:
+                    shapes["bias_ih" + suffix] = shapes["bias_hh" + suffix] = (rows,)
+        return shapes
+
+    def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
+        H = self.hidden_size
+        if init == "uniform":
+            return self._rng.uniform(-(H**-0.5), H**-0.5, shape).astype(self.dtype)
+        if name.startswith("bias"):
+            values = np.zeros(shape)
+            if self._family == "lstm" and name.startswith("bias_ih"):
+                values[H : 2 * H] = 1
+        elif name.startswith("weight_hh"):
+            values = np.concatenate([np.linalg.qr(self._rng.standard_normal((H, H)))[0] for _ in range(self._gates)])
+        else:
+            limit = math.sqrt(6 / (shape[1] + H))
+            values = self._rng.uniform(-limit, limit, shape)
+        return values.astype(self.dtype)
+
+    def _forget(self) -> None:
+        """Start without what the last call left."""
+        self._kept = {suffix: _core.KeptWeights() for suffixes in self._suffixes for suffix in suffixes}
+        self._call: _Call | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_kept", "_call")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def train(self, mode: bool = True) -> "Layer":
+        """Prepare for :meth:`backward` in the calls that follow, or not; return the layer."""
+        self.training = mode
+        return self
+
+    def eval(self) -> "Layer":
+        """Do as ``train(False)`` does."""
+        return self.train(False)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of all parameters by name."""
+        return {name: p.copy() for name, p in self.params.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over parameters of the same names and shapes, converted to the layer's dtype.
+
+        Raises ValueError, and changes nothing, where names are missing or unexpected or a shape differs.
+        """
+        shapes = self._shapes()
+        arrays = {name: np.asarray(value) for name, value in state_dict.items()}
+        problems = [f"missing {name}" for name in shapes if name not in arrays]
+        problems += [f"unexpected {name}" for name in arrays if name not in shapes]
+        problems += [
+            f"{name} has shape {a.shape}, expected {shapes[name]}"
+            for name, a in arrays.items()
+            if name in shapes and a.shape != shapes[name]
+        ]
+        if problems:
+            raise ValueError(f"{self._name}.load_state_dict: {'; '.join(problems)}")
+        self.params = {name: np.array(arrays[name], self.dtype) for name in shapes}
+
+    def _weights(self, suffix: str) -> tuple[Any, ...]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(self.params[name + suffix] if self.bias or name.startswith("w") else None for name in names)
+
+    # --- forward
+
+    def __call__(self, x: Array, state: State | None = None, *, lengths: Any = None) -> tuple[Array, State]:
+        """Run all layers over a sequence.
+
+        Args:
+            x: (T, B, I), (B, T, I) if ``batch_first``, or (T, I) for one sequence; or tokens, of any integer dtype and
+                without the axis I, each a one-hot input of size I.
+            state: h_0, and for an LSTM the tuple (h_0, c_0): (L*D, B, H) each, without B for one sequence; None is
+                zeros.
+            lengths: (B,), integers from 0 to T: how many steps each sequence has, in any order; None is T. The work
+                follows the steps that there are.
+
+        Returns:
+            y, with D*H in the place of I, zero past the end of a sequence; and the state after the last step of each.
+            A sequence of length 0 keeps its initial state.
+
+        Raises:
+            TypeError: an argument is not an array, or has another dtype than the layer.
+            ValueError: a shape does not fit, a length is not in 0 .. T, or a token not in 0 .. I-1.
+
+        """
+        call = _Call(self, x, lengths)
+        y, state_n = call.run(self._rows_of_state("state", state, call))
+        self._call = call if self.training else None
+        return call.as_given(y), self._as_state(state_n, call)
+
+    def _rows_of_state(self, what: str, state: State | None, call: "_Call") -> list[Array | None]:
+        """(L*D, B, H) of each state, or None."""
+        if state is None:
+            return [None] * self._states
+        given = state if isinstance(state, tuple) else (state,)
+        if len(given) != self._states:
+            expected = "the tuple (h, c)" if self._states == 2 else "an array"
+            raise TypeError(f"{self._name}: {what} has {len(given)} parts, expected {expected}")
+        shape = (len(self._kept), call.batch, self.hidden_size)
+        arrays: list[Array | None] = []
+        for a in given:
+            if not isinstance(a, np.ndarray) or a.dtype != self.dtype:
+                got = a.dtype if isinstance(a, np.ndarray) else type(a).__name__
+                raise TypeError(f"{self._name}: {what} is {got}, expected arrays of {self.dtype}")
+            a = a[:, None] if call.single and a.ndim == 2 else a
+            if a.shape != shape:
+                raise ValueError(f"{self._name}: {what} has shape {a.shape}, expected (L*D, B, H) = {shape}")
+            arrays.append(a)
+        return arrays
+
+    def _as_state(self, arrays: Sequence[Array], call: "_Call") -> State:
+        shaped = tuple(a[:, 0] if call.single else a for a in arrays)
+        return shaped if self._states == 2 else shaped[0]
+
+    # --- backward
+
+    def backward(self, dy: Array | None = None, dstate: State | None = None) -> tuple[Array | None, State]:
+        """Go back through the last call, which was made with ``training``; fill ``grads``.
+
+        Args:
+            dy: the gradient by y, of y's shape; None is zeros. What it says past the end of a sequence counts nothing.
+            dstate: the gradient by the state that the call returned, of its shape; None is zeros.
+
+        Returns:
+            The gradient by x (None for tokens) and that by the initial state.
+
+        Raises:
+            RuntimeError: there was no such call.
+            TypeError, ValueError: an argument has not the dtype or shape that belongs to it.
+
+        """
+        call = self._call
+        if call is None:
+            raise RuntimeError(f"{self._name}.backward: there was no call in training mode before")
+        if dy is not None:
+            dy = call.checked_gradient(dy)
+        dx, dstate_0, self.grads = call.run_back(dy, self._rows_of_state("dstate", dstate, call))
+        return None if dx is None else call.as_given(dx), self._as_state(dstate_0, call)
+
+    # --- step by step
+
+    def stream(self, batch: int = 1, *, tokens: bool = False) -> "Stream":
+        """Return a stream of single steps, with the weights as they are now and zero states.
+
+        ``tokens`` tells whether its inputs are tokens. Only for layers that are not bidirectional.
+        """
+        if self.bidirectional:
+            raise ValueError(f"{self._name}.stream: a bidirectional layer needs the whole sequence")
+        if not isinstance(batch, int) or isinstance(batch, bool):
+            raise TypeError(f"{self._name}.stream: batch is {batch!r}, expected an int")
+        if not 0 <= batch < 2**48:
+            raise ValueError(f"{self._name}.stream: batch is {batch}, expected at least 0 and below 2**48")
+        weights = [self._weights(suffix) for (suffix,) in self._suffixes]
+        return Stream(_core.Stream(self._family, self._option, weights, batch, tokens))
+
+
+class _Call:
+    """One call of a layer, and what it leaves for the way back."""
+
+    def __init__(self, layer: Layer, x: Array, lengths: Any) -> None:
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"{layer._name}: x is a {type(x).__name__}, expected a NumPy array")
+        tokens = x.dtype.kind in "iu"
+        axes = x.ndim + tokens
+        if axes not in (2, 3):
+            order = "(B, T, I)" if layer.batch_first else "(T, B, I)"
+            raise ValueError(f"{layer._name}: x has shape {x.shape}, expected {order} or (T, I), without I for tokens")
+        self.layer = layer
+        self.single = axes == 2
+        self.swapped = layer.batch_first and not self.single
+        x = x[:, None] if self.single else x.swapaxes(0, 1) if self.swapped else x
+        T, self.batch = x.shape[:2]
+        self.shape_of_y = (T, self.batch, layer.hidden_size * (1 + layer.bidirectional))
+        self.steps: Any = _Steps() if lengths is None else _Rows(self._checked(lengths, T), T)
+        self.x = self.steps.gather(x)
+        self.tapes: dict[str, _core.Tape] = {}
+        self.masks: list[Array] = []  # of dropout, after each layer but the last
+
+    def _checked(self, lengths: Any, T: int) -> Array:
+        checked = np.asarray(lengths)
+        name = self.layer._name
+        if checked.dtype.kind not in "iu":
+            raise TypeError(f"{name}: lengths has dtype {checked.dtype}, expected integers")
+        if checked.shape != (self.batch,):
+            raise ValueError(f"{name}: lengths has shape {checked.shape}, expected (B,) = ({self.batch},)")
+        checked = checked.astype(np.int64)
+        if ((checked < 0) | (checked > T)).any():
+            raise ValueError(f"{name}: lengths has {checked.min()} to {checked.max()}, expected 0 to T = {T}")
+        return checked
+
+    def as_given(self, a: Array) -> Array:
+        """In the order of axes that x had; ``a`` is (T, B, ...)."""
+        return a[:, 0] if self.single else a.swapaxes(0, 1) if self.swapped else a
+
+    def checked_gradient(self, dy: Array) -> Array:
+        name = self.layer._name
+        if not isinstance(dy, np.ndarray) or dy.dtype != self.layer.dtype:
+            got = dy.dtype if isinstance(dy, np.ndarray) else type(dy).__name__
+            raise TypeError(f"{name}.backward: dy is {got}, expected an array of {self.layer.dtype}")
+        expected = self.as_given(np.broadcast_to(dy.dtype.type(0), self.shape_of_y)).shape
+        if dy.shape != expected:
+            raise ValueError(f"{name}.backward: dy has shape {dy.shape}, expected that of y = {expected}")
+        return dy[:, None] if self.single else dy.swapaxes(0, 1) if self.swapped else dy
+
+    def run(self, state_0: list[Array | None]) -> tuple[Array, list[Array]]:
+        layer, steps = self.layer, self.steps
+        state_n = [self._copied(a) for a in state_0]
+        rows, place = self.x, 0
+        for k, suffixes in enumerate(layer._suffixes):
+            outputs = []
+            for direction, suffix in enumerate(suffixes):
+                y, *states, tape = _core.forward(
+                    layer._family,
+                    layer._option,
+                    layer.training,
+                    layer._kept[suffix],
+                    steps.counts,
+                    steps.reverse(rows) if direction else rows,
+                    *layer._weights(suffix),
+                    *(a[place][steps.order] for a in state_n),
+                    *[None] * (2 - layer._states),
+                )
+                outputs.append(steps.reverse(y) if direction else y)
+                for a, state in zip(state_n, states, strict=True):
+                    a[place, steps.order] = state
+                if tape is not None:
+                    self.tapes[suffix] = tape
+                place += 1
+            rows = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
+            if layer.training and layer.dropout > 0 and k + 1 < layer.num_layers:
+                kept = layer._rng.random(rows.shape, np.float32) >= layer.dropout
+                self.masks.append(kept * rows.dtype.type(1 / (1 - layer.dropout)))
+                rows = rows * self.masks[-1]
+        self.x = rows[:0]  # the tapes have their own
+        return steps.scatter(rows), state_n
+
+    def run_back(
+        self, dy: Array | None, dstate_n: list[Array | None]
+    ) -> tuple[Array | None, list[Array], dict[str, Array]]:
+        layer, steps = self.layer, self.steps
+        dstate = [self._copied(a) for a in dstate_n]
+        grads: dict[str, Array] = {}
+        H = layer.hidden_size
+        drows = None if dy is None else steps.gather(dy)
+        for k in reversed(range(layer.num_layers)):
+            if drows is not None and k < len(self.masks):
+                drows = drows * self.masks[k]
+            dinputs: list[Array] = []
+            for direction, suffix in enumerate(layer._suffixes[k]):
+                place = k * (1 + layer.bidirectional) + direction
+                dout = None if drows is None else drows[..., direction * H : (direction + 1) * H]
+                if dout is not None and direction:
+                    dout = steps.reverse(dout)
+                dinput, *found = _core.backward(
+                    layer._family,
+                    self.tapes[suffix],
+                    dout,
+                    *(a[place][steps.order] for a in dstate),
+                    *[None] * (2 - layer._states),
+                )
+                names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                grads |= {
+                    name + suffix: g for name, g in zip(names, found[:4], strict=True) if name + suffix in layer.params
+                }
+                for a, d in zip(dstate, found[4:], strict=True):
+                    a[place, steps.order] = d
+                if dinput is not None:
+                    dinputs.append(steps.reverse(dinput) if direction else dinput)
+            drows = sum(dinputs[1:], dinputs[0]) if dinputs else None
+        return None if drows is None else steps.scatter(drows), dstate, {name: grads[name] for name in layer.params}
+
+    def _copied(self, a: Array | None) -> Array:
+        layer = self.layer
+        shape = (len(layer._kept), self.batch, layer.hidden_size)
+        return np.zeros(shape, layer.dtype) if a is None else a.copy()
+
+
+class RNN(Layer):
+    """A stack of plain recurrent nets: ``h = tanh(W_ih x + b_ih + W_hh h' + b_hh)``, or relu.
+
+    Args:
+        input_size: I.
+        hidden_size: H, at least 1.
+        num_layers: L; each layer above the first reads the output of the one below.
+        nonlinearity: ``"tanh"`` or ``"relu"``.
+        bias: whether there are b_ih and b_hh.
+        batch_first: whether x and y are (B, T, ...).
+        dropout: the share of each layer's outputs but the last's that is zeroed in training, scaling up the others.
+        bidirectional: whether a second net reads the sequence from its end; y has the outputs of both.
+        dtype: float32 or float64.
+        init: ``"uniform"`` between -1/sqrt(H) and 1/sqrt(H), as in PyTorch; or ``"orthogonal"`` for W_hh (Saxe et al.,
+            2014), Glorot's for W_ih, and zero biases but for an LSTM's forget gate, 1 (Jozefowicz et al., 2015).
+        seed: of the initial weights and of dropout; None is another one each time.
+
+    """
+
+    _family, _gates, _states = "rnn", 1, 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        **options: Any,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"RNN: nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")
+        self.nonlinearity = self._option = nonlinearity
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+
+class LSTM(Layer):
+    """A stack of long short-term memory nets: see :func:`fastrnn.lstm_forward`, and :class:`RNN` for the arguments."""
+
+    _family, _gates, _states = "lstm", 4, 2
+
+
+class GRU(Layer):
+    """A stack of nets of gated recurrent units: see :func:`fastrnn.gru_forward`, and :class:`RNN` for the arguments.
+
+    ``reset_after`` tells whether the reset gate is applied after the product with W_hn, as in PyTorch, or before it.
+    """
+
+    _family, _gates, _states = "gru", 3, 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reset_after: bool = True,
+        **options: Any,
+    ) -> None:
+        if not isinstance(reset_after, bool):
+            raise TypeError(f"GRU: reset_after is {reset_after!r}, expected a bool")
+        self.reset_after = self._option = reset_after
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+
+class Stream:
+    """Single steps of a layer, bit for bit what one call over all of them gives. Made by :meth:`Layer.stream`.
+
+    ``step(x, out=None)`` returns y (B, H) of the last layer from x (B, I), or tokens (B,). With an ``out`` to write y
+    to, it allocates nothing. Not for several threads at once.
+    """
+
+    def __init__(self, core: _core.Stream) -> None:
+        self._core = core
+        # The compiled method itself: a small step takes no longer than a call of a Python function.
+        self.step = core.step
+
+    @property
+    def state(self) -> State:
+        """The state, shaped (L, B, H), or two for an LSTM: a copy to read and keep; assign one to set it."""
+        states = self._core.states
+        arrays = tuple(np.stack([layer[s] for layer in states]) for s in range(len(states[0])))
+        return arrays if len(arrays) > 1 else arrays[0]
+
+    @state.setter
+    def state(self, state: State) -> None:
+        given = state if isinstance(state, tuple) else (state,)
+        states = self._core.states
+        shape = (len(states), *states[0][0].shape)
+        if len(given) != len(states[0]) or any(np.shape(a) != shape for a in given):
+            raise ValueError(f"Stream.state: expected {len(states[0])} of shape (L, B, H) = {shape}")
+        for k, layer in enumerate(states):
+            for into, a in zip(layer, given, strict=True):
+                into[:] = a[k]
+
+    def reset(self, rows: Any = ...) -> None:
+        """Zero the states of some rows of the batch: an index as NumPy takes it, all by default."""
+        for layer in self._core.states:
+            for a in layer:
+                a[rows] = 0
+
+    def copy(self) -> "Stream":
+        """Return a stream with the same weights and states, that goes its own way."""
+        return Stream(self._core.copy())
