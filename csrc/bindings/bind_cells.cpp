@@ -39,8 +39,33 @@ void expect_count(const char* function, Py_ssize_t given, Py_ssize_t expected) {
 
 // Calls at the same time share what is there, and the last to end leaves what it made. Held under the GIL.
 struct KeptWeights {
-    std::shared_ptr<const Packed> packed;
+    PyObject_HEAD std::shared_ptr<const Packed> packed;
 };
+
+constexpr char kKeptDoc[] =
+    "KeptWeights()\n--\n\nPacked weights of one layer, kept from call to call while they are the same.";
+
+PyTypeObject* kept_type = nullptr;
+
+PyObject* new_kept(PyTypeObject*, PyObject*, PyObject*) {
+    KeptWeights* const kept = PyObject_New(KeptWeights, kept_type);
+    if (kept) new (&kept->packed) std::shared_ptr<const Packed>();
+    return reinterpret_cast<PyObject*>(kept);
+}
+
+void deallocate_kept(PyObject* self) {
+    PyTypeObject* const type = Py_TYPE(self);
+    reinterpret_cast<KeptWeights*>(self)->packed.~shared_ptr();
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+// Null for None.
+KeptWeights* kept_in(const Function& function, PyObject* object) {
+    if (object == Py_None) return nullptr;
+    if (Py_TYPE(object) != kept_type) wrong_type(function.name(), "kept", object, "KeptWeights or None");
+    return reinterpret_cast<KeptWeights*>(object);
+}
 
 template <class Real>
 PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
@@ -100,7 +125,7 @@ PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
         const Function function{find_family(args[0]), "forward"};
         const Cell cell = choose_cell(function, args[1]);
         const bool training = check_bool(function, "training", args[2]);
-        KeptWeights* const kept = args[3] == Py_None ? nullptr : py::handle(args[3]).cast<KeptWeights*>();
+        KeptWeights* const kept = kept_in(function, args[3]);
         const Inputs inputs(function, cell, args + first, args[4]);
         return inputs.single ? forward<float>(inputs, training, kept) : forward<double>(inputs, training, kept);
     });
@@ -275,9 +300,15 @@ constexpr char kRnnStepDoc[] =
 }  // namespace
 
 void bind_cells(py::module_& m) {
-    py::class_<KeptWeights>(m, "KeptWeights",
-                            "Packed weights of one layer, kept from call to call while they are the same.")
-        .def(py::init<>());
+    static PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kKeptDoc)},
+                                  {Py_tp_new, reinterpret_cast<void*>(new_kept)},
+                                  {Py_tp_dealloc, reinterpret_cast<void*>(deallocate_kept)},
+                                  {0, nullptr}};
+    static PyType_Spec spec = {"fastrnn._core.KeptWeights", sizeof(KeptWeights), 0, Py_TPFLAGS_DEFAULT, slots};
+    PyObject* const type = PyType_FromSpec(&spec);
+    if (!type) throw py::error_already_set();
+    kept_type = reinterpret_cast<PyTypeObject*>(type);  // keeps this reference for the life of the process
+    m.add_object("KeptWeights", type);
     static PyMethodDef functions[] = {
         {"forward", as_c(call_forward), METH_FASTCALL, kForwardDoc},
         {"backward", as_c(call_backward), METH_FASTCALL, kBackwardDoc},

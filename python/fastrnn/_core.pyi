@@ -18,11 +18,13 @@ class Tape:
     def nbytes(self) -> int: ...
     def __reduce__(self) -> Any: ...
 
+@final
 class KeptWeights:
     """Packed weights of one layer, kept from call to call while they are the same."""
 
-    def __init__(self) -> None: ...
+    def __new__(cls) -> KeptWeights: ...
 
+@final
 class Stream:
     """Steps of a stack of layers. See fastrnn.layers."""
 

@@ -89,7 +89,7 @@ class Layer:
     Attributes:
         params: the parameters by name, as in PyTorch: for layer k ``weight_ih_l{k}`` (G*H, I or D*H) and
             ``weight_hh_l{k}`` (G*H, H), and, unless ``bias`` is false, ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (G*H,);
-            with the suffix ``_reverse`` for the other direction. Arrays may be changed in place, or exchanged for others.
+            with the suffix ``_reverse`` for the other direction. Arrays may be changed in place, or exchanged.
         grads: their gradients, by the same names, after :meth:`backward`.
         training: whether calls prepare for :meth:`backward`, and dropout is at work; see :meth:`train`.
 
