@@ -1,27 +1,47 @@
-"""The README's example runs as it stands there, and its commands are those of the command line."""
+"""The examples of the README and of docs/ run as they stand there, and commands are those of the command line."""
 
 from __future__ import annotations
 
+import doctest
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import fastrnn
 from fastrnn import cli
 from isolated import run_code
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text(encoding="utf-8"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def test_example_runs() -> None:
     (example,) = blocks("python")
     assert len(example.splitlines()) <= 10
     assert run_code(example).strip() == "(50, 8, 32) (50, 8, 16) (128, 32)"
+
+
+assert PAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_pages_run(page: Path) -> None:
+    run_code("\n".join(blocks("python", page.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("module", [fastrnn, fastrnn.layers], ids=lambda module: module.__name__)
+def test_docstrings_run(module: ModuleType) -> None:
+    failed, attempted = doctest.testmod(module)
+    assert attempted > 0
+    assert failed == 0
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fastrnn ")]
