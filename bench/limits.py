@@ -2,7 +2,7 @@
 
     python bench/limits.py [--threads 1 2]
 
-What is compared takes turns, and every figure is a median of ratios, so that a machine whose speed changes from one
+What is compared takes turns, and nearly every figure is a median of ratios, so that a machine whose speed changes from one
 second to the next does not matter much. Tokens have no input projection, so that with them a step is the recurrence
 alone; the difference of two lengths leaves out what a call does once.
 """
@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,71 @@ def packing_shares(_: int) -> Iterator[tuple[str, float]]:
             )
 
 
+def kept_shares(_: int) -> Iterator[tuple[str, float]]:
+    """The same of a layer, whose weights stay packed."""
+    for H in (128, 256, 512, 1024):
+        layer = fastrnn.LSTM(H, H, seed=0).eval()
+        short, long = (Problem.draw("lstm", Shape(T, 1, H, H)).x for T in (100, 200))
+
+        def run(x: Any, layer: fastrnn.Layer = layer) -> None:
+            layer(x)
+
+        rounds = in_turns(partial(run, short), partial(run, long))
+        yield (
+            f"looking for changed weights in 100 steps: LSTM layer, batch 1, H = {H}",
+            statistics.median((2 * a - b) / a for a, b in rounds),
+        )
+
+
+def length_costs(_: int) -> Iterator[tuple[str, float]]:
+    """A layer's time for sequences a quarter as long on average as the longest, over that without lengths."""
+    x = Problem.draw("lstm", Shape(100, 32, 256, 256)).x
+    lengths = np.random.default_rng(0).permutation(np.concatenate([[100], np.linspace(1, 45, 31).astype(int)]))
+    for kind in (fastrnn.LSTM, fastrnn.GRU, fastrnn.RNN):
+        layer = kind(256, 256, seed=0)
+
+        def infer(lengths: Any, layer: fastrnn.Layer = layer) -> None:
+            layer.eval()(x, lengths=lengths)
+
+        def train(lengths: Any, layer: fastrnn.Layer = layer) -> None:
+            y, _ = layer.train()(x, lengths=lengths)
+            layer.backward(y)
+
+        for what, call in (("inference", infer), ("training", train)):
+            rounds = in_turns(partial(call, None), partial(call, lengths))
+            yield (
+                f"mean length {lengths.mean():.0f} of 100 over all 100: {what}, {kind.__name__} layer",
+                statistics.median(b / a for a, b in rounds),
+            )
+
+
+def stream_steps(_: int) -> Iterator[tuple[str, float]]:
+    """Microseconds of one step of a stream, timer included, and the 99th percentile over the median."""
+    for kind in (fastrnn.LSTM, fastrnn.GRU, fastrnn.RNN):
+        for H in (32, 64, 128, 256):
+            step = kind(H, H, seed=0).stream().step
+            x, out = np.ones((1, H), np.float32), np.empty((1, H), np.float32)
+            samples = []
+            for _ in range(20000):
+                start = time.perf_counter_ns()
+                step(x, out)
+                samples.append(time.perf_counter_ns() - start)
+            median, late = np.percentile(samples, (50, 99))
+            yield f"microseconds a step: {kind.__name__} stream, batch 1, H = {H}", median / 1000
+            yield f"99th percentile over the median: {kind.__name__} stream, batch 1, H = {H}", late / median
+
+
+def training_memory(_: int) -> Iterator[tuple[str, float]]:
+    """Floats for each of T * B * H: the tape without what is made of the weights, y and dx."""
+    for cell in ("lstm", "gru", "rnn"):
+        forward = getattr(fastrnn, f"{cell}_forward")
+        tapes = []
+        for T in (1000, 2000):
+            problem = Problem.draw(cell, Shape(T, 32, 256, 256))
+            tapes.append(forward(problem.x, *problem.weights, training=True).tape.nbytes)
+        yield f"floats of training memory: {cell}", (tapes[1] - tapes[0]) / 4 / (1000 * 32 * 256) + 2
+
+
 def length_ratio(_: int) -> Iterator[tuple[str, float]]:
     """The time of 100,000 steps over 1000 times that of 100."""
     for cell in ("lstm", "gru", "rnn"):
@@ -158,7 +224,15 @@ def main() -> None:
             for what, ratio in measure(threads):
                 print(f"| {what} | {threads} | {ratio:.2f} |", flush=True)
     fastrnn.set_num_threads(1)
-    for measure in (float64_rates, packing_shares, length_ratio):
+    for measure in (
+        float64_rates,
+        packing_shares,
+        kept_shares,
+        length_costs,
+        stream_steps,
+        training_memory,
+        length_ratio,
+    ):
         for what, ratio in measure(1):
             print(f"| {what} | 1 | {ratio:.2f} |", flush=True)
 
