@@ -2,8 +2,8 @@
 
     python bench/limits.py [--threads 1 2]
 
-What is compared takes turns, and nearly every figure is a median of ratios, so that a machine whose speed changes from one
-second to the next does not matter much. Tokens have no input projection, so that with them a step is the recurrence
+What is compared takes turns, and nearly every figure is a median of ratios, so that a machine whose speed changes from
+one second to the next does not matter much. Tokens have no input projection, so that with them a step is the recurrence
 alone; the difference of two lengths leaves out what a call does once.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -68,14 +69,19 @@ def test_states(family: str) -> None:
     assert not np.array_equal(y[[0, 2, 4]], start[0][[0, 2, 4]])
     stream.reset()
     assert all(np.array_equal(stream.step(a), b) for a, b in zip(x, start, strict=True))
-    with pytest.raises(ValueError, match=r"Stream\.state: expected"):
-        stream.state = draw(2, B, 3)
+    for count, shape, dtype, error in (
+        (1, (2, B, 3), np.float32, ValueError),
+        (1, (2, B, H), np.float64, TypeError),
+        (3, (2, B, H), np.float32, ValueError),
+    ):
+        with pytest.raises(error, match=r"Stream\.state: got .*, expected"):
+            stream.state = (draw(*shape, dtype=dtype),) * count
 
 
 def test_nothing_is_allocated() -> None:
-    for family, options in VARIANTS:
-        stream = LAYERS[family](I, H, 3, seed=0, **options).stream(B)
-        x, out = draw(B, I, dtype=np.float32), np.empty((B, H), np.float32)
+    for (family, options), tokens in itertools.product(VARIANTS, (False, True)):
+        stream = LAYERS[family](I, H, 3, seed=0, **options).stream(B, tokens=tokens)
+        x, out = np.arange(B) if tokens else draw(B, I, dtype=np.float32), np.empty((B, H), np.float32)
         steps = range(1000)
         stream.step(x, out)
         tracemalloc.start()

@@ -355,15 +355,12 @@ void check_output(const Function& function, const char* argument, PyObject* arra
                               " is read-only or has gaps, expected a writable C-contiguous array");
 }
 
-std::vector<std::int64_t> check_tokens(const Function& function, const char* argument, PyObject* value, Index B,
-                                       Index I) {
+void check_tokens(const Function& function, const char* argument, PyObject* value, Index B, Index I,
+                  std::int64_t* ids) {
     if (!value || !is_array(value) || !is_integer(value))
         wrong_type(function.name(), argument, value, "a NumPy array of integers (tokens)");
     Checks(function, kCells[0]).shape(argument, value, "(B,)", {B});
-    std::vector<std::int64_t> ids;
-    ids.reserve(static_cast<std::size_t>(B));
-    for_each_token(function, value, I, [&](std::int64_t id) { ids.push_back(id); });
-    return ids;
+    for_each_token(function, value, I, [&](std::int64_t id) { *ids++ = id; });
 }
 
 Upstream::Upstream(const Function& function, Cell cell, bool single, const Sizes& size, PyObject* const* arguments) {

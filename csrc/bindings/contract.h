@@ -108,9 +108,8 @@ void check_floats(const Function& function, const char* argument, PyObject* valu
 // An array that results can be written to as they are.
 void check_output(const Function& function, const char* argument, PyObject* array);
 
-// The tokens of one step, an array (B,) of any integer dtype, each in 0 .. I-1.
-std::vector<std::int64_t> check_tokens(const Function& function, const char* argument, PyObject* value, Index B,
-                                       Index I);
+// The tokens of one step, an array (B,) of any integer dtype, each in 0 .. I-1, to `ids`, which has room for them.
+void check_tokens(const Function& function, const char* argument, PyObject* value, Index B, Index I, std::int64_t* ids);
 
 [[noreturn]] void wrong_type(const std::string& function, const char* argument, PyObject* value,
                              const std::string& expected);

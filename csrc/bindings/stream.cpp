@@ -97,13 +97,13 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
 }
 
 template <class Real>
-void run_step(Stream& stream, const Real* x, const std::int64_t* tokens, Real* out) {
+void run_step(Stream& stream, const Real* x, Real* out) {
     for (std::size_t l = 0; l < stream.layers.size(); ++l) {
         Stream::Layer& layer = stream.layers[l];
         const bool first = l == 0, last = l + 1 == stream.layers.size();
         ForwardArgs<Real> args = arguments<Real>(stream, layer, first && stream.tokens);
         if (first && stream.tokens) {
-            args.tokens = {stream.slots.data(), tokens};
+            args.tokens = {stream.slots.data(), stream.tokens_at_hand.data()};
             args.w_ih = reinterpret_cast<const Real*>(layer.w_ih.data());
             args.b_ih = layer.b_ih.empty() ? nullptr : reinterpret_cast<const Real*>(layer.b_ih.data());
         }
@@ -118,10 +118,9 @@ template <class Real>
 PyObject* step(Stream& stream, PyObject* x, PyObject* out) {
     const Stream::Layer& first = stream.layers.front();
     Copies copies;
-    std::vector<std::int64_t> tokens;
     const Real* dense = nullptr;
     if (stream.tokens) {
-        tokens = check_tokens(kStreamStep, "x", x, stream.B, first.I);
+        check_tokens(kStreamStep, "x", x, stream.B, first.I, stream.tokens_at_hand.data());
     } else {
         check_floats(kStreamStep, "x", x, stream.single, "the stream", "(B, I)", {stream.B, first.I});
         dense = copies.data<Real>(x);
@@ -146,9 +145,9 @@ PyObject* step(Stream& stream, PyObject* x, PyObject* out) {
     for (const Stream::Layer& layer : stream.layers)
         flops += step_flops(info_of(stream.cell), {1, stream.B, layer.I, stream.H, 0});
     if (flops < kWorthReleasingGil)
-        run_step(stream, dense, tokens.data(), y);
+        run_step(stream, dense, y);
     else
-        without_gil([&] { run_step(stream, dense, tokens.data(), y); });
+        without_gil([&] { run_step(stream, dense, y); });
     return result.release().ptr();
 }
 
@@ -200,6 +199,7 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject*) {
         }
         stream.slots.resize(static_cast<std::size_t>(stream.B));
         std::iota(stream.slots.begin(), stream.slots.end(), 0);
+        stream.tokens_at_hand.resize(static_cast<std::size_t>(stream.B));
         return allocate(std::move(stream)).release().ptr();
     });
 }
@@ -209,7 +209,8 @@ PyObject* copy_stream(PyObject* self, PyObject*) {
         const Stream& from = stream_of(self);
         const std::size_t width = from.single ? sizeof(float) : sizeof(double);
         const std::size_t bytes = static_cast<std::size_t>(from.B * from.H) * width;
-        Stream stream{from.cell, from.single, from.tokens, from.B, from.H, from.table, {}, from.slots};
+        Stream stream{from.cell, from.single, from.tokens,        from.B, from.H, from.table,
+                      {},        from.slots,  from.tokens_at_hand};
         for (const Stream::Layer& layer : from.layers) {
             Stream::Layer copy{layer.packed, layer.I, layer.w_ih, layer.b_ih, {}, Buffer(bytes), {}};
             for (int s = 0; s < info_of(from.cell).states; ++s) {

@@ -25,7 +25,8 @@ struct Stream {
     Index B, H;
     const KernelTable* table;
     std::vector<Layer> layers;
-    std::vector<std::int32_t> slots;  // 0, 1, ..., B-1: every row's token counts as another
+    std::vector<std::int32_t> slots;           // 0, 1, ..., B-1: every row's token counts as another
+    std::vector<std::int64_t> tokens_at_hand;  // (B,)
 };
 
 }  // namespace fastrnn

@@ -528,9 +528,12 @@ class Stream:
     def state(self, state: State) -> None:
         given = state if isinstance(state, tuple) else (state,)
         states = self._core.states
-        shape = (len(states), *states[0][0].shape)
-        if len(given) != len(states[0]) or any(np.shape(a) != shape for a in given):
-            raise ValueError(f"Stream.state: expected {len(states[0])} of shape (L, B, H) = {shape}")
+        shape, dtype = (len(states), *states[0][0].shape), states[0][0].dtype
+        expected = f"expected {len(states[0])} of shape (L, B, H) = {shape} and {dtype}"
+        if any(not isinstance(a, np.ndarray) or a.dtype != dtype for a in given):
+            raise TypeError(f"Stream.state: got {[getattr(a, 'dtype', type(a)) for a in given]}, {expected}")
+        if len(given) != len(states[0]) or any(a.shape != shape for a in given):
+            raise ValueError(f"Stream.state: got {[a.shape for a in given]}, {expected}")
         for k, layer in enumerate(states):
             for into, a in zip(layer, given, strict=True):
                 into[:] = a[k]
