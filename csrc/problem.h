@@ -38,9 +38,9 @@ inline constexpr int kC = 1;  // index of the cell state
 
 // D is 0 for a dense input, and the number of distinct tokens for a token input.
 //
-// Sequences may have lengths of their own. Then they are sorted, the longest first, so that step t works on the first of
-// them only, and arrays over (T, B) have these rows without gaps: those of step t from first_row[t] to first_row[t + 1].
-// Every step has at least one, and step 0 has B.
+// Sequences may have lengths of their own. Then they are sorted, the longest first, so that step t works on the first
+// of them only, and arrays over (T, B) have these rows without gaps: those of step t from first_row[t] to first_row[t +
+// 1]. Every step has at least one, and step 0 has B.
 struct Sizes {
     Index T, B, I, H, D;
     const Index* first_row = nullptr;  // (T + 1,); null is t * B

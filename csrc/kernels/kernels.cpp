@@ -24,14 +24,10 @@ namespace {
 
 template <template <class> class CellOf, class Real>
 constexpr CellKernels<Real> cell_kernels() {
-    return {Forward<CellOf, Real>::tape_size,
-            Forward<CellOf, Real>::packed_size,
-            Forward<CellOf, Real>::workspace_size,
-            Backward<CellOf, Real>::workspace_size,
-            Step<CellOf, Real>::workspace_size,
-            Forward<CellOf, Real>::run,
-            Backward<CellOf, Real>::run,
-            Step<CellOf, Real>::run};
+    return {Forward<CellOf, Real>::tape_size,      Forward<CellOf, Real>::packed_size,
+            Forward<CellOf, Real>::workspace_size, Backward<CellOf, Real>::workspace_size,
+            Step<CellOf, Real>::workspace_size,    Forward<CellOf, Real>::run,
+            Backward<CellOf, Real>::run,           Step<CellOf, Real>::run};
 }
 
 template <class V, V (*function)(V)>
