@@ -115,18 +115,18 @@ def packing_shares(_: int) -> Iterator[tuple[str, float]]:
 
 
 def kept_shares(_: int) -> Iterator[tuple[str, float]]:
-    """The same of a layer, whose weights stay packed."""
+    """Of a layer, whose weights stay packed: what it takes to see that they are the same, which is all of no step."""
     for H in (128, 256, 512, 1024):
         layer = fastrnn.LSTM(H, H, seed=0).eval()
-        short, long = (Problem.draw("lstm", Shape(T, 1, H, H)).x for T in (100, 200))
+        x = Problem.draw("lstm", Shape(100, 1, H, H)).x
 
         def run(x: Any, layer: fastrnn.Layer = layer) -> None:
             layer(x)
 
-        rounds = in_turns(partial(run, short), partial(run, long))
+        rounds = in_turns(partial(run, x), partial(run, x[:0]))
         yield (
             f"looking for changed weights in 100 steps: LSTM layer, batch 1, H = {H}",
-            statistics.median((2 * a - b) / a for a, b in rounds),
+            statistics.median(b / a for a, b in rounds),
         )
 
 

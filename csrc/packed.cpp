@@ -5,30 +5,48 @@
 namespace fastrnn {
 namespace {
 
-constexpr std::uint64_t kMultiplier =
-    0x9e3779b97f4a7c15u;  // 2^64 divided by the golden ratio, which spreads neighbours
+constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15u;  // 2^64 divided by the golden ratio
 
-std::uint64_t mixed(std::uint64_t hash, std::uint64_t word) {
-    // Of a product the low bits depend on low bits only: the high bits of what goes in are brought down first.
-    return ((hash << 23 | hash >> 41) ^ word ^ word >> 29) * kMultiplier;
+std::uint64_t word_at(const char* data) {
+    std::uint64_t word;
+    std::memcpy(&word, data, sizeof word);
+    return word;
 }
 
-// Eight sums side by side, so that the latency of a multiplication is hidden: 8 bytes a cycle.
+// All 128 bits of a product, folded: every bit of either factor changes about half of the result's.
+std::uint64_t folded(std::uint64_t a, std::uint64_t b) {
+#ifdef __SIZEOF_INT128__
+    __extension__ using Wide = unsigned __int128;
+    const Wide product = static_cast<Wide>(a) * b;
+    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+#else
+    const std::uint64_t half = 0xffffffffu;
+    const std::uint64_t low = (a & half) * (b & half), high = (a >> 32) * (b >> 32);
+    const std::uint64_t one = (a >> 32) * (b & half), other = (a & half) * (b >> 32);
+    const std::uint64_t middle = (low >> 32) + (one & half) + other;
+    return (middle << 32 | (low & half)) ^ (high + (one >> 32) + (middle >> 32));
+#endif
+}
+
+// A multiplication for 16 bytes, in four chains side by side, so that its latency is hidden: as fast as the weights come
+// from the outer caches, which is what a step of one row takes to read them.
 std::uint64_t fingerprint(const void* data, std::size_t bytes, std::uint64_t seed) {
-    constexpr int lanes = 8;
-    std::uint64_t lane[lanes], word[lanes];
-    for (int i = 0; i < lanes; ++i) lane[i] = mixed(seed, static_cast<std::uint64_t>(i));
+    constexpr std::size_t chains = 4, stride = 16;
+    std::uint64_t chain[chains];
+    for (std::size_t i = 0; i < chains; ++i) chain[i] = seed + i;
+    const auto take = [&](const char* from) {
+        for (std::size_t i = 0; i < chains; ++i, from += stride)
+            chain[i] = folded(word_at(from) ^ kGolden * (i + 1), word_at(from + 8) ^ chain[i]);
+    };
     const char* at = static_cast<const char*>(data);
     std::size_t left = bytes;
-    for (; left >= sizeof word; left -= sizeof word, at += sizeof word) {
-        std::memcpy(word, at, sizeof word);
-        for (int i = 0; i < lanes; ++i) lane[i] = mixed(lane[i], word[i]);
-    }
-    std::memset(word, 0, sizeof word);
-    if (left > 0) std::memcpy(word, at, left);
-    std::uint64_t hash = mixed(seed, bytes);
-    for (int i = 0; i < lanes; ++i) hash = mixed(hash, mixed(lane[i], word[i]));
-    return hash ^ hash >> 32;
+    for (; left >= chains * stride; left -= chains * stride, at += chains * stride) take(at);
+    char rest[chains * stride] = {};
+    if (left > 0) std::memcpy(rest, at, left);
+    take(rest);
+    std::uint64_t hash = seed ^ bytes;
+    for (const std::uint64_t end : chain) hash = folded(hash ^ kGolden, end);
+    return hash;
 }
 
 // Of what is packed: with tokens, columns of W_ih are looked up as they are.
@@ -36,7 +54,7 @@ template <class Real>
 std::uint64_t fingerprint(const CellInfo& info, const ForwardArgs<Real>& args) {
     const Index rows = info.gates * args.size.H;
     const auto of = [](const Real* array, Index n, std::uint64_t seed) {
-        return array ? fingerprint(array, static_cast<std::size_t>(n) * sizeof(Real), seed) : mixed(seed, 1);
+        return array ? fingerprint(array, static_cast<std::size_t>(n) * sizeof(Real), seed) : folded(seed + 1, kGolden);
     };
     std::uint64_t hash = of(args.b_hh, rows, of(args.w_hh, rows * args.size.H, 0));
     if (args.size.D == 0) hash = of(args.b_ih, rows, of(args.w_ih, rows * args.size.I, hash));
