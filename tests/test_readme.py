@@ -37,7 +37,7 @@ def test_pages_run(page: Path) -> None:
     run_code("\n".join(blocks("python", page.read_text(encoding="utf-8"))))
 
 
-@pytest.mark.parametrize("module", [fastrnn, fastrnn.layers], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [fastrnn, fastrnn.layers, fastrnn.modules], ids=lambda module: module.__name__)
 def test_docstrings_run(module: ModuleType) -> None:
     failed, attempted = doctest.testmod(module)
     assert attempted > 0

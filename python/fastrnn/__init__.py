@@ -36,22 +36,30 @@ from .functional import (
     rnn_step,
 )
 from .layers import GRU, LSTM, RNN, Layer, Stream
+from .losses import cross_entropy, mean_squared_error
+from .modules import Dropout, Embedding, Linear, Module, Modules
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Dropout",
+    "Embedding",
     "GruGradients",
     "GruOutput",
     "Layer",
+    "Linear",
     "LstmGradients",
     "LstmOutput",
+    "Module",
+    "Modules",
     "RnnGradients",
     "RnnOutput",
     "Stream",
     "Tape",
     "__version__",
     "available_isas",
+    "cross_entropy",
     "get_num_threads",
     "gru_backward",
     "gru_forward",
@@ -60,6 +68,7 @@ __all__ = [
     "lstm_backward",
     "lstm_forward",
     "lstm_step",
+    "mean_squared_error",
     "rnn_backward",
     "rnn_forward",
     "rnn_step",

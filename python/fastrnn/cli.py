@@ -109,7 +109,10 @@ def parser() -> Parser:
     train.add_argument(
         "--hidden", type=count, metavar="N", help=f"hidden units: more learn more, slower (default: {DEFAULT.hidden:g})"
     )
-    train.add_argument("--layers", type=count, metavar="1", help="layers; only 1 is supported")
+    train.add_argument("--layers", type=count, metavar="N", help=f"layers (default: {DEFAULT.layers})")
+    train.add_argument(
+        "--dropout", type=share, metavar="X", help=f"share of outputs zeroed in training (default: {DEFAULT.dropout:g})"
+    )
     train.add_argument(
         "--batch", type=count, metavar="N", help=f"parts of the text read side by side (default: {DEFAULT.batch:g})"
     )
@@ -177,6 +180,11 @@ def natural(text: str) -> int:
 def positive(text: str) -> float:
     """Read a finite number above 0."""
     return number(text, float, "a finite number above 0", lambda value: 0 < value < math.inf)
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to below 1."""
+    return number(text, float, "a number from 0 to below 1", lambda value: 0 <= value < 1)
 
 
 def number(text: str, kind: type[Number], what: str, good: Callable[[Number], bool]) -> Number:

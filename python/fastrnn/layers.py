@@ -15,13 +15,14 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
+from .modules import Module, dropout_mask
 
 Array = npt.NDArray[Any]
 State = Array | tuple[Array, ...]
@@ -83,15 +84,34 @@ class _Steps:
         return a[::-1]
 
 
-class Layer:
+def _suffixes(num_layers: int, bidirectional: bool) -> list[list[str]]:
+    directions = ("", "_reverse") if bidirectional else ("",)
+    return [[f"_l{k}{direction}" for direction in directions] for k in range(num_layers)]
+
+
+def parameter_shapes(
+    gates: int, input_size: int, hidden_size: int, num_layers: int, bias: bool = True, bidirectional: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every parameter of a layer."""
+    rows, H = gates * hidden_size, hidden_size
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k, suffixes in enumerate(_suffixes(num_layers, bidirectional)):
+        for suffix in suffixes:
+            shapes["weight_ih" + suffix] = (rows, input_size if k == 0 else len(suffixes) * H)
+            shapes["weight_hh" + suffix] = (rows, H)
+            if bias:
+                shapes["bias_ih" + suffix] = shapes["bias_hh" + suffix] = (rows,)
+    return shapes
+
+
+class Layer(Module):
     """What RNN, LSTM and GRU have in common. Make one of those.
 
+    ``params`` has for layer k ``weight_ih_l{k}`` (G*H, I or D*H) and ``weight_hh_l{k}`` (G*H, H), and, unless ``bias``
+    is false, ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (G*H,); with the suffix ``_reverse`` for the other direction.
+
     Attributes:
-        params: the parameters by name, as in PyTorch: for layer k ``weight_ih_l{k}`` (G*H, I or D*H) and
-            ``weight_hh_l{k}`` (G*H, H), and, unless ``bias`` is false, ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (G*H,);
-            with the suffix ``_reverse`` for the other direction. Arrays may be changed in place, or exchanged.
-        grads: their gradients, by the same names, after :meth:`backward`.
-        training: whether calls prepare for :meth:`backward`, and dropout is at work; see :meth:`train`.
+        rng: what dropout draws from.
 
     """
 
@@ -137,46 +157,30 @@ class Layer:
         self.dropout = dropout
         self.bidirectional = bidirectional
         self.dtype = np.dtype(dtype)
-        self.training = True
-        self._rng = np.random.default_rng(seed)
-        self.params = {name: self._initial(name, shape, init) for name, shape in self._shapes().items()}
-        self.grads: dict[str, Array] = {}
+        self.rng = np.random.default_rng(seed)
+        super().__init__()
+        shapes = parameter_shapes(self._gates, input_size, hidden_size, num_layers, bias, bidirectional)
+        self._params = {name: self._initial(name, shape, init) for name, shape in shapes.items()}
         self._forget()
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
 
     @property
     def _suffixes(self) -> list[list[str]]:
         """The end of the parameters' names, of each layer and direction."""
-        directions = ("", "_reverse") if self.bidirectional else ("",)
-        return [[f"_l{k}{direction}" for direction in directions] for k in range(self.num_layers)]
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        rows, H = self._gates * self.hidden_size, self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {}
-        for k, suffixes in enumerate(self._suffixes):
-            for suffix in suffixes:
-                shapes["weight_ih" + suffix] = (rows, self.input_size if k == 0 else len(suffixes) * H)
-                shapes["weight_hh" + suffix] = (rows, H)
-                if self.bias:
-                    shapes["bias_ih" + suffix] = shapes["bias_hh" + suffix] = (rows,)
-        return shapes
+        return _suffixes(self.num_layers, self.bidirectional)
 
     def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
         H = self.hidden_size
         if init == "uniform":
-            return self._rng.uniform(-(H**-0.5), H**-0.5, shape).astype(self.dtype)
+            return self.rng.uniform(-(H**-0.5), H**-0.5, shape).astype(self.dtype)
         if name.startswith("bias"):
             values = np.zeros(shape)
             if self._family == "lstm" and name.startswith("bias_ih"):
                 values[H : 2 * H] = 1
         elif name.startswith("weight_hh"):
-            values = np.concatenate([np.linalg.qr(self._rng.standard_normal((H, H)))[0] for _ in range(self._gates)])
+            values = np.concatenate([np.linalg.qr(self.rng.standard_normal((H, H)))[0] for _ in range(self._gates)])
         else:
             limit = math.sqrt(6 / (shape[1] + H))
-            values = self._rng.uniform(-limit, limit, shape)
+            values = self.rng.uniform(-limit, limit, shape)
         return values.astype(self.dtype)
 
     def _forget(self) -> None:
@@ -190,37 +194,6 @@ class Layer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._forget()
-
-    def train(self, mode: bool = True) -> "Layer":
-        """Prepare for :meth:`backward` in the calls that follow, or not; return the layer."""
-        self.training = mode
-        return self
-
-    def eval(self) -> "Layer":
-        """Do as ``train(False)`` does."""
-        return self.train(False)
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return copies of all parameters by name."""
-        return {name: p.copy() for name, p in self.params.items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over parameters of the same names and shapes, converted to the layer's dtype.
-
-        Raises ValueError, and changes nothing, where names are missing or unexpected or a shape differs.
-        """
-        shapes = self._shapes()
-        arrays = {name: np.asarray(value) for name, value in state_dict.items()}
-        problems = [f"missing {name}" for name in shapes if name not in arrays]
-        problems += [f"unexpected {name}" for name in arrays if name not in shapes]
-        problems += [
-            f"{name} has shape {a.shape}, expected {shapes[name]}"
-            for name, a in arrays.items()
-            if name in shapes and a.shape != shapes[name]
-        ]
-        if problems:
-            raise ValueError(f"{self._name}.load_state_dict: {'; '.join(problems)}")
-        self.params = {name: np.array(arrays[name], self.dtype) for name in shapes}
 
     def _weights(self, suffix: str) -> tuple[Any, ...]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -299,7 +272,7 @@ class Layer:
             raise RuntimeError(f"{self._name}.backward: there was no call in training mode before")
         if dy is not None:
             dy = call.checked_gradient(dy)
-        dx, dstate_0, self.grads = call.run_back(dy, self._rows_of_state("dstate", dstate, call))
+        dx, dstate_0, self._grads = call.run_back(dy, self._rows_of_state("dstate", dstate, call))
         return None if dx is None else call.as_given(dx), self._as_state(dstate_0, call)
 
     # --- step by step
@@ -393,8 +366,7 @@ class _Call:
                 place += 1
             rows = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
             if layer.training and layer.dropout > 0 and k + 1 < layer.num_layers:
-                kept = layer._rng.random(rows.shape, np.float32) >= layer.dropout
-                self.masks.append(kept * rows.dtype.type(1 / (1 - layer.dropout)))
+                self.masks.append(dropout_mask(layer.rng, layer.dropout, rows.shape, rows.dtype))
                 rows = rows * self.masks[-1]
         self.x = rows[:0]  # the tapes have their own
         return steps.scatter(rows), state_n

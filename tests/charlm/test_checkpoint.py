@@ -25,12 +25,12 @@ from fastrnn.charlm.checkpoint import (
     checksum,
     load,
     save,
-    write_atomically,
 )
 from fastrnn.charlm.errors import ModelFileError, SaveError
 from fastrnn.charlm.settings import CELLS, Settings
 from fastrnn.charlm.text import LARGEST_VOCABULARY, make_corpus
 from fastrnn.charlm.train import Trainer
+from fastrnn.files import write_atomically
 from isolated import run_code
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -223,14 +223,14 @@ def poke(name: str, value: float) -> Change:
         (setting("hidden", 10**30), "hidden"),
         (setting("hidden", "5"), "hidden"),
         (setting("batch", 3), "carried.h has shape"),
-        (setting("layers", 2), "layers"),
+        (setting("layers", 65), "layers"),
         (setting("cell", "gru"), "shape|missing"),
         (setting("lr", math_nan := float("nan")), "damaged"),
         (setting("lr", 10**400), "lr"),
         (setting("clip", None), "clip"),
         (setting("colour", 1), "settings are not complete"),
         (field("settings", []), "settings are not complete"),
-        (field("version", 2), "version 2"),
+        (field("version", 3), "version 3"),
         (field("vocabulary", "abc"), "shape"),
         (field("vocabulary", "ba"), "not in order"),
         (field("vocabulary", "aa"), "not in order"),
@@ -244,7 +244,7 @@ def poke(name: str, value: float) -> Change:
         (field("loss_sum", math_nan), "damaged"),
         (field("loss_sum", "0"), "loss_sum"),
         (field("fingerprint", 5), "fingerprint"),
-        (poke("weight_hh_l0", np.nan), "weight_hh_l0 is not finite"),
+        (poke("rnn.weight_hh_l0", np.nan), "weight_hh_l0 is not finite"),
         (poke("training.decoder.bias", np.inf), "not finite"),
         (poke("adam_v.decoder.bias", -1.0), "negative"),
         (poke("history", np.nan), "not finite"),
@@ -254,7 +254,7 @@ def poke(name: str, value: float) -> Change:
         (tensor("decoder.bias", lambda a: a.astype(np.float64)), "float64"),
         (tensor("decoder.bias", lambda a: a.view(np.int32)), "int32"),
         (tensor("decoder.weight", lambda a: a.T), "shape"),
-        (lambda _, tensors: tensors.pop("average.bias_ih_l0"), "missing"),
+        (lambda _, tensors: tensors.pop("average.rnn.bias_ih_l0"), "missing"),
         (lambda _, tensors: tensors.update(extra=np.zeros(3)), "unknown: extra"),
     ],
 )
@@ -354,6 +354,10 @@ def test_a_model_can_be_used_without_fastrnn(model: Path) -> None:
     assert about["vocabulary"] == small.corpus().vocabulary
     assert about["settings"] == dataclasses.asdict(small.SETTINGS)
     checkpoint: Checkpoint = load(str(model))
-    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "decoder.weight", "decoder.bias"):
+    for name in (
+        *(f"rnn.{n}_l0" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+        "decoder.weight",
+        "decoder.bias",
+    ):
         assert tensors[name].dtype == np.float32
         assert (tensors[name] == checkpoint.weights[name]).all()

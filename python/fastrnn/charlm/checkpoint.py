@@ -5,7 +5,7 @@ Tensors (float32):
   training.<weight>           the weights that training goes on with
   average.<weight>            their running average
   adam_m.<weight>, adam_v.<weight>
-  carried.h, carried.c        (B, H): the state after the last step
+  carried.h, carried.c        (L, B, H): the state after the last step
   history (float64)           (n, 3): step, bits per character in training and held-out, of every evaluation
 
 Metadata, under the one key ``fastrnn.charlm``, as JSON: version, settings, vocabulary, step, loss_sum, fingerprint of
@@ -26,13 +26,15 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
+from fastrnn.files import write_atomically
+
 from .errors import MissingExtraError, ModelFileError, SaveError, SettingsError, TextError
-from .model import CELLS, Array, CharModel, State, weight_shapes
+from .model import Array, CharModel, state_shapes, weight_shapes
 from .settings import Settings
 from .text import code_points
 
 KEY = "fastrnn.charlm"
-VERSION = 1
+VERSION = 2
 # Parsing JSON can take twenty times its size in memory. The largest vocabulary fits in this twice.
 LARGEST_HEADER = 1 << 20
 GROUPS = ("", "training.", "average.", "adam_m.", "adam_v.")
@@ -46,7 +48,7 @@ class TrainingState:
     step: int
     loss_sum: float
     fingerprint: str
-    carried: State
+    carried: tuple[Array, ...]  # (L, B, H) of h, and of c where there is one
     history: Array  # (n, 3)
     weights: dict[str, Array]
     average: dict[str, Array]
@@ -65,7 +67,9 @@ class Checkpoint:
 
     def model(self) -> CharModel:
         """Return the model to predict with."""
-        return CharModel(self.settings.cell, self.weights)
+        model = CharModel(self.settings, len(self.vocabulary))
+        model.load_state_dict(self.weights)
+        return model
 
 
 def save(path: str, checkpoint: Checkpoint) -> None:
@@ -88,31 +92,8 @@ def save(path: str, checkpoint: Checkpoint) -> None:
     }
     about["checksum"] = checksum(about, tensors)
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    write_atomically(path, safetensors().save(contiguous, {KEY: json.dumps(about, ensure_ascii=False)}))
-
-
-def write_atomically(path: str, data: bytes) -> None:
-    """Replace the file at ``path`` by ``data``, all or nothing; raises :class:`SaveError`."""
-    target = os.path.realpath(path)  # a link stays a link
-    folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     try:
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        if os.name == "posix":  # the new name, too, has to survive a power cut
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        write_atomically(path, safetensors().save(contiguous, {KEY: json.dumps(about, ensure_ascii=False)}))
     except OSError as error:
         raise SaveError(f"cannot save {path}: {error.strerror}") from None
 
@@ -157,7 +138,7 @@ def load(path: str) -> Checkpoint:
         damaged(path, "loss_sum is not a finite number")
     if type(fingerprint) is not str:
         damaged(path, "fingerprint is not a string")
-    names = weight_shapes(settings.cell, len(vocabulary), settings.hidden)
+    names = weight_shapes(settings, len(vocabulary))
     weights, *training = ({name: tensors[prefix + name] for name in names} for prefix in GROUPS)
     carried = tuple(tensors[name] for name in STATES if name in tensors)
     state = TrainingState(step, loss_sum, fingerprint, carried, tensors["history"], *training)
@@ -239,9 +220,9 @@ def vocabulary_of(path: str, about: Mapping[str, Any]) -> str:
 
 def check_tensors(path: str, tensors: Mapping[str, Array], settings: Settings, vocabulary: int) -> None:
     """Raise :class:`ModelFileError` unless there is every tensor, of the right shape and dtype, with sound values."""
-    weights = weight_shapes(settings.cell, vocabulary, settings.hidden)
+    weights = weight_shapes(settings, vocabulary)
     expected = {prefix + name: shape for prefix in GROUPS for name, shape in weights.items()}
-    expected |= dict.fromkeys(STATES[: CELLS[settings.cell].states], (settings.batch, settings.hidden))
+    expected |= dict(zip(STATES, state_shapes(settings), strict=False))
     expected["history"] = (*(tensors["history"].shape[:1] if "history" in tensors else ()), 3)
     if tensors.keys() != expected.keys():
         damaged(path, f"tensors are missing or unknown: {', '.join(sorted(tensors.keys() ^ expected.keys()))}"[:200])

@@ -24,13 +24,13 @@ def generate(
 def _generate(
     model: CharModel, vocabulary: str, prime: Array, length: int, temperature: float, rng: np.random.Generator
 ) -> Iterator[str]:
-    state = model.zero_state(1)
-    for token in prime:
-        logits, state = model.step(np.array([token]), state)
+    read = model.reader()
+    for token in prime.reshape(-1, 1):
+        logits = read(token)
     for _ in range(length):
-        token = draw(logits[0], temperature, rng)
-        yield decode([token], vocabulary)
-        logits, state = model.step(np.array([token]), state)
+        token = np.array([draw(logits[0], temperature, rng)])
+        yield decode(token, vocabulary)
+        logits = read(token)
 
 
 def draw(logits: Array, temperature: float, rng: np.random.Generator) -> int:

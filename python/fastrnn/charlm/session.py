@@ -116,8 +116,9 @@ def one_blas_thread() -> AbstractContextManager[object]:
 def introduce(trainer: Trainer, out: TextIO) -> None:
     """Print what is about to be trained, and on what."""
     corpus, settings = trainer.corpus, trainer.settings
+    layers = "one-layer" if settings.layers == 1 else f"{settings.layers}-layer"
     print(
-        f"A one-layer character {settings.cell.upper()} with {settings.hidden} units: {len(corpus.train):,} characters "
+        f"A {layers} character {settings.cell.upper()} with {settings.hidden} units: {len(corpus.train):,} characters "
         f"to learn from, {corpus.held_out.size:,} held out, {len(corpus.vocabulary):,} different ones.",
         file=out,
         flush=True,

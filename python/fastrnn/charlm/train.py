@@ -22,7 +22,7 @@ from fastrnn.optim import Adam, clip_global_norm
 
 from .checkpoint import Checkpoint, TrainingState
 from .errors import TextError, TrainingError
-from .model import Array, CharModel
+from .model import Array, CharModel, state_shapes
 from .settings import Settings
 from .text import Corpus
 
@@ -53,11 +53,12 @@ class Trainer:
         self.streams = np.ascontiguousarray(corpus.train[: B * length].reshape(B, length).T)  # (length, B)
         self.evaluation_steps = max(1, EVALUATION_EVERY // (B * T))
 
-        self.model = CharModel.initial(settings.cell, len(corpus.vocabulary), settings.hidden, settings.seed)
-        self.adam = Adam(self.model.weights, settings.lr)
-        self.average = copy(self.model.weights)
-        self.best = copy(self.model.weights)
-        self.carried = self.model.zero_state(B)
+        self.model = CharModel(settings, len(corpus.vocabulary))
+        self.adam = Adam(self.model.params, settings.lr)
+        self.average = self.model.state_dict()
+        self.best = self.model.state_dict()
+        # (L, B, H) of h, and of c where there is one
+        self.carried = tuple(np.zeros(shape, np.float32) for shape in state_shapes(settings))
         self.loss_sum = 0.0  # of the steps since the last evaluation, in nats
         self.history: list[tuple[float, float, float]] = []  # step, bits per character: training, held-out
 
@@ -73,8 +74,7 @@ class Trainer:
                 "the text is not the one the model was trained on: resume with the same files in the same order"
             )
         trainer = cls(checkpoint.settings, corpus)
-        trainer.model = CharModel(checkpoint.settings.cell, saved.weights)
-        trainer.adam = Adam(trainer.model.weights, checkpoint.settings.lr)
+        trainer.model.load_state_dict(saved.weights)
         trainer.adam.steps = saved.step
         trainer.adam.m = saved.adam_m
         trainer.adam.v = saved.adam_v
@@ -109,18 +109,20 @@ class Trainer:
         T = self.settings.steps
         index = self.step % self.epoch_steps
         window = self.streams[index * T : (index + 1) * T + 1]
-        before = self.carried if index else self.model.zero_state(self.settings.batch)
+        before = (self.carried if len(self.carried) > 1 else self.carried[0]) if index else None
+        rng = np.random.default_rng([self.settings.seed, self.step])  # whatever was drawn before a run was resumed
         with np.errstate(over="ignore", invalid="ignore"):  # checked below
-            loss, grads, carried = self.model.gradients(window[:-1], window[1:], before)
+            loss, carried = self.model.gradients(window[:-1], window[1:], before, rng)
+            grads = self.model.grads
             norm = clip_global_norm(grads.values(), self.settings.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(f"training diverged at step {self.step + 1}: try a lower learning rate")
         self.adam.step(grads)
-        self.carried = carried
+        self.carried = carried if isinstance(carried, tuple) else (carried,)
         self.loss_sum += loss
         share = (AVERAGING + 1) / (self.step + AVERAGING)
         for name, average in self.average.items():
-            difference = np.subtract(self.model.weights[name], average, out=grads[name])
+            difference = np.subtract(self.adam.params[name], average, out=grads[name])
             difference *= share
             average += difference
         return loss * NATS_TO_BITS
@@ -130,16 +132,17 @@ class Trainer:
         held_out = self.held_out_bits(self.average)
         last = self.history[-1][0] if self.history else 0.0
         if held_out < self.best_bits or not self.history:
-            self.best = copy(self.average)
+            self.best = {name: weight.copy() for name, weight in self.average.items()}
         self.history.append((float(self.step), self.loss_sum / (self.step - last) * NATS_TO_BITS, held_out))
         self.loss_sum = 0.0
         return held_out
 
     def held_out_bits(self, weights: dict[str, Array]) -> float:
         """Return the bits per character of a model with these weights on the held-out text."""
-        model = CharModel(self.settings.cell, weights)
+        model = CharModel(self.settings, len(self.corpus.vocabulary))
+        model.load_state_dict(weights)
         tokens = self.corpus.held_out
-        nats, _ = model.loss(tokens[:-1], tokens[1:], model.zero_state(tokens.shape[1]))
+        nats, _ = model.loss(tokens[:-1], tokens[1:])
         return nats * NATS_TO_BITS
 
     def checkpoint(self) -> Checkpoint:
@@ -152,7 +155,7 @@ class Trainer:
                 step=self.step,
                 loss_sum=self.loss_sum,
                 fingerprint=self.corpus.fingerprint,
-                weights=self.model.weights,
+                weights=self.model.params,
                 average=self.average,
                 adam_m=self.adam.m,
                 adam_v=self.adam.v,
@@ -186,8 +189,3 @@ class Interruption:
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def copy(weights: dict[str, Array]) -> dict[str, Array]:
-    """Return the weights in arrays of their own."""
-    return {name: weight.copy() for name, weight in weights.items()}
