@@ -28,8 +28,8 @@ std::uint64_t folded(std::uint64_t a, std::uint64_t b) {
 #endif
 }
 
-// A multiplication for 16 bytes, in four chains side by side, so that its latency is hidden: as fast as the weights come
-// from the outer caches, which is what a step of one row takes to read them.
+// A multiplication for 16 bytes, in four chains side by side, so that its latency is hidden: as fast as the weights
+// come from the outer caches, which is what a step of one row takes to read them.
 std::uint64_t fingerprint(const void* data, std::size_t bytes, std::uint64_t seed) {
     constexpr std::size_t chains = 4, stride = 16;
     std::uint64_t chain[chains];

@@ -8,6 +8,27 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
+// out (rows, columns) = rows times panels, or is added to.
+template <class V>
+FASTRNN_NOINLINE void multiply_into(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
+                                    const Panels<V>& panels, Index columns, bool add, typename V::Real* out,
+                                    Team& team) {
+    using Real = typename V::Real;
+    product<V>(rows, row_begin, row_end, panels, {0, panels.count()},
+               [&](Index first, Index count, Index panel, int width, const Real* sums) {
+                   for (Index row = first; row < first + count; ++row) {
+                       for (int v = 0; v < width; ++v, sums += V::kLanes) {
+                           const Index column = (panel * panels.width + v) * V::kLanes;
+                           const Index n = smaller(V::kLanes, columns - column);
+                           Real* const to = out + row * columns + column;
+                           const V sum = V::load(sums);
+                           store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
+                       }
+                   }
+                   team.poll(2.0 * static_cast<double>(count * width * V::kLanes * panels.depth));
+               });
+}
+
 template <template <class> class CellOf, class Real>
 class Backward {
     using V = Vec<Real>;
@@ -329,19 +350,7 @@ private:
     void outer_product(const Real* gate, Index units, const Real* operand, Index columns, Index rows, bool add,
                        Real* dw) const {
         const Panels<V> panels{operand, ceil_div(columns, kLanes), kMaxWidth, rows};
-        product<V>({gate, work_.rows_pitch}, 0, units, panels, {0, panels.count()},
-                   [&](Index first, Index count, Index panel, int width, const Real* sums) {
-                       for (Index unit = first; unit < first + count; ++unit) {
-                           for (int v = 0; v < width; ++v, sums += kLanes) {
-                               const Index column = (panel * kMaxWidth + v) * kLanes;
-                               const Index n = smaller(kLanes, columns - column);
-                               Real* const to = dw + unit * columns + column;
-                               const V sum = V::load(sums);
-                               store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
-                           }
-                       }
-                       team_.poll(2.0 * static_cast<double>(count * width * kLanes * rows));
-                   });
+        multiply_into<V>({gate, work_.rows_pitch}, 0, units, panels, columns, add, dw, team_);
     }
 
     // By parts of some rows: the rounding errors of one long sum would be larger.
@@ -378,17 +387,8 @@ private:
         const Index I = size_.I;
         const Rows<Real> operand{gradients(0, first), work_.gradient_pitch};
         const Panels<V> panels{tape_.packed_ih, ceil_div(I, kLanes), kMaxWidth, Cell::kGates * size_.H};
-        Real* const dx = args_.dx + first_row(size_, begin) * I;
-        product<V>(operand, rows.begin, rows.end, panels, {0, panels.count()},
-                   [&](Index first, Index count, Index panel, int width, const Real* sums) {
-                       for (Index row = first; row < first + count; ++row) {
-                           for (int v = 0; v < width; ++v, sums += kLanes) {
-                               const Index column = (panel * kMaxWidth + v) * kLanes;
-                               store_part(V::load(sums), dx + row * I + column, smaller(kLanes, I - column));
-                           }
-                       }
-                       team_.poll(2.0 * static_cast<double>(count * width * kLanes * panels.depth));
-                   });
+        multiply_into<V>(operand, rows.begin, rows.end, panels, I, false, args_.dx + first_row(size_, begin) * I,
+                         team_);
     }
 
     // What the first step sends to the initial states, and, for tokens, the columns of dw_ih.

@@ -13,7 +13,8 @@ constexpr int kStepRows = 4;  // rows of the batch that share a reading of the w
 
 // sums (R, lanes) += rows times N rows of w, lane by lane: all of them run along k.
 template <class V, int R, int N>
-void accumulate_tile(const typename V::Real* const* row, const typename V::Real* const* w, Index depth, V* sums) {
+FASTRNN_INLINE void accumulate_tile(const typename V::Real* const* row, const typename V::Real* const* w, Index depth,
+                                    V* sums) {
     using Real = typename V::Real;
     const Real *a[R], *b[N];
     V sum[R][N];
@@ -56,7 +57,8 @@ void accumulate_tile(const typename V::Real* const* row, const typename V::Real*
 
 // The same for the rows of w of one vector of units. Where there are only n of them, the last stands for the missing.
 template <class V, int R>
-void accumulate(const typename V::Real* const* row, const typename V::Real* w, Index n, Index depth, V* sums) {
+FASTRNN_INLINE void accumulate(const typename V::Real* const* row, const typename V::Real* w, Index n, Index depth,
+                               V* sums) {
     // As many sums at a time as max_rows() allows for, in tiles of nearly equal width.
     constexpr int most = (V::kRegisters == 32 ? 24 : 12) / R, tiles = (V::kLanes + most - 1) / most;
     constexpr int wide = (V::kLanes + tiles - 1) / tiles, last = V::kLanes - (tiles - 1) * wide;
@@ -64,6 +66,40 @@ void accumulate(const typename V::Real* const* row, const typename V::Real* w, I
     for (Index i = 0; i < V::kLanes; ++i) weights[i] = w + smaller(i, n - 1) * depth;
     for (int t = 0; t + 1 < tiles; ++t) accumulate_tile<V, R, wide>(row, weights + t * wide, depth, sums + t * wide);
     accumulate_tile<V, R, last>(row, weights + (tiles - 1) * wide, depth, sums + (tiles - 1) * wide);
+}
+
+// What the sums of one vector of units are made of, for up to kStepRows rows of the batch and some gates, whose rows of
+// the weights are `input_stride` and `hidden_stride` apart.
+template <class Real>
+struct SumsOf {
+    const Real *input[kStepRows], *hidden[kStepRows];  // rows of x, absent with tokens, and of W_hh's other operand
+    const Real *w_ih, *w_hh;                           // of gate 0 and the first unit
+    Index I, H, input_stride, hidden_stride, n;        // n: units in the vector
+    unsigned apart;  // gates, as bits, whose two sums are given apart; of the others, all goes into the second
+};
+
+// Adds to from_input and from_hidden (R, gates each). Not a part of Step: the same for all cells, it is most of the
+// code.
+template <class V, int R>
+FASTRNN_NOINLINE void add_sums(const SumsOf<typename V::Real>& of, int first, int count, int gates, V* from_input,
+                               V* from_hidden) {
+    for (int g = first; g < first + count; ++g) {
+        V sum[R][V::kLanes];
+        const auto start = [&] {
+            for (int r = 0; r < R; ++r)
+                for (V& s : sum[r]) s = V::zero();
+        };
+        start();
+        if (of.input[0]) {
+            accumulate<V, R>(of.input, of.w_ih + g * of.input_stride, of.n, of.I, sum[0]);
+            if (of.apart >> g & 1u) {
+                for (int r = 0; r < R; ++r) from_input[r * gates + g] = from_input[r * gates + g] + sums(sum[r]);
+                start();
+            }
+        }
+        accumulate<V, R>(of.hidden, of.w_hh + g * of.hidden_stride, of.n, of.H, sum[0]);
+        for (int r = 0; r < R; ++r) from_hidden[r * gates + g] = from_hidden[r * gates + g] + sums(sum[r]);
+    }
 }
 
 template <template <class> class CellOf, class Real>
@@ -82,66 +118,56 @@ public:
         const Range own = share(ceil_div(args.size.H, kLanes), team ? team->rank() : 0, team ? team->size() : 1);
         if (own.begin == 0) clear(args.workspace, args.size.H);
         if (team) team->barrier();
-        run_rows<kStepRows>(args, team, own, 0);
+        for (Index b = 0; b < args.size.B; b += kStepRows)
+            run_phase<0>(args, team, own, b, static_cast<int>(smaller(kStepRows, args.size.B - b)));
     }
 
 private:
-    // Whether a gate's two sums must stay apart, as the candidate's of a GRU that resets after the product.
-    static constexpr bool apart(int gate) { return Cell::kInputGradient[gate] != Cell::kHiddenGradient[gate]; }
+    // The gates whose two sums must stay apart, as bits: as the candidate's of a GRU that resets after the product.
+    static constexpr unsigned apart() {
+        unsigned gates = 0;
+        for (int g = 0; g < Cell::kGates; ++g)
+            if (Cell::kInputGradient[g] != Cell::kHiddenGradient[g]) gates |= 1u << g;
+        return gates;
+    }
     static Index saved_pitch(Index H) { return Cell::kPhases > 1 ? pitch<Real>(Cell::kSaved * padded<V>(H)) : 0; }
 
-    // Blocks [own) of units, of the rows from `b` on: R at a time, and then those that are left.
-    template <int R>
-    static void run_rows(const StepArgs<Real>& args, Team* team, Range own, Index b) {
-        for (; b + R <= args.size.B; b += R) run_phase<R, 0>(args, team, own, b);
-        if constexpr (R > 1) run_rows<R - 1>(args, team, own, b);
-    }
-
-    template <int R, int p>
-    static void run_phase(const StepArgs<Real>& args, Team* team, Range own, Index b) {
+    // Blocks [own) of units, of `rows` rows from b on.
+    template <int p>
+    static void run_phase(const StepArgs<Real>& args, Team* team, Range own, Index b, int rows) {
+        static_assert(kStepRows == 4);
+        static constexpr decltype(&add_sums<V, 1>) add[] = {add_sums<V, 1>, add_sums<V, 2>, add_sums<V, 3>,
+                                                            add_sums<V, 4>};
         constexpr Phase phase = Cell::kForward[p];
         const Index H = args.size.H, I = args.size.I, Hp = padded<V>(H);
         const Real* const zeros = args.workspace;
-        const Real *x_row[R], *operand[R], *state[R][Cell::kStates];
-        Real* saved[R];
-        for (int r = 0; r < R; ++r) {
-            x_row[r] = args.x ? args.x + (b + r) * I : nullptr;
+        const Real* state[kStepRows][Cell::kStates];
+        Real* saved[kStepRows];
+        SumsOf<Real> sums;
+        sums.I = I, sums.H = H, sums.input_stride = H * I, sums.hidden_stride = H * H, sums.apart = apart();
+        for (int r = 0; r < rows; ++r) {
             for (int s = 0; s < Cell::kStates; ++s) state[r][s] = args.state[s] ? args.state[s] + (b + r) * H : zeros;
             saved[r] = args.workspace + pitch<Real>(Hp) + r * saved_pitch(H);
-            operand[r] = phase.operand == kPreviousH ? state[r][kH] : saved[r] + phase.operand * Hp;
+            sums.input[r] = args.x ? args.x + (b + r) * I : nullptr;
+            sums.hidden[r] = phase.operand == kPreviousH ? state[r][kH] : saved[r] + phase.operand * Hp;
         }
         for (Index unit = own.begin * kLanes; unit < smaller(own.end * kLanes, H); unit += kLanes) {
             const Index n = smaller(kLanes, H - unit);
-            V x[R][Cell::kGates], hidden[R][Cell::kGates];
+            V x[kStepRows][Cell::kGates], hidden[kStepRows][Cell::kGates];
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
                 const Index row = g * H + unit;
-                V sum[R][kLanes];
-                const auto start_anew = [&] {
-                    for (int r = 0; r < R; ++r)
-                        for (V& s : sum[r]) s = V::zero();
-                };
-                start_anew();
-                for (int r = 0; r < R; ++r) {
+                for (int r = 0; r < rows; ++r) {
                     x[r][g] = args.b_ih ? load_part<V>(args.b_ih + row, n) : V::zero();
                     hidden[r][g] = args.b_hh ? load_part<V>(args.b_hh + row, n) : V::zero();
+                    if (args.x) continue;
+                    Real column[kLanes] = {};
+                    for (Index i = 0; i < n; ++i) column[i] = args.w_ih[(row + i) * I + args.token[b + r]];
+                    x[r][g] = x[r][g] + V::load(column);
                 }
-                if (args.x) {
-                    accumulate<V, R>(x_row, args.w_ih + row * I, n, I, sum[0]);
-                    if (apart(g)) {
-                        for (int r = 0; r < R; ++r) x[r][g] = x[r][g] + sums(sum[r]);
-                        start_anew();
-                    }
-                } else {
-                    for (int r = 0; r < R; ++r) {
-                        Real column[kLanes] = {};
-                        for (Index i = 0; i < n; ++i) column[i] = args.w_ih[(row + i) * I + args.token[b + r]];
-                        x[r][g] = x[r][g] + V::load(column);
-                    }
-                }
-                accumulate<V, R>(operand, args.w_hh + row * H, n, H, sum[0]);
-                for (int r = 0; r < R; ++r) hidden[r][g] = hidden[r][g] + sums(sum[r]);
             }
-            for (int r = 0; r < R; ++r) {
+            sums.w_ih = args.w_ih + unit * I, sums.w_hh = args.w_hh + unit * H, sums.n = n;
+            add[rows - 1](sums, phase.first, phase.count, Cell::kGates, x[0], hidden[0]);
+            for (int r = 0; r < rows; ++r) {
                 V prev[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
                 for (int s = 0; s < Cell::kStates; ++s) prev[s] = load_part<V>(state[r][s] + unit, n);
                 if constexpr (p > 0)
@@ -160,7 +186,7 @@ private:
         }
         // Other threads' units of `saved` are operands of the next phase, and the next rows overwrite them.
         if (team && Cell::kPhases > 1) team->barrier();
-        if constexpr (p + 1 < Cell::kPhases) run_phase<R, p + 1>(args, team, own, b);
+        if constexpr (p + 1 < Cell::kPhases) run_phase<p + 1>(args, team, own, b, rows);
     }
 };
 

@@ -9,6 +9,15 @@
 #define FASTRNN_VEC_HEADER(isa) FASTRNN_CONCATENATE(FASTRNN_VEC_HEADER_, isa)
 #include FASTRNN_VEC_HEADER(FASTRNN_ISA)
 
+// For what is the same for all cells and large: copies of it in each of them make nothing faster, and compiling slower.
+#ifdef _MSC_VER
+#define FASTRNN_NOINLINE __declspec(noinline)
+#define FASTRNN_INLINE __forceinline
+#else
+#define FASTRNN_NOINLINE __attribute__((noinline))
+#define FASTRNN_INLINE __attribute__((always_inline)) inline
+#endif
+
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
