@@ -21,6 +21,7 @@ struct CellKernels {
     void (*backward)(const BackwardArgs<Real>&, Team&);
     // The same, or called by one thread alone: with no team.
     void (*step)(const StepArgs<Real>&, Team*);
+    void (*trace)(const TraceArgs<Real>&);
 };
 
 // The elementwise functions of kernels/math.h, reachable so that their ULP bounds can be tested on every ISA.
@@ -45,6 +46,7 @@ struct KernelTable {
     int float_lanes;  // float32 lanes of a vector
     CellKernels<float> f32[kCellCount];
     CellKernels<double> f64[kCellCount];
+    Index (*block_steps)(const Sizes&);  // see kernels/tape.h
     MathKernels<float> math_f32;
     MathKernels<double> math_f64;
     Probes probes;

@@ -14,7 +14,7 @@ namespace fastrnn {
 using Index = std::ptrdiff_t;
 
 enum class Cell : int {
-#define FASTRNN_ENUMERATOR(enumerator, arithmetic, family, gates, states) enumerator,
+#define FASTRNN_ENUMERATOR(enumerator, arithmetic, family, gates, states, planes) enumerator,
     FASTRNN_CELLS(FASTRNN_ENUMERATOR)
 #undef FASTRNN_ENUMERATOR
 };
@@ -24,15 +24,18 @@ struct CellInfo {
     const char* family;
     int gates;
     int states;
+    const char* planes;
 };
 
 inline constexpr CellInfo kCells[] = {
-#define FASTRNN_INFO(enumerator, arithmetic, family, gates, states) {#enumerator, family, gates, states},
+#define FASTRNN_INFO(enumerator, arithmetic, family, gates, states, planes) \
+    {#enumerator, family, gates, states, planes},
     FASTRNN_CELLS(FASTRNN_INFO)
 #undef FASTRNN_INFO
 };
 inline constexpr int kCellCount = static_cast<int>(sizeof kCells / sizeof kCells[0]);
 inline constexpr int kMaxStates = 2;
+inline constexpr int kMaxGates = 4;
 inline constexpr int kH = 0;  // index of the hidden state in every array of states
 inline constexpr int kC = 1;  // index of the cell state
 
@@ -70,7 +73,7 @@ struct ForwardArgs {
     const Real* b_ih;                 // (G*H,); null is zeros
     const Real* b_hh;                 // (G*H,); null is zeros
     const Real* state_0[kMaxStates];  // (B, H) each: h0, c0; null is zeros
-    Real* y;                          // (T, B, H)
+    Real* y;                          // (T, B, H); null: only the last states are wanted
     Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n; may be state_0
     Real* packed;       // packed_size() elements, the weights as the same table packs them; null: it packs
     bool fills_packed;  // into the workspace. Whether `packed` is still to be filled.
@@ -87,12 +90,23 @@ struct BackwardArgs {
     const Real* dy;                    // (T, B, H); null is zeros
     const Real* dstate_n[kMaxStates];  // (B, H) each; null is zeros
     Real* dx;                          // (T, B, I); null with tokens
+    Real* dh;                          // (T, B, H): dL/dh of every step, whole; null: not wanted
+    bool adds;                         // whether dw and db are added to what these hold
     Real* dw_ih;                       // (G*H, I)
     Real* dw_hh;                       // (G*H, H)
     Real* db_ih;                       // (G*H,)
     Real* db_hh;                       // (G*H,)
     Real* dstate_0[kMaxStates];        // (B, H) each
     Real* workspace;                   // backward_workspace() elements, uninitialised, 64-byte aligned
+};
+
+// What a tape has, laid out for looking at.
+template <class Real>
+struct TraceArgs {
+    Sizes size;
+    const Real* tape;
+    Real* state[kMaxStates];  // (T, B, H) each: after every step
+    Real* gate[kMaxGates];    // (T, B, H) each, those that the list of cells names
 };
 
 // One step from the plain, unpacked weights: made for small B, where packing would cost more than the step.

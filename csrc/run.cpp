@@ -86,8 +86,6 @@ void run_packed_step(const KernelTable& table, Cell cell, const StepArgs<Real>& 
         forward.state_0[s] = args.state[s];
         forward.state_n[s] = args.next_state[s];
     }
-    const Buffer y = buffer_for<Real>(args.size.B * args.size.H);
-    forward.y = static_cast<Real*>(y.data());
     run_forward(table, cell, forward, stop);
 }
 
@@ -157,12 +155,19 @@ void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook
     kernels.step(args, nullptr);
 }
 
+template <class Real>
+void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args) {
+    const KernelFloatMode mode;
+    kernels_of<Real>(table, cell).trace(args);
+}
+
 #define FASTRNN_INSTANTIATE(Real)                                                         \
     template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&);               \
     template Index packed_size<Real>(const KernelTable&, Cell, const Sizes&);             \
     template Index forward_workspace(const KernelTable&, Cell, const ForwardArgs<Real>&); \
     template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);     \
     template void run_backward(const KernelTable&, Cell, BackwardArgs<Real>, StopHook);   \
+    template void run_trace(const KernelTable&, Cell, const TraceArgs<Real>&);            \
     template void run_step(const KernelTable&, Cell, StepArgs<Real>, StopHook);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

@@ -31,6 +31,9 @@ template <class Real>
 void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop);
 
 template <class Real>
+void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args);
+
+template <class Real>
 void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook stop);
 
 }  // namespace fastrnn

@@ -249,13 +249,13 @@ def test_dropout() -> None:
     again = fastrnn.LSTM(I, 64, 2, dropout=0.25, dtype=np.float64, seed=3)
     assert np.array_equal(layer(x)[0], again(x)[0])
     assert not np.array_equal(layer(x)[0], layer(x)[0])
-    mask = layer._call.masks[0]  # type: ignore[union-attr]
+    mask = layer._call.parts[0].masks[0]  # type: ignore[union-attr]
     assert set(np.unique(mask)) == {0, 1 / 0.75}
     assert abs(np.count_nonzero(mask) / mask.size - 0.75) < 0.02
     # The gradient is that of the net with this very mask: finite differences along one direction.
     y, _ = layer(x)
     dx, _ = layer.backward(np.ones_like(y))
-    mask, direction, eps = layer._call.masks[0], draw(*x.shape, seed=9), 1e-5  # type: ignore[union-attr]
+    mask, direction, eps = layer._call.parts[0].masks[0], draw(*x.shape, seed=9), 1e-5  # type: ignore[union-attr]
 
     def total(x: Array) -> float:
         below = fastrnn.LSTM(I, 64, dtype=np.float64)
@@ -269,6 +269,160 @@ def test_dropout() -> None:
     assert float((dx * direction).sum()) == pytest.approx(slope, rel=1e-7)
     layer.eval()
     assert np.array_equal(layer(x)[0], layer(x)[0])
+
+
+# --- the last output only, looking inside, computing again
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["same", "lengths"])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@each_variant
+def test_last_output_only(
+    family: str, options: dict[str, Any], bidirectional: bool, batch_first: bool, lengths: Array | None
+) -> None:
+    settings = {"bidirectional": bidirectional, "batch_first": batch_first, "dtype": np.float64, **options}
+    layer = LAYERS[family](I, H, 2, seed=1, **settings)
+    x, state = draw(T, B, I), state_like(layer)
+    x = x.swapaxes(0, 1) if batch_first else x
+    _, state_n = layer(x, state, lengths=lengths)
+    h_n = parts(state_n)[0]
+    directions = 1 + bidirectional
+    dlast = draw(B, directions * H, seed=3)
+    dh_n = np.zeros_like(h_n)
+    dh_n[-directions:] = dlast.reshape(B, directions, H).swapaxes(0, 1)
+    dx, dstate = layer.backward(None, (dh_n, np.zeros_like(dh_n)) if family == "lstm" else dh_n)
+    grads = layer.grads
+
+    last, same = layer(x, state, lengths=lengths, return_sequence=False)
+    assert np.array_equal(last, np.concatenate(h_n[-directions:], axis=-1))
+    dx_last, dstate_last = layer.backward(dlast)
+    assert dx is not None
+    assert dx_last is not None
+    assert np.array_equal(dx, dx_last)
+    for a, b in zip(parts(state_n) + parts(dstate), parts(same) + parts(dstate_last), strict=True):
+        assert np.array_equal(a, b)
+    for name, g in layer.grads.items():
+        assert np.array_equal(g, grads[name])
+    assert np.array_equal(layer.eval()(x, state, lengths=lengths, return_sequence=False)[0], last)
+    one = x[0] if batch_first else x[:, 0]
+    assert layer(one, return_sequence=False)[0].shape == (directions * H,)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["same", "lengths"])
+@each_variant
+def test_trace_satisfies_the_equations(family: str, options: dict[str, Any], lengths: Array | None) -> None:
+    layer = LAYERS[family](I, H, 2, bidirectional=True, dtype=np.float64, seed=1, **options)
+    x, state = draw(T, B, I), state_like(layer)
+    y, _ = layer(x, state, lengths=lengths)
+    assert layer.trace == {}
+    traced, _ = layer.eval()(x, state, lengths=lengths, trace=True)
+    assert np.array_equal(y, traced)
+    t = layer.trace
+    gates = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}[family]
+    names = [*parts("h" if family != "lstm" else ("h", "c")), *gates]
+    assert set(t) == {f"{name}_l{k}{d}" for name in names for k in range(2) for d in ("", "_reverse")}
+    assert np.array_equal(np.concatenate([t["h_l1"], t["h_l1_reverse"]], axis=-1), y)
+    valid = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
+    for name, a in t.items():
+        assert a.shape == (T, B, H)
+        assert not a[~valid].any(), name
+        if name[0] in "ifoz" or name.startswith("r_"):
+            assert ((a[valid] > 0) & (a[valid] < 1)).all(), name
+    before = {s: np.concatenate([a[:1], t[f"{s}_l0"][:-1]]) for s, a in zip("hc", parts(state), strict=False)}
+    if family == "lstm":
+        c = t["f_l0"] * before["c"] + t["i_l0"] * t["g_l0"]
+        close(t["c_l0"][valid], c[valid], "c")
+        close(t["h_l0"][valid], (t["o_l0"] * np.tanh(t["c_l0"]))[valid], "h")
+    if family == "gru":
+        close(t["h_l0"][valid], ((1 - t["z_l0"]) * t["n_l0"] + t["z_l0"] * before["h"])[valid], "h")
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@each_variant
+def test_gradient_by_every_h(family: str, options: dict[str, Any], batch_first: bool) -> None:
+    """dL/dh_t is what comes back from running on from step t alone."""
+    layer = LAYERS[family](I, H, dtype=np.float64, batch_first=batch_first, seed=1, **options)
+    x = draw(T, B, I)
+
+    def axes(a: Array) -> Array:
+        return a.swapaxes(0, 1) if batch_first else a
+
+    layer(axes(x), trace=True)
+    dy = draw(T, B, H, seed=3)
+    layer.backward(axes(dy), trace=True)
+    dh, traced = axes(layer.trace["dh_l0"]), layer.trace
+    for t in range(T):
+        state = tuple(axes(traced[f"{s}_l0"])[t][None] for s in ("hc" if family == "lstm" else "h"))
+        layer(axes(x[t + 1 :]), state if family == "lstm" else state[0])
+        _, dstate = layer.backward(axes(dy[t + 1 :]))
+        close(dh[t], parts(dstate)[0][0] + dy[t], f"dh at {t}")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("tokens", [False, True], ids=["dense", "tokens"])
+@each_variant
+def test_computing_again_changes_no_bit(
+    family: str, options: dict[str, Any], tokens: bool, threads: int, set_threads: Callable[[int], None]
+) -> None:
+    set_threads(threads)
+    batch, steps = 40, 230  # several parts, the last one shorter
+    layer = LAYERS[family](I, 20, 2, dropout=0.2, seed=2, **options)
+    x = np.random.default_rng(0).integers(0, I, (steps, batch)) if tokens else draw(steps, batch, I, dtype=np.float32)
+    state, dstate = state_like(layer, batch), state_like(layer, batch, seed=5)
+
+    def everything(recompute: bool) -> list[Array]:
+        layer.rng = np.random.default_rng(3)
+        y, state_n = layer(x, state, recompute=recompute)
+        assert layer._call is not None
+        assert len(layer._call.parts) == (20 if recompute else 1)
+        dx, dstate_0 = layer.backward(draw(*y.shape, dtype=np.float32, seed=3), dstate, trace=True)
+        further = layer.rng.random(1)
+        return [
+            y,
+            *parts(state_n),
+            *([] if dx is None else [dx]),
+            *parts(dstate_0),
+            *layer.grads.values(),
+            layer.trace["dh_l0"],
+            layer.trace["dh_l1"],
+            further,
+        ]
+
+    for a, b in zip(everything(False), everything(True), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_computing_again_with_lengths_and_without_biases() -> None:
+    layer = fastrnn.LSTM(I, 20, 2, bias=False, dtype=np.float64, seed=2)
+    lengths = np.random.default_rng(4).integers(0, 231, 40)
+    lengths[:5] = 0
+    x = draw(230, 40, I)
+    results = []
+    for recompute in (False, True):
+        y, state = layer(x, lengths=lengths, return_sequence=False, recompute=recompute)
+        dx, dstate = layer.backward(np.ones_like(y))
+        assert dx is not None
+        results.append([y, dx, *parts(state), *parts(dstate), *layer.grads.values()])
+    for a, b in zip(*results, strict=True):
+        close(a, b, "with lengths")
+
+
+def test_computing_again_takes_the_memory_of_the_root() -> None:
+    layer = fastrnn.GRU(I, 32, seed=0)
+    peaks = []
+    for steps in (2000, 32000):
+        x = draw(steps, 4, I, dtype=np.float32)
+        layer(x, return_sequence=False, recompute=True)
+        call = layer._call
+        assert call is not None
+        boundaries = sum(sum(a.nbytes for a in part.before[1]) for part in call.parts)
+        # The tape of the part at hand.
+        again = layer(x[: len(call.parts[0].x)], return_sequence=False)
+        assert again is not None
+        assert layer._call is not None
+        peaks.append(boundaries + layer._call.parts[0].tapes["_l0"].nbytes)
+    assert peaks[1] < 5 * peaks[0]
 
 
 # --- weights
@@ -376,6 +530,11 @@ def test_copies_are_apart() -> None:
         (lambda: fastrnn.RNN(3, 4, nonlinearity="gelu"), ValueError, "RNN: nonlinearity is 'gelu'"),
         (lambda: fastrnn.GRU(3, 4, reset_after=1), TypeError, "GRU: reset_after is 1"),
         (lambda: fastrnn.GRU(3, 4, bidirectional=True).stream(), ValueError, r"GRU\.stream: a bidirectional"),
+        (
+            lambda: fastrnn.GRU(3, 4, bidirectional=True)(draw(2, 2, 3, dtype=np.float32), recompute=True),
+            ValueError,
+            "GRU: recompute goes together neither",
+        ),
     ],
 )
 def test_bad_layers(make: Callable[[], Any], error: type[Exception], message: str) -> None:
@@ -436,4 +595,4 @@ def test_bad_backward() -> None:
 def test_bad_row_counts(counts: Any, error: type[Exception], message: str) -> None:
     w = draw(4 * H, I), draw(4 * H, H), None, None
     with pytest.raises(error, match=message):
-        _core.forward("lstm", None, True, None, counts, draw(5, I), *w, None, None)
+        _core.forward("lstm", None, True, True, None, counts, draw(5, I), *w, None, None)

@@ -68,7 +68,7 @@ KeptWeights* kept_in(const Function& function, PyObject* object) {
 }
 
 template <class Real>
-PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
+PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* kept) {
     const CellInfo& info = info_of(in.cell);
     const KernelTable& table = active_table();
     Tape tape{in.cell, in.single, &table, in.size, in.dense(), {}, in.first_row, {}};
@@ -76,7 +76,7 @@ PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
     const Index B = in.size.B, H = in.size.H;
     // Results first: where there is no memory for them, much work is saved.
     py::object results[1 + kMaxStates + 1];
-    results[0] = new_sequence(in.single, tape.size, H);
+    results[0] = sequence ? new_sequence(in.single, tape.size, H) : py::object(py::none());
     for (int s = 0; s < info.states; ++s) results[1 + s] = new_array(in.single, {B, H});
 
     if (in.tokens) {
@@ -97,7 +97,7 @@ PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
     args.w_hh = copies.data<Real>(in.w_hh);
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
-    args.y = data_of<Real>(results[0]);
+    if (sequence) args.y = data_of<Real>(results[0]);
     for (int s = 0; s < info.states; ++s) {
         args.state_0[s] = copies.data<Real>(in.state[s]);
         args.state_n[s] = data_of<Real>(results[1 + s]);
@@ -117,32 +117,43 @@ PyObject* forward(const Inputs& in, bool training, KeptWeights* kept) {
     return tuple_of(results, 2 + info.states);
 }
 
-// forward(family, option, training, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+// forward(family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
 PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
-        constexpr int first = 5;
+        constexpr int first = 6;
         expect_count("forward", given, first + Inputs::kArguments);
         const Function function{find_family(args[0]), "forward"};
         const Cell cell = choose_cell(function, args[1]);
         const bool training = check_bool(function, "training", args[2]);
-        KeptWeights* const kept = kept_in(function, args[3]);
-        const Inputs inputs(function, cell, args + first, args[4]);
-        return inputs.single ? forward<float>(inputs, training, kept) : forward<double>(inputs, training, kept);
+        const bool sequence = check_bool(function, "sequence", args[3]);
+        KeptWeights* const kept = kept_in(function, args[4]);
+        const Inputs inputs(function, cell, args + first, args[5]);
+        return inputs.single ? forward<float>(inputs, training, sequence, kept)
+                             : forward<double>(inputs, training, sequence, kept);
     });
 }
 
 // --- backward
 
 template <class Real>
-PyObject* backward(const Tape& tape, const Upstream& upstream) {
+PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, bool wants_dh) {
     const CellInfo& info = info_of(tape.cell);
     const Index B = tape.size.B, I = tape.size.I, H = tape.size.H, rows = info.gates * H;
-    py::object results[5 + kMaxStates];
+    const Function function{info.family, "backward"};
+    const std::initializer_list<Index> shapes[] = {{rows, I}, {rows, H}, {rows}, {rows}};
+    py::object results[6 + kMaxStates];
     results[0] = tape.dense ? new_sequence(tape.single, tape.size, I) : py::object(py::none());
-    results[1] = new_array(tape.single, {rows, I});
-    results[2] = new_array(tape.single, {rows, H});
-    results[3] = new_array(tape.single, {rows});
-    results[4] = new_array(tape.single, {rows});
+    for (int i = 0; i < 4; ++i) {
+        if (into) {
+            PyObject* const array = PyTuple_GET_ITEM(into, i);
+            check_floats(function, "into", array, tape.single, "the tape", "that of the weights", shapes[i]);
+            check_output(function, "into", array);
+            results[1 + i] = py::reinterpret_borrow<py::object>(array);
+        } else {
+            results[1 + i] = new_array(tape.single, shapes[i]);
+        }
+    }
+    results[5 + info.states] = wants_dh ? new_sequence(tape.single, tape.size, H) : py::object(py::none());
     for (int s = 0; s < info.states; ++s) results[5 + s] = new_array(tape.single, {B, H});
 
     Copies copies;
@@ -156,6 +167,8 @@ PyObject* backward(const Tape& tape, const Upstream& upstream) {
     args.dw_hh = data_of<Real>(results[2]);
     args.db_ih = data_of<Real>(results[3]);
     args.db_hh = data_of<Real>(results[4]);
+    args.adds = into != nullptr;
+    if (wants_dh) args.dh = data_of<Real>(results[5 + info.states]);
     for (int s = 0; s < info.states; ++s) {
         args.dstate_n[s] = copies.data<Real>(upstream.dstate[s]);
         args.dstate_0[s] = data_of<Real>(results[5 + s]);
@@ -163,13 +176,13 @@ PyObject* backward(const Tape& tape, const Upstream& upstream) {
 
     const StopHook stop = stop_hook(2 * step_flops(info, args.size) * static_cast<double>(tape.size.T));
     without_gil([&] { run_backward(*tape.table, tape.cell, args, stop); });
-    return tuple_of(results, 5 + info.states);
+    return tuple_of(results, 6 + info.states);
 }
 
-// backward(family, tape, dy, dh_n, dc_n)
+// backward(family, tape, into, wants_dh, dy, dh_n, dc_n)
 PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
-        constexpr int first = 2;
+        constexpr int first = 4;
         expect_count("backward", given, first + Upstream::kArguments);
         const Function function{find_family(args[0]), "backward"};
         const std::string expected =
@@ -180,7 +193,48 @@ PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
             throw py::type_error(function.name() + ": tape is that of " + info_of(tape->cell).family +
                                  "_forward, expected " + expected);
         const Upstream upstream(function, tape->cell, tape->single, tape->size, args + first);
-        return tape->single ? backward<float>(*tape, upstream) : backward<double>(*tape, upstream);
+        PyObject* const into = args[2] == Py_None ? nullptr : args[2];
+        if (into && !(PyTuple_Check(into) && PyTuple_GET_SIZE(into) == 4))
+            wrong_type(function.name(), "into", into, "a tuple of 4 arrays or None");
+        const bool wants_dh = check_bool(function, "wants_dh", args[3]);
+        return tape->single ? backward<float>(*tape, upstream, into, wants_dh)
+                            : backward<double>(*tape, upstream, into, wants_dh);
+    });
+}
+
+// --- trace
+
+template <class Real>
+PyObject* trace(const Tape& tape) {
+    const CellInfo& info = info_of(tape.cell);
+    py::dict arrays;
+    const auto add = [&](char name) {
+        const py::object array = new_sequence(tape.single, tape.size, tape.size.H);
+        arrays[py::str(&name, 1)] = array;
+        return data_of<Real>(array);
+    };
+    TraceArgs<Real> args{};
+    args.size = tape.size;
+    args.tape = static_cast<const Real*>(tape.memory.data());
+    for (int s = 0; s < info.states; ++s) args.state[s] = add("hc"[s]);
+    for (int g = 0; info.planes[g]; ++g) args.gate[g] = add(info.planes[g]);
+    without_gil([&] { run_trace(*tape.table, tape.cell, args); });
+    return arrays.release().ptr();
+}
+
+PyObject* call_trace(PyObject*, PyObject* tape) {
+    return with_python_errors([&] {
+        const Tape* const found = tape_in(tape);
+        if (!found) wrong_type("trace", "tape", tape, "the tape of a forward call with training=True");
+        return found->single ? trace<float>(*found) : trace<double>(*found);
+    });
+}
+
+PyObject* call_block_steps(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    return with_python_errors([&] {
+        expect_count("block_steps", given, 2);
+        const Index B = py::handle(args[0]).cast<Index>(), H = py::handle(args[1]).cast<Index>();
+        return PyLong_FromSsize_t(active_table().block_steps({PTRDIFF_MAX, B, 0, H, 0}));
     });
 }
 
@@ -249,14 +303,24 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject
 }
 
 constexpr char kForwardDoc[] =
-    "forward($module, family, option, training, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, /)\n--\n\n"
-    "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. `kept` is None, or keeps the packed "
-    "weights\n"
-    "for the next call with the same weights. `row_counts` is None, or (T,): how many rows each step has, the longest\n"
+    "forward($module, family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, "
+    "/)\n--\n\n"
+    "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`. `kept` is "
+    "None,\n"
+    "or keeps the packed weights for the next call with the same weights. `row_counts` is None, or (T,): how many rows "
+    "each step has, the longest\n"
     "sequences being the first rows; then arrays over (T, B) are over all of them together.";
 constexpr char kBackwardDoc[] =
-    "backward($module, family, tape, dy, dh_n, dc_n, /)\n--\n\n"
-    "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dh0), and dc0 where there is one. See fastrnn.functional.";
+    "backward($module, family, tape, into, wants_dh, dy, dh_n, dc_n, /)\n--\n\n"
+    "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dh0, dh), with dc0 before dh where there is one. See fastrnn.functional.\n"
+    "`into` is None, or dw_ih, dw_hh, db_ih and db_hh of other steps, to which those of these are added. dh is None\n"
+    "unless `wants_dh`, or dL/dh of every step.";
+constexpr char kBlockStepsDoc[] =
+    "block_steps($module, batch, hidden_size, /)\n--\n\n"
+    "Return how many steps backward goes back at a time: cut after a multiple of them, a sequence gives the same bits.";
+constexpr char kTraceDoc[] =
+    "trace($module, tape, /)\n--\n\n"
+    "Return the states and gates of every step by name, each of the shape of y.";
 
 #define FASTRNN_STEP_ARGUMENTS(gates)                                                                           \
     "Args:\n"                                                                                                   \
@@ -312,6 +376,8 @@ void bind_cells(py::module_& m) {
     static PyMethodDef functions[] = {
         {"forward", as_c(call_forward), METH_FASTCALL, kForwardDoc},
         {"backward", as_c(call_backward), METH_FASTCALL, kBackwardDoc},
+        {"block_steps", as_c(call_block_steps), METH_FASTCALL, kBlockStepsDoc},
+        {"trace", call_trace, METH_O, kTraceDoc},
         {"lstm_step", as_c(call_step<kLstmStep>), METH_FASTCALL | METH_KEYWORDS, kLstmStepDoc},
         {"gru_step", as_c(call_step<kGruStep>), METH_FASTCALL | METH_KEYWORDS, kGruStepDoc},
         {"rnn_step", as_c(call_step<kRnnStep>), METH_FASTCALL | METH_KEYWORDS, kRnnStepDoc},

@@ -60,7 +60,8 @@ Buffer buffer(Index n) {
 
 template <class Real>
 Buffer workspace(const Stream& stream, Stream::Layer& layer) {
-    const ForwardArgs<Real> args = arguments<Real>(stream, layer, stream.tokens && stream.layers.empty());
+    ForwardArgs<Real> args = arguments<Real>(stream, layer, stream.tokens && stream.layers.empty());
+    args.y = static_cast<Real*>(layer.y.data());
     return buffer<Real>(forward_workspace(*stream.table, stream.cell, args));
 }
 

@@ -129,7 +129,12 @@ private:
         for (Index d = 0; d < size_.D; ++d)
             for (int g = 0; g < Cell::kGates; ++g)
                 clear(work_.token_gradient + d * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
-        if (size_.T * size_.B > 0) return;
+        for (Index d = 0; args_.adds && d < size_.D; ++d)
+            for (int g = 0; g < Cell::kGates; ++g)
+                for (Index unit = unit_begin_; unit < unit_end_; ++unit)
+                    work_.token_gradient[d * work_.token_pitch + g * Hp_ + unit] =
+                        args_.dw_ih[(g * size_.H + unit) * size_.I + args_.tokens.id[d]];
+        if (size_.T * size_.B > 0 || args_.adds) return;
         for (int g = 0; g < Cell::kGates; ++g) {
             const Index row = g * size_.H + unit_begin_;
             clear(args_.dw_ih + row * size_.I, own_units() * size_.I);
@@ -219,6 +224,7 @@ private:
         const Real* prev[Cell::kStates];
         const Real* saved;
         const Real* dy;  // null is zeros
+        Real* dh;        // null: not wanted
         Real* gradient;
         bool adds_carry;  // whether something of dL/dh is carried past the gates
     };
@@ -230,6 +236,7 @@ private:
         for (int s = 0; s < Cell::kStates; ++s) at.prev[s] = state(s, place);
         at.saved = tape_.saved + row * tape_.saved_pitch;
         at.dy = args_.dy ? args_.dy + row * size_.H : nullptr;
+        at.dh = args_.dh ? args_.dh + row * size_.H : nullptr;
         at.gradient = gradients(place, 0);
         at.adds_carry = Cell::kCarriesH;
         return at;
@@ -245,6 +252,7 @@ private:
         // As in forward.h, variables of its own for all that moves on.
         const Real* saved = at.saved + row * tape_.saved_pitch + unit;
         const Real* dy = at.dy ? at.dy + row * H + unit : nullptr;
+        Real* const dh = at.dh ? at.dh + row * H + unit : nullptr;
         Real* gradient = at.gradient + row * work_.gradient_pitch + unit;
         const Real* prev[Cell::kStates];
         Real* carry[Cell::kStates];
@@ -270,6 +278,7 @@ private:
             if constexpr (p == 0) {
                 dnext[kH] = adds_carry ? dnext[kH] + sum : sum;
                 if (dy) dnext[kH] = dnext[kH] + load_part<V>(dy + b * dy_step, n);
+                if (dh) store_part(dnext[kH], dh + b * dy_step, n);
             }
 
             Cell::restore(kept, before, after);
@@ -326,7 +335,7 @@ private:
     void weight_gradients(Index begin, Index end, int g, Range units) const {
         const Index H = size_.H, I = size_.I, count = units.end - units.begin;
         const Index rows = first_row(size_, end) - first_row(size_, begin);
-        const bool add = end < size_.T;
+        const bool add = end < size_.T || args_.adds;
         const Real* const dx_gate = gradients(0, Cell::kInputGradient[g]);
         const Real* const dh_gate = gradients(0, Cell::kHiddenGradient[g]);
         Real* const transposed = work_.transposed + team_.rank() * kRowBlock * work_.rows_pitch;
@@ -414,7 +423,7 @@ private:
                    });
         if (!size_.D) return;
         for (int g = 0; g < Cell::kGates; ++g) {
-            clear(args_.dw_ih + (g * H + unit_begin_) * I, own_units() * I);
+            if (!args_.adds) clear(args_.dw_ih + (g * H + unit_begin_) * I, own_units() * I);
             for (Index unit = unit_begin_; unit < unit_end_; ++unit)
                 for (Index d = 0; d < size_.D; ++d)
                     args_.dw_ih[(g * H + unit) * I + args_.tokens.id[d]] =

@@ -35,10 +35,11 @@ class Forward {
         // lanes), as the product leaves it and a step reads it.
         Real* projected;
         Real* zeros;  // (B, H): h_0, if the caller gave none
+        Real* h[2];   // (B, H) each: h after even and odd steps, if the caller wants no y
         Real* saved;  // (B, saved_pitch) of the step at hand, if there is no tape and a later phase needs it
         Index total;
 
-        Workspace(const Sizes& size, const Split& split, bool training, Real* packed, Real* base)
+        Workspace(const Sizes& size, const Split& split, bool training, bool has_y, Real* packed, Real* base)
             : weights(size, keeps_ih(size, packed), packed ? packed : base) {
             const Index H = size.H;
             const bool dense = size.D == 0;
@@ -47,6 +48,7 @@ class Forward {
                 !dense || keeps_ih(size, packed) ? 0 : split.batch_parts * split.unit_parts * panel_size(size));
             projected = carver.take((dense ? projected_steps(size) * size.B : size.D) * Cell::kGates * padded<V>(H));
             zeros = carver.take(size.B * H);
+            for (Real*& after : h) after = carver.take(has_y ? 0 : size.B * H);
             saved = carver.take(training || Cell::kPhases == 1 ? 0 : size.B * Tape<Cell, V>(size, nullptr).saved_pitch);
             total = carver.used;
         }
@@ -66,7 +68,7 @@ public:
     static Index tape_size(const Sizes& size) { return Tape<Cell, V>(size, nullptr).total; }
     static Index packed_size(const Sizes& size) { return Weights<Cell, V>(size, size.D == 0, nullptr).total; }
     static Index workspace_size(const ForwardArgs<Real>& args) {
-        return Workspace(args.size, args.split, args.tape != nullptr, args.packed, nullptr).total;
+        return Workspace(args.size, args.split, args.tape != nullptr, args.y != nullptr, args.packed, nullptr).total;
     }
     static void run(const ForwardArgs<Real>& args, Team& team) { Forward(args, team).run(); }
 
@@ -78,7 +80,7 @@ private:
           training_(args.tape != nullptr),
           shares_units_(args.split.unit_parts > 1),
           tape_(args.size, args.tape),
-          work_(args.size, args.split, training_, args.packed, args.workspace),
+          work_(args.size, args.split, training_, args.y != nullptr, args.packed, args.workspace),
           Hp_(padded<V>(size_.H)) {
         const int unit_part = team.rank() % args.split.unit_parts;
         const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
@@ -223,11 +225,14 @@ private:
         return projected_ + (first * projected_rows_ + row * blocks + in_panel) * kGroup;
     }
 
-    // (B, H): state s before step t. h lies in y, and c where it ends.
+    // (B, H): state s before and after step t. h lies in y, if there is one, and c where it ends.
     const Real* before(int s, Index t) const {
+        if (s == kH && t == 0) return args_.state_0[kH] ? args_.state_0[kH] : work_.zeros;
+        return after(s, t - 1);
+    }
+    Real* after(int s, Index t) const {
         if (s != kH) return args_.state_n[s];
-        if (t > 0) return args_.y + first_row(size_, t - 1) * size_.H;
-        return args_.state_0[kH] ? args_.state_0[kH] : work_.zeros;
+        return args_.y ? args_.y + first_row(size_, t) * size_.H : work_.h[t % 2];
     }
 
     template <int p>
@@ -284,7 +289,7 @@ private:
         Step at;
         for (int s = 0; s < Cell::kStates; ++s) {
             at.prev[s] = before(s, t);
-            at.next[s] = s == kH ? args_.y + row * size_.H : args_.state_n[s];
+            at.next[s] = after(s, t);
             at.first[s] =
                 training_ && t % steps == 0 ? tape_.state[s] + t / steps * size_.B * tape_.state_pitch : nullptr;
         }

@@ -12,6 +12,7 @@
 #include "forward.h"
 #include "probes.h"
 #include "step.h"
+#include "trace.h"
 
 #define FASTRNN_STRING_(text) #text
 #define FASTRNN_STRING(text) FASTRNN_STRING_(text)
@@ -24,10 +25,15 @@ namespace {
 
 template <template <class> class CellOf, class Real>
 constexpr CellKernels<Real> cell_kernels() {
-    return {Forward<CellOf, Real>::tape_size,      Forward<CellOf, Real>::packed_size,
-            Forward<CellOf, Real>::workspace_size, Backward<CellOf, Real>::workspace_size,
-            Step<CellOf, Real>::workspace_size,    Forward<CellOf, Real>::run,
-            Backward<CellOf, Real>::run,           Step<CellOf, Real>::run};
+    return {Forward<CellOf, Real>::tape_size,
+            Forward<CellOf, Real>::packed_size,
+            Forward<CellOf, Real>::workspace_size,
+            Backward<CellOf, Real>::workspace_size,
+            Step<CellOf, Real>::workspace_size,
+            Forward<CellOf, Real>::run,
+            Backward<CellOf, Real>::run,
+            Step<CellOf, Real>::run,
+            trace<CellOf, Real>};
 }
 
 template <class V, V (*function)(V)>
@@ -52,17 +58,18 @@ constexpr KernelTable FASTRNN_TABLE = {
     FASTRNN_STRING(FASTRNN_ISA),
     FASTRNN_ISA::Vec<float>::kLanes,
     {
-#define FASTRNN_KERNELS(enumerator, arithmetic, family, gates, states) \
+#define FASTRNN_KERNELS(enumerator, arithmetic, family, gates, states, planes) \
     FASTRNN_ISA::cell_kernels<FASTRNN_ISA::arithmetic, float>(),
         FASTRNN_CELLS(FASTRNN_KERNELS)
 #undef FASTRNN_KERNELS
     },
     {
-#define FASTRNN_KERNELS(enumerator, arithmetic, family, gates, states) \
+#define FASTRNN_KERNELS(enumerator, arithmetic, family, gates, states, planes) \
     FASTRNN_ISA::cell_kernels<FASTRNN_ISA::arithmetic, double>(),
         FASTRNN_CELLS(FASTRNN_KERNELS)
 #undef FASTRNN_KERNELS
     },
+    FASTRNN_ISA::block_steps,
     FASTRNN_ISA::math_kernels<float>(),
     FASTRNN_ISA::math_kernels<double>(),
     {FASTRNN_ISA::probe_fma, FASTRNN_ISA::probe_read},

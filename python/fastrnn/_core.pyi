@@ -40,6 +40,7 @@ def forward(
     family: str,
     option: object,
     training: bool,
+    sequence: bool,
     kept: KeptWeights | None,
     row_counts: NDArray[np.int64] | None,
     x: _Array,
@@ -52,8 +53,17 @@ def forward(
     /,
 ) -> tuple[Any, ...]: ...
 def backward(
-    family: str, tape: Tape | None, dy: _Array | None, dh_n: _Array | None, dc_n: _Array | None, /
+    family: str,
+    tape: Tape | None,
+    into: tuple[_Array, ...] | None,
+    wants_dh: bool,
+    dy: _Array | None,
+    dh_n: _Array | None,
+    dc_n: _Array | None,
+    /,
 ) -> tuple[Any, ...]: ...
+def block_steps(batch: int, hidden_size: int, /) -> int: ...
+def trace(tape: Tape) -> dict[str, _Array]: ...
 def lstm_step(
     x: _Array,
     w_ih: _Array,

@@ -149,7 +149,7 @@ def lstm_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    return LstmOutput._make(_core.forward("lstm", None, training, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0))
+    return LstmOutput._make(_core.forward("lstm", None, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0))
 
 
 def lstm_backward(
@@ -171,7 +171,7 @@ def lstm_backward(
         ValueError: a shape does not fit.
 
     """
-    return LstmGradients._make(_core.backward("lstm", tape, dy, dh_n, dc_n))
+    return LstmGradients._make(_core.backward("lstm", tape, None, False, dy, dh_n, dc_n)[:-1])
 
 
 def gru_forward(
@@ -213,7 +213,9 @@ def gru_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    return GruOutput._make(_core.forward("gru", reset_after, training, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None))
+    return GruOutput._make(
+        _core.forward("gru", reset_after, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None)
+    )
 
 
 def gru_backward(tape: Tape | None, dy: Array | None = None, dh_n: Array | None = None) -> GruGradients:
@@ -232,7 +234,7 @@ def gru_backward(tape: Tape | None, dy: Array | None = None, dh_n: Array | None 
         ValueError: a shape does not fit.
 
     """
-    return GruGradients._make(_core.backward("gru", tape, dy, dh_n, None))
+    return GruGradients._make(_core.backward("gru", tape, None, False, dy, dh_n, None)[:-1])
 
 
 def rnn_forward(
@@ -271,7 +273,7 @@ def rnn_forward(
 
     """
     return RnnOutput._make(
-        _core.forward("rnn", nonlinearity, training, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None)
+        _core.forward("rnn", nonlinearity, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None)
     )
 
 
@@ -291,4 +293,4 @@ def rnn_backward(tape: Tape | None, dy: Array | None = None, dh_n: Array | None 
         ValueError: a shape does not fit.
 
     """
-    return RnnGradients._make(_core.backward("rnn", tape, dy, dh_n, None))
+    return RnnGradients._make(_core.backward("rnn", tape, None, False, dy, dh_n, None)[:-1])

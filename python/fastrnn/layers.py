@@ -14,6 +14,7 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 ((50, 4, 16), (128, 32))
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -84,6 +85,11 @@ class _Steps:
         return a[::-1]
 
 
+def _steps(x: Array, lengths: Array | None) -> _Rows | _Steps:
+    """Return the steps of x, (T, B, ...), where sequences have so many of them, or fewer than none."""
+    return _Steps() if lengths is None else _Rows(np.clip(lengths, 0, len(x)), len(x))
+
+
 def _suffixes(num_layers: int, bidirectional: bool) -> list[list[str]]:
     directions = ("", "_reverse") if bidirectional else ("",)
     return [[f"_l{k}{direction}" for direction in directions] for k in range(num_layers)]
@@ -112,6 +118,8 @@ class Layer(Module):
 
     Attributes:
         rng: what dropout draws from.
+        trace: after a call with ``trace=True``, every state and gate by name, layer and direction, such as ``c_l0`` or
+            ``i_l1_reverse``, (T, B, H) each with axes as x has them, zero past the end of a sequence.
 
     """
 
@@ -187,9 +195,10 @@ class Layer(Module):
         """Start without what the last call left."""
         self._kept = {suffix: _core.KeptWeights() for suffixes in self._suffixes for suffix in suffixes}
         self._call: _Call | None = None
+        self.trace: dict[str, Array] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_kept", "_call")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_kept", "_call", "trace")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -201,7 +210,16 @@ class Layer(Module):
 
     # --- forward
 
-    def __call__(self, x: Array, state: State | None = None, *, lengths: Any = None) -> tuple[Array, State]:
+    def __call__(
+        self,
+        x: Array,
+        state: State | None = None,
+        *,
+        lengths: Any = None,
+        return_sequence: bool = True,
+        trace: bool = False,
+        recompute: bool = False,
+    ) -> tuple[Array, State]:
         """Run all layers over a sequence.
 
         Args:
@@ -211,6 +229,12 @@ class Layer(Module):
                 zeros.
             lengths: (B,), integers from 0 to T: how many steps each sequence has, in any order; None is T. The work
                 follows the steps that there are.
+            return_sequence: whether y has all steps; else it is (B, D*H), h_n of the last layer, and the last layer's
+                steps are not stored.
+            trace: whether to leave the states and gates of every step in ``trace``.
+            recompute: whether :meth:`backward` is to compute most of what it needs again, a part of the sequence at a
+                time: it takes a third more time, and memory that grows with the square root of T. Its results are the
+                same, bit for bit unless there are ``lengths``. x and the weights must not change until then.
 
         Returns:
             y, with D*H in the place of I, zero past the end of a sequence; and the state after the last step of each.
@@ -218,13 +242,14 @@ class Layer(Module):
 
         Raises:
             TypeError: an argument is not an array, or has another dtype than the layer.
-            ValueError: a shape does not fit, a length is not in 0 .. T, or a token not in 0 .. I-1.
+            ValueError: a shape does not fit, a length is not in 0 .. T, or a token not in 0 .. I-1; or a layer that is
+                bidirectional is to ``recompute``.
 
         """
-        call = _Call(self, x, lengths)
+        call = _Call(self, x, lengths, return_sequence, trace, recompute and self.training)
         y, state_n = call.run(self._rows_of_state("state", state, call))
         self._call = call if self.training else None
-        return call.as_given(y), self._as_state(state_n, call)
+        return y, self._as_state(state_n, call)
 
     def _rows_of_state(self, what: str, state: State | None, call: "_Call") -> list[Array | None]:
         """(L*D, B, H) of each state, or None."""
@@ -252,12 +277,16 @@ class Layer(Module):
 
     # --- backward
 
-    def backward(self, dy: Array | None = None, dstate: State | None = None) -> tuple[Array | None, State]:
+    def backward(
+        self, dy: Array | None = None, dstate: State | None = None, *, trace: bool = False
+    ) -> tuple[Array | None, State]:
         """Go back through the last call, which was made with ``training``; fill ``grads``.
 
         Args:
             dy: the gradient by y, of y's shape; None is zeros. What it says past the end of a sequence counts nothing.
             dstate: the gradient by the state that the call returned, of its shape; None is zeros.
+            trace: whether to add to ``trace`` the gradient by h of every layer and step, all that comes from later
+                steps and upper layers included: ``dh_l{k}``.
 
         Returns:
             The gradient by x (None for tokens) and that by the initial state.
@@ -271,9 +300,9 @@ class Layer(Module):
         if call is None:
             raise RuntimeError(f"{self._name}.backward: there was no call in training mode before")
         if dy is not None:
-            dy = call.checked_gradient(dy)
-        dx, dstate_0, self._grads = call.run_back(dy, self._rows_of_state("dstate", dstate, call))
-        return None if dx is None else call.as_given(dx), self._as_state(dstate_0, call)
+            call.check_gradient(dy)
+        dx, dstate_0, self._grads = call.run_back(dy, self._rows_of_state("dstate", dstate, call), trace)
+        return dx, self._as_state(dstate_0, call)
 
     # --- step by step
 
@@ -295,26 +324,49 @@ class Layer(Module):
 class _Call:
     """One call of a layer, and what it leaves for the way back."""
 
-    def __init__(self, layer: Layer, x: Array, lengths: Any) -> None:
+    def __init__(
+        self, layer: Layer, x: Array, lengths: Any, return_sequence: bool, trace: bool, recompute: bool
+    ) -> None:
         if not isinstance(x, np.ndarray):
             raise TypeError(f"{layer._name}: x is a {type(x).__name__}, expected a NumPy array")
-        tokens = x.dtype.kind in "iu"
-        axes = x.ndim + tokens
+        axes = x.ndim + (x.dtype.kind in "iu")
         if axes not in (2, 3):
             order = "(B, T, I)" if layer.batch_first else "(T, B, I)"
             raise ValueError(f"{layer._name}: x has shape {x.shape}, expected {order} or (T, I), without I for tokens")
+        if recompute and (layer.bidirectional or trace):
+            raise ValueError(f"{layer._name}: recompute goes together neither with bidirectional nor with trace")
         self.layer = layer
         self.single = axes == 2
-        self.swapped = layer.batch_first and not self.single
-        x = x[:, None] if self.single else x.swapaxes(0, 1) if self.swapped else x
-        T, self.batch = x.shape[:2]
-        self.shape_of_y = (T, self.batch, layer.hidden_size * (1 + layer.bidirectional))
-        self.steps: Any = _Steps() if lengths is None else _Rows(self._checked(lengths, T), T)
-        self.x = self.steps.gather(x)
-        self.tapes: dict[str, _core.Tape] = {}
-        self.masks: list[Array] = []  # of dropout, after each layer but the last
+        self.return_sequence = return_sequence
+        self.trace = trace
+        x = self._steps_first(x)
+        self.T, self.batch = T, _ = x.shape[:2]
+        if lengths is not None:
+            lengths = self._checked(lengths)
+        part = max(1, T)
+        if recompute:
+            # Of each step backward needs some 8 numbers, of each part about 2: together they are the fewest where a
+            # part has half the square root of T.
+            blocks = _core.block_steps(
+                self.batch if lengths is None else int(np.count_nonzero(lengths)), layer.hidden_size
+            )
+            part = blocks * math.ceil(math.sqrt(T) / 2 / blocks) if T else 1
+        self.parts = [
+            _Part(layer, x[t : t + part], _steps(x[t : t + part], None if lengths is None else lengths - t))
+            for t in range(0, max(1, T), part)
+        ]
+        self.tapes = layer.training and not recompute
 
-    def _checked(self, lengths: Any, T: int) -> Array:
+    def _steps_first(self, a: Array) -> Array:
+        """(T, B, ...) of what the caller gave."""
+        return a[:, None] if self.single else a.swapaxes(0, 1) if self.layer.batch_first else a
+
+    def _as_given(self, parts: list[Array]) -> Array:
+        """In the order of axes that x had; each part is (T, B, ...)."""
+        a = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return a[:, 0] if self.single else a.swapaxes(0, 1) if self.layer.batch_first else a
+
+    def _checked(self, lengths: Any) -> Array:
         checked = np.asarray(lengths)
         name = self.layer._name
         if checked.dtype.kind not in "iu":
@@ -322,62 +374,131 @@ class _Call:
         if checked.shape != (self.batch,):
             raise ValueError(f"{name}: lengths has shape {checked.shape}, expected (B,) = ({self.batch},)")
         checked = checked.astype(np.int64)
-        if ((checked < 0) | (checked > T)).any():
-            raise ValueError(f"{name}: lengths has {checked.min()} to {checked.max()}, expected 0 to T = {T}")
+        if ((checked < 0) | (checked > self.T)).any():
+            raise ValueError(f"{name}: lengths has {checked.min()} to {checked.max()}, expected 0 to T = {self.T}")
         return checked
 
-    def as_given(self, a: Array) -> Array:
-        """In the order of axes that x had; ``a`` is (T, B, ...)."""
-        return a[:, 0] if self.single else a.swapaxes(0, 1) if self.swapped else a
-
-    def checked_gradient(self, dy: Array) -> Array:
+    def check_gradient(self, dy: Array) -> None:
         name = self.layer._name
         if not isinstance(dy, np.ndarray) or dy.dtype != self.layer.dtype:
             got = dy.dtype if isinstance(dy, np.ndarray) else type(dy).__name__
             raise TypeError(f"{name}.backward: dy is {got}, expected an array of {self.layer.dtype}")
-        expected = self.as_given(np.broadcast_to(dy.dtype.type(0), self.shape_of_y)).shape
+        features = self.layer.hidden_size * (1 + self.layer.bidirectional)
+        steps = [self.T] if self.return_sequence else []
+        batch = [] if self.single else [self.batch]
+        expected = (*(batch + steps if self.layer.batch_first else steps + batch), features)
         if dy.shape != expected:
             raise ValueError(f"{name}.backward: dy has shape {dy.shape}, expected that of y = {expected}")
-        return dy[:, None] if self.single else dy.swapaxes(0, 1) if self.swapped else dy
+
+    def _copied(self, a: Array | None) -> Array:
+        shape = (len(self.layer._kept), self.batch, self.layer.hidden_size)
+        return np.zeros(shape, self.layer.dtype) if a is None else a.copy()
 
     def run(self, state_0: list[Array | None]) -> tuple[Array, list[Array]]:
+        layer = self.layer
+        state = [self._copied(a) for a in state_0]
+        ys = [part.run(state, self.tapes, self.return_sequence, self.trace) for part in self.parts]
+        layer.trace = {name: self._as_given([a]) for name, a in self.parts[0].trace.items()}
+        if self.return_sequence:
+            return self._as_given([y for y in ys if y is not None]), state
+        y = np.concatenate(state[0][-(1 + layer.bidirectional) :], axis=-1)
+        return y[0] if self.single else y, state
+
+    def run_back(
+        self, dy: Array | None, dstate_n: list[Array | None], trace: bool
+    ) -> tuple[Array | None, list[Array], dict[str, Array]]:
+        layer, H = self.layer, self.layer.hidden_size
+        dstate = [self._copied(a) for a in dstate_n]
+        if dy is not None and not self.return_sequence:
+            last = dstate[0][-(1 + layer.bidirectional) :]
+            for direction, dh in enumerate(last):
+                dh += dy[..., direction * H : (direction + 1) * H]
+            dy = None
+        steps_first = None if dy is None else self._steps_first(dy)
+        grads: dict[str, tuple[Array, ...]] = {}
+        dxs: list[Array] = []
+        dhs: list[dict[str, Array]] = []
+        end = self.T
+        for part in reversed(self.parts):
+            begin = end - len(part.x)
+            dx, dh = part.run_back(None if steps_first is None else steps_first[begin:end], dstate, grads, trace)
+            if dx is not None:
+                dxs.insert(0, dx)
+            dhs.insert(0, dh)
+            end = begin
+        layer.trace |= {name: self._as_given([dh[name] for dh in dhs]) for name in dhs[0]}
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        named = {name + suffix: g for suffix, of in grads.items() for name, g in zip(names, of, strict=True)}
+        return self._as_given(dxs) if dxs else None, dstate, {name: named[name] for name in layer.params}
+
+
+class _Part:
+    """Some steps of a call, all of them unless it is to recompute. Arrays have the steps first."""
+
+    def __init__(self, layer: Layer, x: Array, steps: Any) -> None:
+        self.layer = layer
+        self.x = x
+        self.steps = steps
+        self.tapes: dict[str, _core.Tape] = {}
+        self.masks: list[Array] = []  # of dropout, after each layer but the last
+        self.trace: dict[str, Array] = {}
+
+    def run(self, state: list[Array], tapes: bool, sequence: bool, trace: bool) -> Array | None:
+        """Return y, if the whole sequence is wanted; move on ``state``, (L*D, B, H) each."""
         layer, steps = self.layer, self.steps
-        state_n = [self._copied(a) for a in state_0]
-        rows, place = self.x, 0
+        if layer.training and not tapes:  # for when it is run again
+            self.before = copy.deepcopy((layer.rng, state))
+        rows, place = steps.gather(self.x), 0
         for k, suffixes in enumerate(layer._suffixes):
             outputs = []
             for direction, suffix in enumerate(suffixes):
                 y, *states, tape = _core.forward(
                     layer._family,
                     layer._option,
-                    layer.training,
+                    tapes or trace,
+                    sequence or k + 1 < layer.num_layers,
                     layer._kept[suffix],
                     steps.counts,
                     steps.reverse(rows) if direction else rows,
                     *layer._weights(suffix),
-                    *(a[place][steps.order] for a in state_n),
+                    *(a[place][steps.order] for a in state),
                     *[None] * (2 - layer._states),
                 )
-                outputs.append(steps.reverse(y) if direction else y)
-                for a, state in zip(state_n, states, strict=True):
-                    a[place, steps.order] = state
-                if tape is not None:
+                if y is not None:
+                    outputs.append(steps.reverse(y) if direction else y)
+                for a, after in zip(state, states, strict=True):
+                    a[place, steps.order] = after
+                if tapes:
                     self.tapes[suffix] = tape
+                if trace:
+                    for name, a in _core.trace(tape).items():
+                        self.trace[name + suffix] = steps.scatter(steps.reverse(a) if direction else a)
                 place += 1
-            rows = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
+            if outputs:
+                rows = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
             if layer.training and layer.dropout > 0 and k + 1 < layer.num_layers:
                 self.masks.append(dropout_mask(layer.rng, layer.dropout, rows.shape, rows.dtype))
                 rows = rows * self.masks[-1]
-        self.x = rows[:0]  # the tapes have their own
-        return steps.scatter(rows), state_n
+        return steps.scatter(rows) if outputs else None
 
     def run_back(
-        self, dy: Array | None, dstate_n: list[Array | None]
-    ) -> tuple[Array | None, list[Array], dict[str, Array]]:
-        layer, steps = self.layer, self.steps
-        dstate = [self._copied(a) for a in dstate_n]
-        grads: dict[str, Array] = {}
-        H = layer.hidden_size
+        self, dy: Array | None, dstate: list[Array], grads: dict[str, tuple[Array, ...]], trace: bool
+    ) -> tuple[Array | None, dict[str, Array]]:
+        """Return dx, and dL/dh by name if there is to be a trace.
+
+        ``dstate``, of the states after the part, becomes that of those before it; ``grads`` by suffix are added to.
+        """
+        layer, steps, H = self.layer, self.steps, self.layer.hidden_size
+        if not self.tapes:
+            rng, state = self.before
+            again = _Part(layer, self.x, steps)
+            layer_rng, layer.rng = layer.rng, copy.deepcopy(rng)
+            try:
+                again.run(copy.deepcopy(state), True, False, False)
+            finally:
+                layer.rng = layer_rng
+            return again.run_back(dy, dstate, grads, trace)
+        dhs: dict[str, Array] = {}
         drows = None if dy is None else steps.gather(dy)
         for k in reversed(range(layer.num_layers)):
             if drows is not None and k < len(self.masks):
@@ -388,28 +509,24 @@ class _Call:
                 dout = None if drows is None else drows[..., direction * H : (direction + 1) * H]
                 if dout is not None and direction:
                     dout = steps.reverse(dout)
-                dinput, *found = _core.backward(
+                dinput, *found, dh = _core.backward(
                     layer._family,
                     self.tapes[suffix],
+                    grads.get(suffix),
+                    trace,
                     dout,
                     *(a[place][steps.order] for a in dstate),
                     *[None] * (2 - layer._states),
                 )
-                names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-                grads |= {
-                    name + suffix: g for name, g in zip(names, found[:4], strict=True) if name + suffix in layer.params
-                }
+                grads[suffix] = tuple(found[:4])
                 for a, d in zip(dstate, found[4:], strict=True):
                     a[place, steps.order] = d
+                if trace:
+                    dhs["dh" + suffix] = steps.scatter(steps.reverse(dh) if direction else dh)
                 if dinput is not None:
                     dinputs.append(steps.reverse(dinput) if direction else dinput)
             drows = sum(dinputs[1:], dinputs[0]) if dinputs else None
-        return None if drows is None else steps.scatter(drows), dstate, {name: grads[name] for name in layer.params}
-
-    def _copied(self, a: Array | None) -> Array:
-        layer = self.layer
-        shape = (len(layer._kept), self.batch, layer.hidden_size)
-        return np.zeros(shape, layer.dtype) if a is None else a.copy()
+        return None if drows is None else steps.scatter(drows), dhs
 
 
 class RNN(Layer):
