@@ -17,7 +17,8 @@ constexpr Index kRowsPerThread = 8;
 }  // namespace
 
 double step_flops(const CellInfo& cell, const Sizes& size) {
-    const double depth = static_cast<double>(size.H) + (size.D > 0 ? 0.0 : static_cast<double>(size.I));
+    const double depth =
+        (cell.recurrent ? static_cast<double>(size.H) : 0.0) + (size.D > 0 ? 0.0 : static_cast<double>(size.I));
     return 2.0 * static_cast<double>(size.B) * cell.gates * static_cast<double>(size.H) * depth;
 }
 

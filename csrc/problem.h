@@ -14,7 +14,8 @@ namespace fastrnn {
 using Index = std::ptrdiff_t;
 
 enum class Cell : int {
-#define FASTRNN_ENUMERATOR(enumerator, arithmetic, family, gates, states, planes) enumerator,
+#define FASTRNN_ENUMERATOR(enumerator, arithmetic, family, gates, states, planes, recurrent, vectors, learned) \
+    enumerator,
     FASTRNN_CELLS(FASTRNN_ENUMERATOR)
 #undef FASTRNN_ENUMERATOR
 };
@@ -25,11 +26,13 @@ struct CellInfo {
     int gates;
     int states;
     const char* planes;
+    bool recurrent;
+    int vectors, learned;
 };
 
 inline constexpr CellInfo kCells[] = {
-#define FASTRNN_INFO(enumerator, arithmetic, family, gates, states, planes) \
-    {#enumerator, family, gates, states, planes},
+#define FASTRNN_INFO(enumerator, arithmetic, family, gates, states, planes, recurrent, vectors, learned) \
+    {#enumerator, family, gates, states, planes, recurrent, vectors, learned},
     FASTRNN_CELLS(FASTRNN_INFO)
 #undef FASTRNN_INFO
 };
@@ -69,9 +72,10 @@ struct ForwardArgs {
     const Real* x;                    // (T, B, I); null with tokens
     Tokens tokens;                    // null pointers with x
     const Real* w_ih;                 // (G*H, I)
-    const Real* w_hh;                 // (G*H, H)
+    const Real* w_hh;                 // (G*H, H); null where a cell has none, here and below
     const Real* b_ih;                 // (G*H,); null is zeros
     const Real* b_hh;                 // (G*H,); null is zeros
+    const Real* vectors;              // (V, H): the parameters that each unit has for itself
     const Real* state_0[kMaxStates];  // (B, H) each: h0, c0; null is zeros
     Real* y;                          // (T, B, H); null: only the last states are wanted
     Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n; may be state_0
@@ -96,6 +100,7 @@ struct BackwardArgs {
     Real* dw_hh;                       // (G*H, H)
     Real* db_ih;                       // (G*H,)
     Real* db_hh;                       // (G*H,)
+    Real* dvectors;                    // (L, H): of the learned ones
     Real* dstate_0[kMaxStates];        // (B, H) each
     Real* workspace;                   // backward_workspace() elements, uninitialised, 64-byte aligned
 };
@@ -120,6 +125,7 @@ struct StepArgs {
     const Real* w_hh;               // (G*H, H)
     const Real* b_ih;               // (G*H,); null is zeros
     const Real* b_hh;               // (G*H,); null is zeros
+    const Real* vectors;            // (V, H)
     const Real* state[kMaxStates];  // (B, H) each; null is zeros
     Real* next_state[kMaxStates];   // (B, H) each; may not overlap any input
     Real* workspace;                // step_workspace() elements

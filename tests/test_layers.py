@@ -15,7 +15,13 @@ from fastrnn import _core
 from problems import Array
 
 FAMILIES = ("rnn", "lstm", "gru")
-LAYERS: dict[str, Callable[..., fastrnn.Layer]] = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
+LAYERS: dict[str, Callable[..., fastrnn.Layer]] = {
+    "rnn": fastrnn.RNN,
+    "lstm": fastrnn.LSTM,
+    "gru": fastrnn.GRU,
+    "indrnn": fastrnn.IndRNN,
+    "mingru": fastrnn.MinGRU,
+}
 T, B, I, H = 9, 5, 7, 11
 LENGTHS = np.array([4, 9, 0, 1, 9])
 # Every variant of a cell that a layer can be made of.
@@ -25,6 +31,9 @@ VARIANTS = [
     ("lstm", {}),
     ("gru", {}),
     ("gru", {"reset_after": False}),
+    ("lstm", {"peepholes": True, "coupled": True, "cell_clip": 0.2}),
+    ("indrnn", {}),
+    ("mingru", {}),
 ]
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -41,7 +50,7 @@ def parts(state: Any) -> tuple[Array, ...]:
 
 def state_like(layer: fastrnn.Layer, batch: int = B, seed: int = 0) -> Any:
     shape = (layer.num_layers * (1 + layer.bidirectional), batch, layer.hidden_size)
-    states = tuple(draw(*shape, dtype=layer.dtype, seed=seed + n) for n in range(2 if layer._family == "lstm" else 1))
+    states = tuple(draw(*shape, dtype=layer.dtype, seed=seed + n) for n in range(layer._states))
     return states if len(states) == 2 else states[0]
 
 
@@ -319,7 +328,7 @@ def test_trace_satisfies_the_equations(family: str, options: dict[str, Any], len
     traced, _ = layer.eval()(x, state, lengths=lengths, trace=True)
     assert np.array_equal(y, traced)
     t = layer.trace
-    gates = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}[family]
+    gates = {"rnn": "", "lstm": "ifgo", "gru": "rzn", "indrnn": "", "mingru": "zn"}[family]
     names = [*parts("h" if family != "lstm" else ("h", "c")), *gates]
     assert set(t) == {f"{name}_l{k}{d}" for name in names for k in range(2) for d in ("", "_reverse")}
     assert np.array_equal(np.concatenate([t["h_l1"], t["h_l1_reverse"]], axis=-1), y)
@@ -332,8 +341,14 @@ def test_trace_satisfies_the_equations(family: str, options: dict[str, Any], len
     before = {s: np.concatenate([a[:1], t[f"{s}_l0"][:-1]]) for s, a in zip("hc", parts(state), strict=False)}
     if family == "lstm":
         c = t["f_l0"] * before["c"] + t["i_l0"] * t["g_l0"]
+        if options:
+            assert (np.abs(c[valid]) > options["cell_clip"]).any()
+            c = np.clip(c, -options["cell_clip"], options["cell_clip"])
+            close(t["f_l0"][valid], 1 - t["i_l0"][valid], "f")
         close(t["c_l0"][valid], c[valid], "c")
         close(t["h_l0"][valid], (t["o_l0"] * np.tanh(t["c_l0"]))[valid], "h")
+    if family == "mingru":
+        close(t["h_l0"][valid], ((1 - t["z_l0"]) * before["h"] + t["z_l0"] * t["n_l0"])[valid], "h")
     if family == "gru":
         close(t["h_l0"][valid], ((1 - t["z_l0"]) * t["n_l0"] + t["z_l0"] * before["h"])[valid], "h")
 
@@ -595,4 +610,4 @@ def test_bad_backward() -> None:
 def test_bad_row_counts(counts: Any, error: type[Exception], message: str) -> None:
     w = draw(4 * H, I), draw(4 * H, H), None, None
     with pytest.raises(error, match=message):
-        _core.forward("lstm", None, True, True, None, counts, draw(5, I), *w, None, None)
+        _core.forward("lstm", None, True, True, None, counts, draw(5, I), *w, None, None, None)

@@ -97,6 +97,7 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     args.w_hh = copies.data<Real>(in.w_hh);
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
+    args.vectors = copies.data<Real>(in.vectors);
     if (sequence) args.y = data_of<Real>(results[0]);
     for (int s = 0; s < info.states; ++s) {
         args.state_0[s] = copies.data<Real>(in.state[s]);
@@ -117,13 +118,13 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     return tuple_of(results, 2 + info.states);
 }
 
-// forward(family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+// forward(family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors)
 PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
         constexpr int first = 6;
         expect_count("forward", given, first + Inputs::kArguments);
         const Function function{find_family(args[0]), "forward"};
-        const Cell cell = choose_cell(function, args[1]);
+        const Cell cell = choose_cell(function, args[1] == Py_None ? nullptr : args[1]);
         const bool training = check_bool(function, "training", args[2]);
         const bool sequence = check_bool(function, "sequence", args[3]);
         KeptWeights* const kept = kept_in(function, args[4]);
@@ -135,16 +136,21 @@ PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
 
 // --- backward
 
+constexpr int kWeights = 5;  // w_ih, w_hh, b_ih, b_hh, vectors
+
 template <class Real>
 PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, bool wants_dh) {
     const CellInfo& info = info_of(tape.cell);
     const Index B = tape.size.B, I = tape.size.I, H = tape.size.H, rows = info.gates * H;
     const Function function{info.family, "backward"};
-    const std::initializer_list<Index> shapes[] = {{rows, I}, {rows, H}, {rows}, {rows}};
-    py::object results[6 + kMaxStates];
+    const std::initializer_list<Index> shapes[kWeights] = {{rows, I}, {rows, H}, {rows}, {rows}, {info.learned, H}};
+    const bool has[kWeights] = {true, info.recurrent, true, true, info.learned > 0};
+    py::object results[2 + kWeights + kMaxStates];
     results[0] = tape.dense ? new_sequence(tape.single, tape.size, I) : py::object(py::none());
-    for (int i = 0; i < 4; ++i) {
-        if (into) {
+    for (int i = 0; i < kWeights; ++i) {
+        if (!has[i]) {
+            results[1 + i] = py::none();
+        } else if (into) {
             PyObject* const array = PyTuple_GET_ITEM(into, i);
             check_floats(function, "into", array, tape.single, "the tape", "that of the weights", shapes[i]);
             check_output(function, "into", array);
@@ -153,8 +159,8 @@ PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, b
             results[1 + i] = new_array(tape.single, shapes[i]);
         }
     }
-    results[5 + info.states] = wants_dh ? new_sequence(tape.single, tape.size, H) : py::object(py::none());
-    for (int s = 0; s < info.states; ++s) results[5 + s] = new_array(tape.single, {B, H});
+    results[1 + kWeights + info.states] = wants_dh ? new_sequence(tape.single, tape.size, H) : py::object(py::none());
+    for (int s = 0; s < info.states; ++s) results[1 + kWeights + s] = new_array(tape.single, {B, H});
 
     Copies copies;
     BackwardArgs<Real> args{};
@@ -164,19 +170,20 @@ PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, b
     args.dy = copies.data<Real>(upstream.dy);
     if (tape.dense) args.dx = data_of<Real>(results[0]);
     args.dw_ih = data_of<Real>(results[1]);
-    args.dw_hh = data_of<Real>(results[2]);
+    if (info.recurrent) args.dw_hh = data_of<Real>(results[2]);
     args.db_ih = data_of<Real>(results[3]);
     args.db_hh = data_of<Real>(results[4]);
+    if (info.learned > 0) args.dvectors = data_of<Real>(results[5]);
     args.adds = into != nullptr;
-    if (wants_dh) args.dh = data_of<Real>(results[5 + info.states]);
+    if (wants_dh) args.dh = data_of<Real>(results[1 + kWeights + info.states]);
     for (int s = 0; s < info.states; ++s) {
         args.dstate_n[s] = copies.data<Real>(upstream.dstate[s]);
-        args.dstate_0[s] = data_of<Real>(results[5 + s]);
+        args.dstate_0[s] = data_of<Real>(results[1 + kWeights + s]);
     }
 
     const StopHook stop = stop_hook(2 * step_flops(info, args.size) * static_cast<double>(tape.size.T));
     without_gil([&] { run_backward(*tape.table, tape.cell, args, stop); });
-    return tuple_of(results, 6 + info.states);
+    return tuple_of(results, 2 + kWeights + info.states);
 }
 
 // backward(family, tape, into, wants_dh, dy, dh_n, dc_n)
@@ -194,8 +201,8 @@ PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
                                  "_forward, expected " + expected);
         const Upstream upstream(function, tape->cell, tape->single, tape->size, args + first);
         PyObject* const into = args[2] == Py_None ? nullptr : args[2];
-        if (into && !(PyTuple_Check(into) && PyTuple_GET_SIZE(into) == 4))
-            wrong_type(function.name(), "into", into, "a tuple of 4 arrays or None");
+        if (into && !(PyTuple_Check(into) && PyTuple_GET_SIZE(into) == kWeights))
+            wrong_type(function.name(), "into", into, "a tuple of 5 arrays or None");
         const bool wants_dh = check_bool(function, "wants_dh", args[3]);
         return tape->single ? backward<float>(*tape, upstream, into, wants_dh)
                             : backward<double>(*tape, upstream, into, wants_dh);
@@ -261,6 +268,7 @@ PyObject* step(const Inputs& in) {
     args.w_hh = copies.data<Real>(in.w_hh);
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
+    args.vectors = copies.data<Real>(in.vectors);
     for (int s = 0; s < info.states; ++s) {
         args.state[s] = copies.data<Real>(in.state[s]);
         args.next_state[s] = data_of<Real>(results[s]);
@@ -304,16 +312,17 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject
 
 constexpr char kForwardDoc[] =
     "forward($module, family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, "
-    "/)\n--\n\n"
-    "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`. `kept` is "
-    "None,\n"
-    "or keeps the packed weights for the next call with the same weights. `row_counts` is None, or (T,): how many rows "
-    "each step has, the longest\n"
-    "sequences being the first rows; then arrays over (T, B) are over all of them together.";
+    "vectors, /)\n--\n\n"
+    "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`.\n\n"
+    "`kept` is None, or keeps the packed weights for the next call with the same weights. `row_counts` is None, or\n"
+    "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
+    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None.";
 constexpr char kBackwardDoc[] =
     "backward($module, family, tape, into, wants_dh, dy, dh_n, dc_n, /)\n--\n\n"
-    "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dh0, dh), with dc0 before dh where there is one. See fastrnn.functional.\n"
-    "`into` is None, or dw_ih, dw_hh, db_ih and db_hh of other steps, to which those of these are added. dh is None\n"
+    "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dvectors, dh0, dh), with dc0 before dh where there is one, and None for "
+    "what\n"
+    "the cell has not. `into` is None, or the five from dw_ih on of other steps, to which those of these are added. dh "
+    "is None\n"
     "unless `wants_dh`, or dL/dh of every step.";
 constexpr char kBlockStepsDoc[] =
     "block_steps($module, batch, hidden_size, /)\n--\n\n"

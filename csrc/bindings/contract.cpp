@@ -238,6 +238,8 @@ Cell choose_cell(const Function& function, PyObject* option) {
         return option ? cell_by_variant(function, "nonlinearity", option) : Cell::rnn_tanh;
     if (same_text(function.family, "gru"))
         return !option || check_bool(function, "reset_after", option) ? Cell::gru_reset_after : Cell::gru_reset_before;
+    if (same_text(function.family, "lstm") && option && check_bool(function, "peephole", option))
+        return Cell::lstm_peephole;
     for (int i = 0; i < kCellCount; ++i)
         if (in_family(kCells[i], function.family)) return static_cast<Cell>(i);
     throw py::value_error(function.name() + " is no function");
@@ -290,12 +292,18 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     } else {
         checks.floats("w_ih", w_ih, single, reference);
     }
-    checks.floats("w_hh", w_hh, single, reference);
-
-    checks.axes("w_hh", w_hh, "(G*H, H)", 2);
+    if (info.recurrent) {
+        checks.floats("w_hh", w_hh, single, reference);
+        checks.axes("w_hh", w_hh, "(G*H, H)", 2);
+    } else if (!is_none(w_hh)) {
+        checks.wrong_type("w_hh", w_hh, "None");
+    } else {
+        w_hh = nullptr;
+    }
     checks.axes("w_ih", w_ih, "(G*H, I)", 2);
     const Index* const x_shape = fields(x).dimensions;
-    const Index H = fields(w_hh).dimensions[1], I = fields(w_ih).dimensions[1];
+    const Index H = w_hh ? fields(w_hh).dimensions[1] : fields(w_ih).dimensions[0] / info.gates,
+                I = fields(w_ih).dimensions[1];
     if (rows_differ) first_row = first_rows(checks, row_counts);
     const Index T = step ? 1 : rows_differ ? static_cast<Index>(first_row.size()) - 1 : x_shape[0];
     const Index B = rows_differ ? (T > 0 ? first_row[1] : 0) : x_shape[step ? 0 : 1];
@@ -307,12 +315,15 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     if (H > std::numeric_limits<Index>::max() / 16)
         checks.wrong_value("w_hh", "has shape " + words(shape_of(w_hh)) + ", which is more than memory can hold");
     const Index rows = info.gates * H;
-    checks.shape("w_hh", w_hh, "(G*H, H)", {rows, H});
+    if (w_hh) checks.shape("w_hh", w_hh, "(G*H, H)", {rows, H});
     checks.shape("w_ih", w_ih, "(G*H, I)", {rows, I});
     if (!tokens && flat) checks.shape("x", x, axes, {x_shape[0], I});
     if (!tokens && !flat) checks.shape("x", x, axes, {T, B, I});
     b_ih = checks.optional("b_ih", arguments[BIh], single, reference, "(G*H,)", {rows});
     b_hh = checks.optional("b_hh", arguments[BHh], single, reference, "(G*H,)", {rows});
+    vectors = info.vectors > 0 ? arguments[Vectors] : nullptr;
+    if (vectors) checks.floats("vectors", vectors, single, reference);
+    if (vectors) checks.shape("vectors", vectors, "(V, H)", {info.vectors, H});
     for (int s = 0; s < info.states; ++s)
         state[s] = checks.optional(state_names[s], arguments[State0 + s], single, reference, "(B, H)", {B, H});
 

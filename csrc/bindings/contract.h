@@ -60,7 +60,7 @@ private:
 // The arguments of a forward or step function: all have the right type and shape, and the sizes can be computed with.
 // The references are borrowed; null is None.
 struct Inputs {
-    enum Argument { X, WIh, WHh, BIh, BHh, State0, kArguments = State0 + kMaxStates };
+    enum Argument { X, WIh, WHh, BIh, BHh, State0, Vectors = State0 + kMaxStates, kArguments };
 
     // `arguments` has an entry for each Argument, null or None where it was not given. In a step the first axis is
     // missing; with `row_counts`, an array (T,) of int64 or None, the first two are one, of N rows: see
@@ -78,7 +78,7 @@ struct Inputs {
     bool tokens;
     std::vector<Index> first_row;  // (T + 1,), or empty
     Sizes size;                    // T is 1 in a step; D is still 0, and first_row null
-    PyObject *x, *w_ih, *w_hh, *b_ih, *b_hh;
+    PyObject *x, *w_ih, *w_hh, *b_ih, *b_hh, *vectors;
     PyObject* state[kMaxStates];
 };
 

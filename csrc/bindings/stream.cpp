@@ -17,7 +17,8 @@ namespace {
 
 constexpr char kStreamDoc[] =
     "Stream(family, option, weights, batch, tokens, /)\n--\n\n"
-    "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh) of each, which are packed here: "
+    "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors) of each, which are packed "
+    "here: "
     "what\n"
     "is written to them later has no effect. See fastrnn.layers.";
 
@@ -83,6 +84,7 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
     args.w_hh = copies.data<Real>(in.w_hh);
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
+    args.vectors = copies.data<Real>(in.vectors);
     if (tokens) {
         layer.w_ih = bytes_of(args.w_ih, rows * layer.I);
         layer.b_ih = bytes_of(args.b_ih, rows);
@@ -190,6 +192,7 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject*) {
             const py::tuple layer = py::reinterpret_borrow<py::object>(each);
             PyObject* values[Inputs::kArguments] = {rows.ptr()};
             for (std::size_t i = 0; i < 4 && i < layer.size(); ++i) values[Inputs::WIh + i] = layer[i].ptr();
+            if (layer.size() > 4) values[Inputs::Vectors] = layer[4].ptr();
             const Inputs inputs(function, stream.cell, values);
             const bool first = stream.layers.empty();
             if (first) stream.single = inputs.single, stream.H = inputs.size.H;

@@ -11,7 +11,7 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 template <class V>
-struct GruResetAfter {
+struct GruResetAfter : NoVectors {
     using Real = typename V::Real;
     enum State { H };
     enum Gate { R, Z, N };
@@ -27,20 +27,20 @@ struct GruResetAfter {
     static constexpr int kInputGradient[] = {DR, DZ, DInputN}, kHiddenGradient[] = {DR, DZ, DHiddenN};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
         saved[SavedR] = sigmoid<Real>(x[R] + hidden[R]);
         saved[SavedZ] = sigmoid<Real>(x[Z] + hidden[Z]);
         saved[HiddenN] = hidden[N];
         saved[SavedN] = tanh<Real>(fma(saved[SavedR], hidden[N], x[N]));
-        restore(saved, prev, next);
+        restore(saved, prev, own, next);
     }
 
-    static void restore(const V* saved, const V* prev, V* next) {
+    static void restore(const V* saved, const V* prev, const V*, V* next) {
         next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
     }
 
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V*, V, const V* dnext, V* dgate, V* dprev) {
+    static void backward(const V* saved, const V* prev, const V*, const V*, V, const V* dnext, V* dgate, V* dprev) {
         const V one = V::broadcast(1);
         const V r = saved[SavedR], z = saved[SavedZ], n = saved[SavedN];
         dgate[DInputN] = dnext[H] * (one - z) * fnma(n, n, one);
@@ -53,7 +53,7 @@ struct GruResetAfter {
 
 // Two products a step: n's needs r * h' of every unit.
 template <class V>
-struct GruResetBefore {
+struct GruResetBefore : NoVectors {
     using Real = typename V::Real;
     enum State { H };
     enum Gate { R, Z, N };
@@ -67,24 +67,25 @@ struct GruResetBefore {
     static constexpr int kInputGradient[] = {R, Z, N}, kHiddenGradient[] = {R, Z, N};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
         if constexpr (phase == 0) {
             saved[SavedR] = sigmoid<Real>(x[R] + hidden[R]);
             saved[SavedZ] = sigmoid<Real>(x[Z] + hidden[Z]);
             saved[ResetH] = saved[SavedR] * prev[H];
         } else {
             saved[SavedN] = tanh<Real>(x[N] + hidden[N]);
-            restore(saved, prev, next);
+            restore(saved, prev, own, next);
         }
     }
 
-    static void restore(const V* saved, const V* prev, V* next) {
+    static void restore(const V* saved, const V* prev, const V*, V* next) {
         next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
     }
 
     // Phase 0 knows dL/dh and gives what does not pass through r * h'; phase 1 gets dL/d(r * h') as `product`.
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V*, V product, const V* dnext, V* dgate, V* dprev) {
+    static void backward(const V* saved, const V* prev, const V*, const V*, V product, const V* dnext, V* dgate,
+                         V* dprev) {
         const V one = V::broadcast(1);
         const V r = saved[SavedR], z = saved[SavedZ], n = saved[SavedN];
         if constexpr (phase == 0) {

@@ -8,7 +8,7 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 template <class V>
-struct Lstm {
+struct Lstm : NoVectors {
     using Real = typename V::Real;
     enum State { H, C };
     enum Gate { I, F, G, O };
@@ -20,21 +20,22 @@ struct Lstm {
     static constexpr int kInputGradient[] = {I, F, G, O}, kHiddenGradient[] = {I, F, G, O};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
         saved[I] = sigmoid<Real>(x[I] + hidden[I]);
         saved[F] = sigmoid<Real>(x[F] + hidden[F]);
         saved[G] = tanh<Real>(x[G] + hidden[G]);
         saved[O] = sigmoid<Real>(x[O] + hidden[O]);
-        restore(saved, prev, next);
+        restore(saved, prev, own, next);
     }
 
-    static void restore(const V* saved, const V* prev, V* next) {
+    static void restore(const V* saved, const V* prev, const V*, V* next) {
         next[C] = fma(saved[F], prev[C], saved[I] * saved[G]);
         next[H] = saved[O] * tanh<Real>(next[C]);
     }
 
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V* next, V, const V* dnext, V* dgate, V* dprev) {
+    static void backward(const V* saved, const V* prev, const V*, const V* next, V, const V* dnext, V* dgate,
+                         V* dprev) {
         const V one = V::broadcast(1);
         const V tanh_c = tanh<Real>(next[C]);  // cheaper to compute again than to store and load
         const V dc = fma(dnext[H] * saved[O], fnma(tanh_c, tanh_c, one), dnext[C]);
@@ -43,6 +44,63 @@ struct Lstm {
         dgate[G] = dc * saved[I] * fnma(saved[G], saved[G], one);
         dgate[O] = dnext[H] * tanh_c * saved[O] * (one - saved[O]);
         dprev[C] = dc * saved[F];
+    }
+};
+
+// The LSTM with what others have added to it, each of which may be off:
+//   peepholes of Gers et al. (2002): i and f look at c', o looks at c, each through a weight of its own
+//   coupled gates: f = 1 - i (Greff et al., 2017)
+//   a limit to c: c = min(max(f * c' + i * g, -limit), limit)
+template <class V>
+struct LstmPeephole : Lstm<V> {
+    using Real = typename V::Real;
+    using Base = Lstm<V>;
+    using Base::C, Base::F, Base::G, Base::H, Base::I, Base::O;
+    // Coupled is 0 or 1, and Limit infinity where there is none.
+    enum Vector { PeepI, PeepF, PeepO, Coupled, Limit };
+    enum Gradient { DPeepI = Base::kGradients, DPeepF, DPeepO };
+    static constexpr int kVectors = 5, kLearned = 3;
+    static constexpr Phase kBackward[] = {{I, 4, kNextGradients, 0b1111111}};
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+        saved[I] = sigmoid<Real>(fma(own[PeepI], prev[C], x[I] + hidden[I]));
+        const V f = sigmoid<Real>(fma(own[PeepF], prev[C], x[F] + hidden[F]));
+        saved[F] = fma(own[Coupled], V::broadcast(1) - saved[I] - f, f);
+        saved[G] = tanh<Real>(x[G] + hidden[G]);
+        next[C] = cell_state(saved, prev, own);
+        saved[O] = sigmoid<Real>(fma(own[PeepO], next[C], x[O] + hidden[O]));
+        next[H] = saved[O] * tanh<Real>(next[C]);
+    }
+
+    static V cell_state(const V* saved, const V* prev, const V* own) {
+        const V least = max(V::zero() - own[Limit], fma(saved[F], prev[C], saved[I] * saved[G]));
+        return V::zero() - max(V::zero() - own[Limit], V::zero() - least);
+    }
+
+    static void restore(const V* saved, const V* prev, const V* own, V* next) {
+        next[C] = cell_state(saved, prev, own);
+        next[H] = saved[O] * tanh<Real>(next[C]);
+    }
+
+    template <int phase>
+    static void backward(const V* saved, const V* prev, const V* own, const V* next, V, const V* dnext, V* dgate,
+                         V* dprev) {
+        const V one = V::broadcast(1);
+        const V tanh_c = tanh<Real>(next[C]);
+        dgate[O] = dnext[H] * tanh_c * saved[O] * (one - saved[O]);
+        const V through_h = fma(dnext[H] * saved[O], fnma(tanh_c, tanh_c, one), dnext[C]);
+        const V before_limit = fma(saved[F], prev[C], saved[I] * saved[G]);
+        const V inside = own[Limit] - max(before_limit, V::zero() - before_limit);
+        const V dc = where_positive(inside, fma(dgate[O], own[PeepO], through_h));
+        const V df = dc * prev[C];
+        dgate[F] = (one - own[Coupled]) * df * saved[F] * (one - saved[F]);
+        dgate[I] = fnma(own[Coupled], df, dc * saved[G]) * saved[I] * (one - saved[I]);
+        dgate[G] = dc * saved[I] * fnma(saved[G], saved[G], one);
+        dgate[DPeepI] = dgate[I] * prev[C];
+        dgate[DPeepF] = dgate[F] * prev[C];
+        dgate[DPeepO] = dgate[O] * next[C];
+        dprev[C] = fma(dgate[I], own[PeepI], fma(dgate[F], own[PeepF], dc * saved[F]));
     }
 };
 

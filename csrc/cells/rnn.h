@@ -3,6 +3,7 @@
 // A cell is arithmetic on vectors of hidden units. Here and in every cell:
 //   x[g], hidden[g]   the two halves of gate g's sum: W_ih x + b_ih and W_hh h' + b_hh
 //   prev, next        states before and after the step, indexed by H (and C)
+//   own               parameters that each unit has for itself
 //   saved             what backward needs from forward; restore() makes of it the states after the step, bit for bit
 //   dnext, dprev      gradients of the states; dgate the gradients of the gates' sums
 // and the constants, which csrc/kernels/README.md explains, tell the driver how the cell's arithmetic is fed.
@@ -26,7 +27,7 @@ struct Relu {
 };
 
 template <class V, template <class> class Activation>
-struct Rnn {
+struct Rnn : NoVectors {
     enum State { H };
     enum Saved { SavedH };
     static constexpr int kStates = 1, kGates = 1, kSaved = 1, kGradients = 1;
@@ -37,15 +38,15 @@ struct Rnn {
     static constexpr int kInputGradient[] = {0}, kHiddenGradient[] = {0};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
         saved[SavedH] = Activation<V>::apply(x[0] + hidden[0]);
-        restore(saved, prev, next);
+        restore(saved, prev, own, next);
     }
 
-    static void restore(const V* saved, const V*, V* next) { next[H] = saved[SavedH]; }
+    static void restore(const V* saved, const V*, const V*, V* next) { next[H] = saved[SavedH]; }
 
     template <int phase>
-    static void backward(const V* saved, const V*, const V*, V, const V* dnext, V* dgate, V*) {
+    static void backward(const V* saved, const V*, const V*, const V*, V, const V* dnext, V* dgate, V*) {
         dgate[0] = Activation<V>::gradient(saved[SavedH], dnext[H]);
     }
 };

@@ -29,6 +29,39 @@ FASTRNN_NOINLINE void multiply_into(const Rows<typename V::Real>& rows, Index ro
                });
 }
 
+// Adds to sums (units) the columns of gate (depth, pitch), or sets them. By parts of some rows: the rounding errors of
+// one long sum would be larger.
+template <class V>
+FASTRNN_NOINLINE void column_sums(const typename V::Real* gate, Index pitch, Range units, Index depth, bool add,
+                                  typename V::Real* sums) {
+    constexpr Index part = 64;
+    for (Index unit = units.begin; unit < units.end; unit += V::kLanes) {
+        const Index n = smaller(V::kLanes, units.end - unit);
+        V sum = add ? load_part<V>(sums + unit, n) : V::zero();
+        for (Index first = 0; first < depth; first += part) {
+            V partial = V::zero();
+            for (Index row = first; row < smaller(first + part, depth); ++row)
+                partial = partial + load_part<V>(gate + row * pitch + unit, n);
+            sum = sum + partial;
+        }
+        store_part(sum, sums + unit, n);
+    }
+}
+
+// Adds each row of gate (depth, pitch) to the row of its token, of sums (D, sums_pitch).
+template <class V>
+FASTRNN_NOINLINE void token_sums(const typename V::Real* gate, Index pitch, Range units, const std::int32_t* slot,
+                                 Index depth, typename V::Real* sums, Index sums_pitch) {
+    for (Index row = 0; row < depth; ++row) {
+        typename V::Real* const to = sums + slot[row] * sums_pitch;
+        for (Index unit = units.begin; unit < units.end; unit += V::kLanes) {
+            const V sum =
+                V::load(to + unit) + load_part<V>(gate + row * pitch + unit, smaller(V::kLanes, units.end - unit));
+            sum.store(to + unit);
+        }
+    }
+}
+
 template <template <class> class CellOf, class Real>
 class Backward {
     using V = Vec<Real>;
@@ -37,7 +70,7 @@ class Backward {
 
     struct Workspace {
         Index gradient_pitch, carry_pitch, token_pitch, rows_pitch;
-        Real* gradient;              // (block steps * B, gradient_pitch): kGradients planes of H
+        Real* gradient;  // (block steps * B, gradient_pitch): kGradients planes of H, and those of learned vectors
         Real* state[Cell::kStates];  // (block steps * B, state_pitch of the tape): before each step
         Real* carry[Cell::kStates];  // (B, carry_pitch): what reaches the step before past the gates
         Real* token_gradient;        // (D, token_pitch): the gradient of each distinct token's column of w_ih
@@ -50,7 +83,7 @@ class Backward {
 
         Workspace(const Sizes& size, int threads, Real* base) {
             const Index rows = block_steps(size) * size.B;
-            gradient_pitch = pitch<Real>(Cell::kGradients * size.H);
+            gradient_pitch = pitch<Real>((Cell::kGradients + Cell::kLearned) * size.H);
             carry_pitch = pitch<Real>(size.H);
             token_pitch = pitch<Real>(Cell::kGates * padded<V>(size.H));
             rows_pitch = pitch<Real>(rows);
@@ -60,7 +93,8 @@ class Backward {
             for (int s = 0; s < Cell::kStates; ++s) carry[s] = carver.take(size.B * carry_pitch);
             token_gradient = carver.take(size.D * token_pitch);
             packed_x = carver.take(size.D ? 0 : packed_size<V>(size.I, 1, rows));
-            for (Real*& packed : packed_h) packed = carver.take(packed_size<V>(size.H, 1, rows));
+            for (int p = 0; p < Cell::kPhases; ++p)
+                packed_h[p] = carver.take(Cell::kForward[p].operand == kNothing ? 0 : packed_size<V>(size.H, 1, rows));
             transposed = carver.take(threads * kRowBlock * rows_pitch);
             total = carver.used;
         }
@@ -138,10 +172,15 @@ private:
         for (int g = 0; g < Cell::kGates; ++g) {
             const Index row = g * size_.H + unit_begin_;
             clear(args_.dw_ih + row * size_.I, own_units() * size_.I);
-            clear(args_.dw_hh + row * size_.H, own_units() * size_.H);
+            if (args_.dw_hh) clear(args_.dw_hh + row * size_.H, own_units() * size_.H);
             clear(args_.db_ih + row, own_units());
             clear(args_.db_hh + row, own_units());
         }
+        for (int v = 0; v < Cell::kLearned; ++v) clear(args_.dvectors + v * size_.H + unit_begin_, own_units());
+    }
+
+    void load_vectors(Index unit, Index n, V* own) const {
+        for (int v = 0; v < Cell::kVectors; ++v) own[v] = load_part<V>(tape_.vectors + v * size_.H + unit, n);
     }
 
     // Row `row` of state s in the block at hand: before its step.
@@ -164,9 +203,11 @@ private:
                 const Real* const saved = tape_.saved + (row + b) * tape_.saved_pitch;
                 for (Index unit = unit_begin; unit < unit_end; unit += kLanes) {
                     V kept[Cell::kSaved], before[Cell::kStates], after[Cell::kStates];
+                    V own[at_least_one(Cell::kVectors)];
+                    load_vectors(unit, smaller(kLanes, size_.H - unit), own);
                     for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp_ + unit);
                     for (int s = 0; s < Cell::kStates; ++s) before[s] = V::load(state(s, from + b) + unit);
-                    Cell::restore(kept, before, after);
+                    Cell::restore(kept, before, own, after);
                     for (int s = 0; s < Cell::kStates; ++s) after[s].store(state(s, to + b) + unit);
                 }
             }
@@ -202,7 +243,7 @@ private:
                 if (block < whole)
                     apply<p, true>(at, range, sums, width * kLanes);
                 else
-                    apply<p, false>(at, range, sums, width * kLanes);
+                    apply_to_rest<p>(at, range, sums, width * kLanes);
             }
         };
         const Turns turns{panel_begin_, panel_end_, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
@@ -268,7 +309,9 @@ private:
 
         for (Index b = 0; b < count; ++b) {
             V kept[Cell::kSaved], before[Cell::kStates], after[Cell::kStates];
-            V dnext[Cell::kStates], dgate[Cell::kGradients], dprev[Cell::kStates];
+            V dnext[Cell::kStates], dgate[Cell::kGradients + Cell::kLearned], dprev[Cell::kStates];
+            V own[at_least_one(Cell::kVectors)];
+            load_vectors(along_units ? unit + b * kLanes : unit, n, own);
             const V sum = V::load(sums);
             for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
             for (int s = 0; s < Cell::kStates; ++s) {
@@ -281,10 +324,10 @@ private:
                 if (dh) store_part(dnext[kH], dh + b * dy_step, n);
             }
 
-            Cell::restore(kept, before, after);
-            Cell::template backward<p>(kept, before, after, sum, dnext, dgate, dprev);
+            Cell::restore(kept, before, own, after);
+            Cell::template backward<p>(kept, before, own, after, sum, dnext, dgate, dprev);
 
-            for (int g = 0; g < Cell::kGradients; ++g)
+            for (int g = 0; g < Cell::kGradients + Cell::kLearned; ++g)
                 if (writes(phase, g)) store_part(dgate[g], gradient + g * H, n);
             for (int s = 0; s < Cell::kStates; ++s)
                 if (s != kH || Cell::kCarriesH) dprev[s].store(carry[s]);
@@ -293,12 +336,18 @@ private:
         }
     }
 
+    template <int p>
+    FASTRNN_NOINLINE void apply_to_rest(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
+        apply<p, false>(at, blocks, sums, sums_row);
+    }
+
     // What the weights were multiplied with in steps [begin, end), for everyone's weight gradients.
     void pack_operands(Index begin, Index end) const {
         const Index first = first_row(size_, begin), rows = first_row(size_, end) - first;
         if (!size_.D) pack_operand(tape_.x + first * size_.I, size_.I, rows, size_.I, work_.packed_x);
         for (int p = 0; p < Cell::kPhases; ++p) {
             const int plane = Cell::kForward[p].operand;
+            if (plane == kNothing) continue;
             if (plane == kPreviousH)
                 pack_operand(state(kH, 0), tape_.state_pitch, rows, size_.H, work_.packed_h[p]);
             else
@@ -331,7 +380,8 @@ private:
         }
     }
 
-    // dW_ih, dW_hh, db_ih, db_hh of at most kRowBlock units of gate g, over the rows of steps [begin, end).
+    // dW_ih, dW_hh, db_ih, db_hh, and with gate 0 the vectors', of at most kRowBlock units of gate g, over the rows of
+    // steps [begin, end).
     void weight_gradients(Index begin, Index end, int g, Range units) const {
         const Index H = size_.H, I = size_.I, count = units.end - units.begin;
         const Index rows = first_row(size_, end) - first_row(size_, begin);
@@ -342,17 +392,24 @@ private:
 
         transpose<V>(dx_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
         if (size_.D)
-            token_gradients(dx_gate, units, g, begin, rows);
+            token_sums<V>(dx_gate, work_.gradient_pitch, units, args_.tokens.slot + first_row(size_, begin), rows,
+                          work_.token_gradient + g * Hp_, work_.token_pitch);
         else
             outer_product(transposed, count, work_.packed_x, I, rows, add, args_.dw_ih + (g * H + units.begin) * I);
-        column_sums(dx_gate, units, rows, add, args_.db_ih + g * H);
+        column_sums<V>(dx_gate, work_.gradient_pitch, units, rows, add, args_.db_ih + g * H);
 
         if (dh_gate != dx_gate)
             transpose<V>(dh_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
         int phase = 0;
         while (g >= Cell::kForward[phase].first + Cell::kForward[phase].count) ++phase;
-        outer_product(transposed, count, work_.packed_h[phase], H, rows, add, args_.dw_hh + (g * H + units.begin) * H);
-        column_sums(dh_gate, units, rows, add, args_.db_hh + g * H);
+        if (Cell::kForward[phase].operand != kNothing)
+            outer_product(transposed, count, work_.packed_h[phase], H, rows, add,
+                          args_.dw_hh + (g * H + units.begin) * H);
+        column_sums<V>(dh_gate, work_.gradient_pitch, units, rows, add, args_.db_hh + g * H);
+
+        for (int v = 0; g == 0 && v < Cell::kLearned; ++v)
+            column_sums<V>(gradients(0, Cell::kGradients + v), work_.gradient_pitch, units, rows, add,
+                           args_.dvectors + v * H);
     }
 
     // dw (units, columns) (+)= gate (units, rows) operand (rows, columns).
@@ -360,34 +417,6 @@ private:
                        Real* dw) const {
         const Panels<V> panels{operand, ceil_div(columns, kLanes), kMaxWidth, rows};
         multiply_into<V>({gate, work_.rows_pitch}, 0, units, panels, columns, add, dw, team_);
-    }
-
-    // By parts of some rows: the rounding errors of one long sum would be larger.
-    void column_sums(const Real* gate, Range units, Index depth, bool add, Real* db) const {
-        constexpr Index part = 64;
-        for (Index unit = units.begin; unit < units.end; unit += kLanes) {
-            const Index n = smaller(kLanes, units.end - unit);
-            V sum = add ? load_part<V>(db + unit, n) : V::zero();
-            for (Index first = 0; first < depth; first += part) {
-                V partial = V::zero();
-                for (Index row = first; row < smaller(first + part, depth); ++row)
-                    partial = partial + load_part<V>(gate + row * work_.gradient_pitch + unit, n);
-                sum = sum + partial;
-            }
-            store_part(sum, db + unit, n);
-        }
-    }
-
-    void token_gradients(const Real* gate, Range units, int g, Index begin, Index depth) const {
-        for (Index row = 0; row < depth; ++row) {
-            const Index slot = args_.tokens.slot[first_row(size_, begin) + row];
-            Real* const to = work_.token_gradient + slot * work_.token_pitch + g * Hp_;
-            for (Index unit = units.begin; unit < units.end; unit += kLanes) {
-                const Index n = smaller(kLanes, units.end - unit);
-                const V sum = V::load(to + unit) + load_part<V>(gate + row * work_.gradient_pitch + unit, n);
-                sum.store(to + unit);
-            }
-        }
     }
 
     // dx of rows `rows` of the steps from `begin` on.

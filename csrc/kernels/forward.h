@@ -131,9 +131,11 @@ private:
                 pack_gradient(args_.w_ih, I, Cell::kInputGradient, first_input_plane<Cell>(), Cell::kGates,
                               tape_.packed_ih);
             }
+            if (part == 0 && Cell::kVectors > 0) copy(args_.vectors, Cell::kVectors * H, tape_.vectors);
             for (int p = 0; p < Cell::kPhases; ++p) {
                 const Phase phase = Cell::kBackward[p];
-                pack_gradient(args_.w_hh, H, Cell::kHiddenGradient, phase.first, phase.count, tape_.packed_hh[p]);
+                if (phase.operand != kNothing)
+                    pack_gradient(args_.w_hh, H, Cell::kHiddenGradient, phase.first, phase.count, tape_.packed_hh[p]);
             }
         }
         if (parts > 1) team_.barrier();
@@ -155,9 +157,11 @@ private:
         for (int p = 0; p < Cell::kPhases; ++p) {
             const Phase phase = Cell::kForward[p];
             const Range own = panels(phase.count);
-            pack_rows<V>(args_.w_hh, H, H, phase.first, phase.count, own.begin, own.end, weights.hh[p]);
+            if (phase.operand != kNothing)
+                pack_rows<V>(args_.w_hh, H, H, phase.first, phase.count, own.begin, own.end, weights.hh[p]);
         }
         if (team_.rank() > 0) return;
+        if (Cell::kVectors > 0) copy(args_.vectors, Cell::kVectors * H, weights.vectors);
         fill_bias(args_.b_ih, 0, Cell::kGates, weights.bias_ih);
         for (int p = 0; p < Cell::kPhases; ++p)
             fill_bias(args_.b_hh, Cell::kForward[p].first, Cell::kForward[p].count, weights.bias_hh[p]);
@@ -242,9 +246,9 @@ private:
         constexpr bool last = p + 1 == Cell::kPhases;
         const Step at = step_at(t, place);
         Rows<Real> operand{at.prev[kH], size_.H};
-        if constexpr (phase.operand != kPreviousH) operand = {at.saved + phase.operand * Hp_, tape_.saved_pitch};
-        const Panels<V> panels{work_.weights.hh[p], Hp_ / kLanes * phase.count, blocks * phase.count, size_.H,
-                               work_.weights.bias_hh[p]};
+        if constexpr (phase.operand >= 0) operand = {at.saved + phase.operand * Hp_, tape_.saved_pitch};
+        const Panels<V> panels{work_.weights.hh[p], Hp_ / kLanes * phase.count, blocks * phase.count,
+                               depth_of(phase, size_.H), work_.weights.bias_hh[p]};
 
         const Turns turns{block_begin_ / blocks, ceil_div(block_end_, blocks), t % 2 != 0,
                           shares_units_ ? &team_ : nullptr, panels.count()};
@@ -261,7 +265,7 @@ private:
                            if (block < whole)
                                apply<p, true>(at, range, own, width * kLanes);
                            else
-                               apply<p, false>(at, range, own, width * kLanes);
+                               apply_to_rest<p>(at, range, own, width * kLanes);
                        }
                    });
         // Other threads' units of this phase's results are operands of the next.
@@ -324,21 +328,24 @@ private:
         const auto step = [&](Index from_row_to_row) { return along_units ? kLanes : from_row_to_row; };
         const Index sums_step = along_units ? phase.count * kLanes : sums_row;
         const Index inputs_step = along_units ? projected_at(blocks.block + 1, 0) - projected : projected_pitch;
-        const Index saved_step = step(tape_.saved_pitch), state_step = step(H),
+        const Real* vectors = work_.weights.vectors + unit;
+        const Index saved_step = step(tape_.saved_pitch), state_step = step(H), vector_step = step(0),
                     tape_step = is_first ? step(tape_.state_pitch) : 0;
         const Index Hp = Hp_, count = along_units ? blocks.blocks : blocks.rows;
 
         for (Index b = 0;; ++b) {
             V x[Cell::kGates], hidden[Cell::kGates], state[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
+            V own[at_least_one(Cell::kVectors)];
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
                 x[g] = V::load(inputs + g * kLanes);
                 hidden[g] = V::load(sums + (g - phase.first) * kLanes);
             }
             for (int s = 0; s < Cell::kStates; ++s) state[s] = load_part<V>(prev[s], n);
+            for (int v = 0; v < Cell::kVectors; ++v) own[v] = load_part<V>(vectors + v * H, n);
             if constexpr (p > 0)
                 for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
 
-            Cell::template forward<p>(x, hidden, state, kept, next);
+            Cell::template forward<p>(x, hidden, state, own, kept, next);
 
             if (training || !last)
                 for (int s = 0; s < Cell::kSaved; ++s)
@@ -349,10 +356,15 @@ private:
                 for (int s = 0; s < Cell::kStates; ++s) store_part(next[s], after[s], n);
             }
             if (b + 1 == count) break;
-            sums += sums_step, saved += saved_step;
+            sums += sums_step, saved += saved_step, vectors += vector_step;
             inputs = slot && !along_units ? projected + slot[b + 1] * projected_pitch : inputs + inputs_step;
             for (int s = 0; s < Cell::kStates; ++s) prev[s] += state_step, after[s] += state_step, tape[s] += tape_step;
         }
+    }
+
+    template <int p>
+    FASTRNN_NOINLINE void apply_to_rest(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
+        apply<p, false>(at, blocks, sums, sums_row);
     }
 
     // h_n is the last that y has of each row. Units of a row may come from several threads: the barrier has passed.

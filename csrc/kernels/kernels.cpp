@@ -5,7 +5,9 @@
 #include "math.h"
 
 #include "../cells/gru.h"
+#include "../cells/indrnn.h"
 #include "../cells/lstm.h"
+#include "../cells/mingru.h"
 #include "../cells/rnn.h"
 
 #include "backward.h"
@@ -58,13 +60,13 @@ constexpr KernelTable FASTRNN_TABLE = {
     FASTRNN_STRING(FASTRNN_ISA),
     FASTRNN_ISA::Vec<float>::kLanes,
     {
-#define FASTRNN_KERNELS(enumerator, arithmetic, family, gates, states, planes) \
+#define FASTRNN_KERNELS(enumerator, arithmetic, family, gates, states, planes, recurrent, vectors, learned) \
     FASTRNN_ISA::cell_kernels<FASTRNN_ISA::arithmetic, float>(),
         FASTRNN_CELLS(FASTRNN_KERNELS)
 #undef FASTRNN_KERNELS
     },
     {
-#define FASTRNN_KERNELS(enumerator, arithmetic, family, gates, states, planes) \
+#define FASTRNN_KERNELS(enumerator, arithmetic, family, gates, states, planes, recurrent, vectors, learned) \
     FASTRNN_ISA::cell_kernels<FASTRNN_ISA::arithmetic, double>(),
         FASTRNN_CELLS(FASTRNN_KERNELS)
 #undef FASTRNN_KERNELS

@@ -74,8 +74,8 @@ struct Carver {
 
 // to (columns, to_pitch) = from (rows, from_pitch), transposed.
 template <class V>
-void transpose(const typename V::Real* from, Index from_pitch, Index rows, Index columns, typename V::Real* to,
-               Index to_pitch) {
+FASTRNN_NOINLINE void transpose(const typename V::Real* from, Index from_pitch, Index rows, Index columns,
+                                typename V::Real* to, Index to_pitch) {
     constexpr Index lanes = V::kLanes;
     for (Index row = 0; row < rows; row += lanes) {
         for (Index column = 0; column < columns; column += lanes) {
@@ -105,8 +105,8 @@ constexpr Index vector_offset(const Panels<V>& panels, Index panel, int v) {
 // One panel for x W^T: W is (G*H, depth), of which gates [first, first + count) of unit blocks [block, block + blocks)
 // are taken.
 template <class V>
-void pack_rows_panel(const typename V::Real* w, Index units, Index depth, int first, int count, Index block, int blocks,
-                     typename V::Real* packed) {
+FASTRNN_NOINLINE void pack_rows_panel(const typename V::Real* w, Index units, Index depth, int first, int count,
+                                      Index block, int blocks, typename V::Real* packed) {
     constexpr Index lanes = V::kLanes;
     constexpr Index chunk = 64;  // of k: lines are written to the end while they are in L1
     const Panels<V> panels{packed, blocks * count, blocks * count, depth};
@@ -131,8 +131,8 @@ void pack_rows_panel(const typename V::Real* w, Index units, Index depth, int fi
 
 // Panels [begin, end) of all of them.
 template <class V>
-void pack_rows(const typename V::Real* w, Index units, Index depth, int first, int count, Index begin, Index end,
-               typename V::Real* packed) {
+FASTRNN_NOINLINE void pack_rows(const typename V::Real* w, Index units, Index depth, int first, int count, Index begin,
+                                Index end, typename V::Real* packed) {
     const int blocks = blocks_per_panel(count);
     const Index all = ceil_div(units, V::kLanes);
     const Panels<V> panels{packed, all * count, blocks * count, depth};
@@ -144,8 +144,8 @@ void pack_rows(const typename V::Real* w, Index units, Index depth, int first, i
 // Panels for d W: W is (G*H, columns), its rows `pitch` apart; k runs over the rows of gates gate[0], gate[1], ... in
 // turn. Fills panels [begin, end).
 template <class V>
-void pack_columns(const typename V::Real* w, Index pitch, Index units, Index columns, const int* gate, int gates,
-                  Index begin, Index end, typename V::Real* packed) {
+FASTRNN_NOINLINE void pack_columns(const typename V::Real* w, Index pitch, Index units, Index columns, const int* gate,
+                                   int gates, Index begin, Index end, typename V::Real* packed) {
     constexpr Index lanes = V::kLanes;
     const Panels<V> panels{packed, ceil_div(columns, lanes), kMaxWidth, gates * units};
     for (Index panel = begin; panel < end; ++panel) {

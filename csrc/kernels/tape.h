@@ -9,6 +9,11 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
+// How many products a sum of the phase has.
+constexpr Index depth_of(Phase phase, Index H) { return phase.operand == kNothing ? 0 : H; }
+
+constexpr int at_least_one(int n) { return n > 0 ? n : 1; }  // the length of an array
+
 // Part of the (B, H) of a step: one block of units of some rows, or some blocks of one row.
 struct Blocks {
     Index row, rows;
@@ -38,6 +43,7 @@ struct Tape {
     Real* x;                         // (T * B, I); absent with tokens
     Real* state[Cell::kStates];      // (blocks of steps * B, state_pitch): before the first step of each
     Real* saved;                     // (T * B, saved_pitch): kSaved planes of Hp
+    Real* vectors;                   // (V, H)
     Real* packed_ih;                 // W_ih for dx, k in the order of the gradients' planes; absent with tokens
     Real* packed_hh[Cell::kPhases];  // W_hh for each phase of backward
     Index total;
@@ -52,6 +58,7 @@ struct Tape {
         const Index blocks = T > 0 ? ceil_div(T, block_steps(size)) : 0;
         for (Real*& first : state) first = carver.take(blocks * B * state_pitch);
         saved = carver.take(rows * saved_pitch);
+        vectors = carver.take(Cell::kVectors * H);
         packed_ih = carver.take(dense ? packed_size<V>(I, 1, Cell::kGates * H) : 0);
         for (int p = 0; p < Cell::kPhases; ++p)
             packed_hh[p] = carver.take(packed_size<V>(H, 1, Cell::kBackward[p].count * H));

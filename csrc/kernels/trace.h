@@ -26,7 +26,9 @@ void trace(const TraceArgs<Real>& args) {
                     const Real* const last = args.state[s] + (t > 0 ? first_row(size, t - 1) + b : 0) * H;
                     before[s] = load_part<V>((t % steps == 0 ? first : last) + unit, n);
                 }
-                Cell::restore(kept, before, after);
+                V own[at_least_one(Cell::kVectors)];
+                for (int v = 0; v < Cell::kVectors; ++v) own[v] = load_part<V>(tape.vectors + v * H + unit, n);
+                Cell::restore(kept, before, own, after);
                 for (int s = 0; s < Cell::kStates; ++s) store_part(after[s], args.state[s] + row * H + unit, n);
                 for (int g = 0; g < Cell::kGates; ++g)
                     if (args.gate[g]) store_part(kept[g], args.gate[g] + row * H + unit, n);

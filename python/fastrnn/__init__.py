@@ -35,7 +35,7 @@ from .functional import (
     rnn_forward,
     rnn_step,
 )
-from .layers import GRU, LSTM, RNN, Layer, Stream
+from .layers import GRU, LSTM, RNN, IndRNN, Layer, MinGRU, Stream
 from .losses import cross_entropy, mean_squared_error
 from .modules import Dropout, Embedding, Linear, Module, Modules
 
@@ -47,10 +47,12 @@ __all__ = [
     "Embedding",
     "GruGradients",
     "GruOutput",
+    "IndRNN",
     "Layer",
     "Linear",
     "LstmGradients",
     "LstmOutput",
+    "MinGRU",
     "Module",
     "Modules",
     "RnnGradients",

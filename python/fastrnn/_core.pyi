@@ -50,6 +50,7 @@ def forward(
     b_hh: _Array | None,
     h0: _Array | None,
     c0: _Array | None,
+    vectors: _Array | None,
     /,
 ) -> tuple[Any, ...]: ...
 def backward(

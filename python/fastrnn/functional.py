@@ -109,6 +109,11 @@ class RnnGradients(NamedTuple):
     dh0: Array  #: (B, H), also where h0 was None
 
 
+def _gradients(family: str, tape: Tape | None, *upstream: Array | None) -> tuple[Any, ...]:
+    found = _core.backward(family, tape, None, False, *upstream)
+    return *found[:5], *found[6:-1]  # without those of what layers alone have
+
+
 def lstm_forward(
     x: Array,
     w_ih: Array,
@@ -149,7 +154,9 @@ def lstm_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    return LstmOutput._make(_core.forward("lstm", None, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0))
+    return LstmOutput._make(
+        _core.forward("lstm", None, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None)
+    )
 
 
 def lstm_backward(
@@ -171,7 +178,7 @@ def lstm_backward(
         ValueError: a shape does not fit.
 
     """
-    return LstmGradients._make(_core.backward("lstm", tape, None, False, dy, dh_n, dc_n)[:-1])
+    return LstmGradients._make(_gradients("lstm", tape, dy, dh_n, dc_n))
 
 
 def gru_forward(
@@ -214,7 +221,7 @@ def gru_forward(
 
     """
     return GruOutput._make(
-        _core.forward("gru", reset_after, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None)
+        _core.forward("gru", reset_after, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None)
     )
 
 
@@ -234,7 +241,7 @@ def gru_backward(tape: Tape | None, dy: Array | None = None, dh_n: Array | None 
         ValueError: a shape does not fit.
 
     """
-    return GruGradients._make(_core.backward("gru", tape, None, False, dy, dh_n, None)[:-1])
+    return GruGradients._make(_gradients("gru", tape, dy, dh_n, None))
 
 
 def rnn_forward(
@@ -273,7 +280,7 @@ def rnn_forward(
 
     """
     return RnnOutput._make(
-        _core.forward("rnn", nonlinearity, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None)
+        _core.forward("rnn", nonlinearity, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None)
     )
 
 
@@ -293,4 +300,4 @@ def rnn_backward(tape: Tape | None, dy: Array | None = None, dh_n: Array | None 
         ValueError: a shape does not fit.
 
     """
-    return RnnGradients._make(_core.backward("rnn", tape, None, False, dy, dh_n, None)[:-1])
+    return RnnGradients._make(_gradients("rnn", tape, dy, dh_n, None))

@@ -16,7 +16,7 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ from .modules import Module, dropout_mask
 Array = npt.NDArray[Any]
 State = Array | tuple[Array, ...]
 
-__all__ = ["GRU", "LSTM", "RNN", "Layer", "Stream"]
+__all__ = ["GRU", "LSTM", "RNN", "IndRNN", "Layer", "MinGRU", "Stream"]
 
 
 class _Rows:
@@ -96,17 +96,28 @@ def _suffixes(num_layers: int, bidirectional: bool) -> list[list[str]]:
 
 
 def parameter_shapes(
-    gates: int, input_size: int, hidden_size: int, num_layers: int, bias: bool = True, bidirectional: bool = False
+    kind: "type[Layer]",
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    *,
+    bias: bool = True,
+    bidirectional: bool = False,
+    own: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every parameter of a layer."""
-    rows, H = gates * hidden_size, hidden_size
+    """Return the name and shape of every parameter of a layer; ``own`` are those that each unit has for itself."""
+    rows, H = kind._gates * hidden_size, hidden_size
     shapes: dict[str, tuple[int, ...]] = {}
     for k, suffixes in enumerate(_suffixes(num_layers, bidirectional)):
         for suffix in suffixes:
             shapes["weight_ih" + suffix] = (rows, input_size if k == 0 else len(suffixes) * H)
-            shapes["weight_hh" + suffix] = (rows, H)
+            if kind._recurrent:
+                shapes["weight_hh" + suffix] = (rows, H)
+            shapes |= {name + suffix: shape for name, shape in (own or {}).items()}
             if bias:
-                shapes["bias_ih" + suffix] = shapes["bias_hh" + suffix] = (rows,)
+                shapes["bias_ih" + suffix] = (rows,)
+                if kind._recurrent:
+                    shapes["bias_hh" + suffix] = (rows,)
     return shapes
 
 
@@ -126,6 +137,7 @@ class Layer(Module):
     _family: str
     _gates: int
     _states: int
+    _recurrent = True  # whether there is a product with weight_hh
     _option: object = None
 
     def __init__(
@@ -167,7 +179,9 @@ class Layer(Module):
         self.dtype = np.dtype(dtype)
         self.rng = np.random.default_rng(seed)
         super().__init__()
-        shapes = parameter_shapes(self._gates, input_size, hidden_size, num_layers, bias, bidirectional)
+        shapes = parameter_shapes(
+            type(self), input_size, hidden_size, num_layers, bias=bias, bidirectional=bidirectional, own=self._own()
+        )
         self._params = {name: self._initial(name, shape, init) for name, shape in shapes.items()}
         self._forget()
 
@@ -176,11 +190,19 @@ class Layer(Module):
         """The end of the parameters' names, of each layer and direction."""
         return _suffixes(self.num_layers, self.bidirectional)
 
+    def _own(self) -> dict[str, tuple[int, ...]]:
+        """Return the parameters that each unit has for itself: at most one array, by name and shape."""
+        return {}
+
+    def _vectors(self, suffix: str) -> Array | None:
+        """Return what the kernels know as the units' own parameters: (V, H), the learned ones first."""
+        return None
+
     def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
         H = self.hidden_size
         if init == "uniform":
             return self.rng.uniform(-(H**-0.5), H**-0.5, shape).astype(self.dtype)
-        if name.startswith("bias"):
+        if name.startswith(("bias", "weight_ch")):
             values = np.zeros(shape)
             if self._family == "lstm" and name.startswith("bias_ih"):
                 values[H : 2 * H] = 1
@@ -205,8 +227,13 @@ class Layer(Module):
         self._forget()
 
     def _weights(self, suffix: str) -> tuple[Any, ...]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return tuple(self.params[name + suffix] if self.bias or name.startswith("w") else None for name in names)
+        w_hh = self._params["weight_hh" + suffix] if self._recurrent else None
+        return (
+            self._params["weight_ih" + suffix],
+            w_hh,
+            self._params.get("bias_ih" + suffix),
+            self._params.get("bias_hh" + suffix),
+        )
 
     # --- forward
 
@@ -317,7 +344,7 @@ class Layer(Module):
             raise TypeError(f"{self._name}.stream: batch is {batch!r}, expected an int")
         if not 0 <= batch < 2**48:
             raise ValueError(f"{self._name}.stream: batch is {batch}, expected at least 0 and below 2**48")
-        weights = [self._weights(suffix) for (suffix,) in self._suffixes]
+        weights = [(*self._weights(suffix), self._vectors(suffix)) for (suffix,) in self._suffixes]
         return Stream(_core.Stream(self._family, self._option, weights, batch, tokens))
 
 
@@ -427,9 +454,10 @@ class _Call:
             dhs.insert(0, dh)
             end = begin
         layer.trace |= {name: self._as_given([dh[name] for dh in dhs]) for name in dhs[0]}
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        named = {name + suffix: g for suffix, of in grads.items() for name, g in zip(names, of, strict=True)}
-        return self._as_given(dxs) if dxs else None, dstate, {name: named[name] for name in layer.params}
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", *layer._own())
+        named = {name + suffix: g for suffix, of in grads.items() for name, g in zip(names, of, strict=False)}
+        shaped = {name: named[name].reshape(p.shape) for name, p in layer.params.items()}
+        return self._as_given(dxs) if dxs else None, dstate, shaped
 
 
 class _Part:
@@ -452,6 +480,8 @@ class _Part:
         for k, suffixes in enumerate(layer._suffixes):
             outputs = []
             for direction, suffix in enumerate(suffixes):
+                before: list[Array | None] = [a[place][steps.order] for a in state]
+                before += [*[None] * (2 - layer._states), layer._vectors(suffix)]
                 y, *states, tape = _core.forward(
                     layer._family,
                     layer._option,
@@ -461,8 +491,7 @@ class _Part:
                     steps.counts,
                     steps.reverse(rows) if direction else rows,
                     *layer._weights(suffix),
-                    *(a[place][steps.order] for a in state),
-                    *[None] * (2 - layer._states),
+                    *before,
                 )
                 if y is not None:
                     outputs.append(steps.reverse(y) if direction else y)
@@ -518,8 +547,8 @@ class _Part:
                     *(a[place][steps.order] for a in dstate),
                     *[None] * (2 - layer._states),
                 )
-                grads[suffix] = tuple(found[:4])
-                for a, d in zip(dstate, found[4:], strict=True):
+                grads[suffix] = tuple(found[:5])
+                for a, d in zip(dstate, found[5:], strict=True):
                     a[place, steps.order] = d
                 if trace:
                     dhs["dh" + suffix] = steps.scatter(steps.reverse(dh) if direction else dh)
@@ -566,9 +595,56 @@ class RNN(Layer):
 
 
 class LSTM(Layer):
-    """A stack of long short-term memory nets: see :func:`fastrnn.lstm_forward`, and :class:`RNN` for the arguments."""
+    """A stack of long short-term memory nets: see :func:`fastrnn.lstm_forward`, and :class:`RNN` for the arguments.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        peepholes: whether the gates look at the cell state (Gers et al., 2002): ``i`` and ``f`` at c', ``o`` at c, each
+            through a weight for each unit, ``weight_ch_l{k}`` (3, H) in the order i, f, o.
+        coupled: whether ``f = 1 - i`` (Greff et al., 2017). The parameters of f are there, and count nothing.
+        cell_clip: the largest absolute value of c; None is no limit.
+        options: the rest of :class:`RNN`'s.
+
+    """
 
     _family, _gates, _states = "lstm", 4, 2
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        peepholes: bool = False,
+        coupled: bool = False,
+        cell_clip: float | None = None,
+        **options: Any,
+    ) -> None:
+        for name, flag in (("peepholes", peepholes), ("coupled", coupled)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"LSTM: {name} is {flag!r}, expected a bool")
+        if cell_clip is not None and not cell_clip > 0:
+            raise ValueError(f"LSTM: cell_clip is {cell_clip!r}, expected a number above 0, or None")
+        self.peepholes = peepholes
+        self.coupled = coupled
+        self.cell_clip = cell_clip
+        self._option = True if peepholes or coupled or cell_clip is not None else None
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    def _own(self) -> dict[str, tuple[int, ...]]:
+        return {"weight_ch": (3, self.hidden_size)} if self.peepholes else {}
+
+    def _vectors(self, suffix: str) -> Array | None:
+        if self._option is None:
+            return None
+        vectors = np.zeros((5, self.hidden_size), self.dtype)
+        if self.peepholes:
+            vectors[:3] = self._params["weight_ch" + suffix]
+        vectors[3] = self.coupled
+        vectors[4] = math.inf if self.cell_clip is None else self.cell_clip
+        return vectors
 
 
 class GRU(Layer):
@@ -592,6 +668,37 @@ class GRU(Layer):
             raise TypeError(f"GRU: reset_after is {reset_after!r}, expected a bool")
         self.reset_after = self._option = reset_after
         super().__init__(input_size, hidden_size, num_layers, **options)
+
+
+class IndRNN(Layer):
+    """A stack of independently recurrent nets (Li et al., 2018): ``h = relu(W_ih x + b_ih + u * h')``.
+
+    A unit sees of the step before only itself: u is ``weight_hh_l{k}`` (H,), at first between 0 and 1, and there is no
+    ``bias_hh``. See :class:`RNN` for the arguments.
+    """
+
+    _family, _gates, _states, _recurrent = "indrnn", 1, 1, False
+
+    def _own(self) -> dict[str, tuple[int, ...]]:
+        return {"weight_hh": (self.hidden_size,)}
+
+    def _vectors(self, suffix: str) -> Array:
+        return self._params["weight_hh" + suffix][None]
+
+    def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
+        if name.startswith("weight_hh"):
+            return self.rng.random(shape).astype(self.dtype)
+        return super()._initial(name, shape, init)
+
+
+class MinGRU(Layer):
+    """A stack of minimal GRUs (Feng et al., 2024), whose gates do not see h'; see :class:`RNN` for the arguments.
+
+    ``z = sigmoid(W_iz x + b_iz)``, ``n = W_in x + b_in``, ``h = (1 - z) * h' + z * n``. There is neither ``weight_hh``
+    nor ``bias_hh``; the blocks of ``weight_ih_l{k}`` (2*H, I) are z, n.
+    """
+
+    _family, _gates, _states, _recurrent = "mingru", 2, 1, False
 
 
 class Stream:

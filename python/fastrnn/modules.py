@@ -286,7 +286,7 @@ class Dropout(Module):
         return dy if self._mask is None else dy * self._mask
 
 
-def dropout_mask(rng: np.random.Generator, p: float, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+def dropout_mask(rng: "np.random.Generator", p: float, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
     """Return what dropout multiplies with: 0 with probability p, else 1 / (1 - p)."""
     mask: Array = (rng.random(shape, np.float32) >= p).astype(dtype)
     mask *= 1 / (1 - p)

@@ -38,7 +38,7 @@ struct Problem {
     Sizes size;
     std::vector<std::int32_t> slot;  // (T, B), with tokens
     std::vector<std::int64_t> id;
-    Array x, w_ih, w_hh, b_ih, b_hh, state_0[kMaxStates];
+    Array x, w_ih, w_hh, b_ih, b_hh, vectors, state_0[kMaxStates];  // w_hh is zeros where a cell has none
     Array dy, dstate_n[kMaxStates];
 
     const CellInfo& info() const { return kCells[static_cast<int>(cell)]; }
@@ -46,7 +46,7 @@ struct Problem {
 
 struct Solution {
     Array y, state_n[kMaxStates];
-    Array dx, dw_ih, dw_hh, db_ih, db_hh, dstate_0[kMaxStates];
+    Array dx, dw_ih, dw_hh, db_ih, db_hh, dvectors, dstate_0[kMaxStates];
 };
 
 double sigmoid(double a) { return 1 / (1 + std::exp(-a)); }
@@ -76,6 +76,7 @@ public:
         s.dw_hh.assign(p_.w_hh.size(), 0);
         s.db_ih.assign(p_.b_ih.size(), 0);
         s.db_hh.assign(p_.b_hh.size(), 0);
+        s.dvectors.assign(index(p_.info().learned * H_), 0);
         Array dnext[kMaxStates] = {p_.dstate_n[kH], p_.dstate_n[kC]};
         for (Index t = T - 1; t >= 0; --t)
             for (Index b = 0; b < B_; ++b) backward(t, b, before[index(t)], dnext, s);
@@ -109,6 +110,7 @@ private:
         for (Array& next : r.next) next.assign(index(H_), 0);
         const auto sum = [&](int g, Index u) { return r.input[index(g * H_ + u)] + r.hidden[index(g * H_ + u)]; };
         const auto gate = [&](int g, Index u) -> double& { return r.gate[index(g * H_ + u)]; };
+        const auto own = [&](int v, Index u) { return p_.vectors[index(v * H_ + u)]; };
         for (Index u = 0; u < H_; ++u) {
             double& next = r.next[kH][index(u)];
             switch (p_.cell) {
@@ -121,6 +123,23 @@ private:
                     next = gate(3, u) * std::tanh(c);
                     break;
                 }
+                case Cell::lstm_peephole: {
+                    const double c_prev = before[kC][index(b * H_ + u)], limit = own(4, u);
+                    gate(0, u) = sigmoid(sum(0, u) + own(0, u) * c_prev);
+                    gate(1, u) = own(3, u) != 0 ? 1 - gate(0, u) : sigmoid(sum(1, u) + own(1, u) * c_prev);
+                    gate(2, u) = std::tanh(sum(2, u));
+                    const double c = std::fmin(std::fmax(gate(1, u) * c_prev + gate(0, u) * gate(2, u), -limit), limit);
+                    gate(3, u) = sigmoid(sum(3, u) + own(2, u) * c);
+                    r.next[kC][index(u)] = c;
+                    next = gate(3, u) * std::tanh(c);
+                    break;
+                }
+                case Cell::indrnn: next = gate(0, u) = std::fmax(0, sum(0, u) + own(0, u) * h[u]); break;
+                case Cell::mingru:
+                    gate(0, u) = sigmoid(sum(0, u));
+                    gate(1, u) = sum(1, u);
+                    next = (1 - gate(0, u)) * h[u] + gate(0, u) * gate(1, u);
+                    break;
                 case Cell::gru_reset_after:
                 case Cell::gru_reset_before:
                     gate(0, u) = sigmoid(sum(0, u));
@@ -145,6 +164,7 @@ private:
     void backward(Index t, Index b, const std::vector<Array>& before, Array* dnext, Solution& s) {
         const Row r = forward(t, b, before);
         const auto gate = [&](int g, Index u) { return r.gate[index(g * H_ + u)]; };
+        const auto own = [&](int v, Index u) { return p_.vectors[index(v * H_ + u)]; };
         const double* const h = before[kH].data() + b * H_;
         Array dinput(index(G_ * H_)), dhidden(index(G_ * H_)), dh(index(H_)), dreset(index(H_));
         const auto set = [&](int g, Index u, double d) { dinput[index(g * H_ + u)] = dhidden[index(g * H_ + u)] = d; };
@@ -152,7 +172,34 @@ private:
             const double d = at(dnext[kH], b, u) + p_.dy[index((t * B_ + b) * H_ + u)];
             if (G_ == 1) {
                 const double y = gate(0, u);
-                set(0, u, p_.cell == Cell::rnn_tanh ? d * (1 - y * y) : y > 0 ? d : 0);
+                const double da = p_.cell == Cell::rnn_tanh ? d * (1 - y * y) : y > 0 ? d : 0;
+                set(0, u, da);
+                if (p_.info().vectors > 0) {
+                    s.dvectors[index(u)] += da * h[u];
+                    dh[index(u)] = da * own(0, u);
+                }
+            } else if (p_.cell == Cell::mingru) {
+                const double z = gate(0, u);
+                set(0, u, d * (gate(1, u) - h[u]) * z * (1 - z));
+                set(1, u, d * z);
+                dh[index(u)] = d * (1 - z);
+            } else if (p_.cell == Cell::lstm_peephole) {
+                const double i = gate(0, u), f = gate(1, u), g = gate(2, u), o = gate(3, u);
+                const double c_prev = before[kC][index(b * H_ + u)], tanh_c = std::tanh(r.next[kC][index(u)]);
+                const bool coupled = own(3, u) != 0, inside = std::fabs(f * c_prev + i * g) < own(4, u);
+                const double d_o = d * tanh_c * o * (1 - o);
+                const double through = at(dnext[kC], b, u) + d * o * (1 - tanh_c * tanh_c) + d_o * own(2, u);
+                const double dc = inside ? through : 0;
+                const double di = dc * (coupled ? g - c_prev : g) * i * (1 - i);
+                const double df = coupled ? 0 : dc * c_prev * f * (1 - f);
+                set(0, u, di);
+                set(1, u, df);
+                set(2, u, dc * i * (1 - g * g));
+                set(3, u, d_o);
+                s.dvectors[index(u)] += di * c_prev;
+                s.dvectors[index(H_ + u)] += df * c_prev;
+                s.dvectors[index(2 * H_ + u)] += d_o * r.next[kC][index(u)];
+                at(dnext[kC], b, u) = dc * f + di * own(0, u) + df * own(1, u);
             } else if (G_ == 4) {
                 const double i = gate(0, u), f = gate(1, u), g = gate(2, u), o = gate(3, u);
                 const double tanh_c = std::tanh(r.next[kC][index(u)]);
@@ -219,7 +266,14 @@ Problem make_problem(Cell cell, Index T, Index B, Index I, Index H, bool tokens)
     };
     const Index rows = p.info().gates * H;
     p.w_ih = draw(rows * I, 1.5 / std::sqrt(static_cast<double>(I)));
-    p.w_hh = draw(rows * H, 1 / std::sqrt(static_cast<double>(H)));
+    p.w_hh = draw(rows * H, p.info().recurrent ? 1 / std::sqrt(static_cast<double>(H)) : 0);
+    p.vectors = draw(p.info().vectors * H, 0.3);
+    if (cell == Cell::lstm_peephole) {  // whether gates are coupled, and a limit
+        for (Index u = 0; u < H; ++u) {
+            p.vectors[static_cast<std::size_t>(3 * H + u)] = u % 2 == 1;
+            p.vectors[static_cast<std::size_t>(4 * H + u)] = u % 3 == 0 ? 0.3 : HUGE_VAL;
+        }
+    }
     p.b_ih = draw(rows, 1);
     p.b_hh = draw(rows, 1);
     for (int k = 0; k < p.info().states; ++k) {
@@ -261,13 +315,15 @@ void compare(const Reals<Real>& got, const Array& expected, const std::string& w
 // What the kernels make of a problem, in arrays of exactly the right sizes, so that sanitizers see what lies outside.
 template <class Real>
 struct Run {
-    Reals<Real> y, state_n[kMaxStates], dx, dw_ih, dw_hh, db_ih, db_hh, dstate_0[kMaxStates], step[kMaxStates];
+    Reals<Real> y, state_n[kMaxStates], dx, dw_ih, dw_hh, db_ih, db_hh, dvectors, dstate_0[kMaxStates],
+        step[kMaxStates];
 
     Run(const KernelTable& table, const Problem& p) {
         const auto [T, B, I, H, D, first_row] = p.size;
         const std::size_t rows = p.b_ih.size(), states = p.state_0[kH].size();
         const Reals<Real> x = convert<Real>(p.x), w_ih = convert<Real>(p.w_ih), w_hh = convert<Real>(p.w_hh);
-        const Reals<Real> b_ih = convert<Real>(p.b_ih), b_hh = convert<Real>(p.b_hh), dy = convert<Real>(p.dy);
+        const Reals<Real> b_ih = convert<Real>(p.b_ih), b_hh = convert<Real>(p.b_hh), dy = convert<Real>(p.dy),
+                          vectors = convert<Real>(p.vectors);
         Reals<Real> state_0[kMaxStates], dstate_n[kMaxStates];
         const Tokens tokens = D ? Tokens{p.slot.data(), p.id.data()} : Tokens{};
         const Buffer tape(static_cast<std::size_t>(tape_size<Real>(table, p.cell, p.size)) * sizeof(Real));
@@ -290,7 +346,8 @@ struct Run {
         forward.x = D ? nullptr : x.data();
         forward.tokens = tokens;
         forward.w_ih = w_ih.data();
-        forward.w_hh = w_hh.data();
+        forward.w_hh = p.info().recurrent ? w_hh.data() : nullptr;
+        forward.vectors = single.vectors = vectors.data();
         forward.b_ih = b_ih.data();
         forward.b_hh = b_hh.data();
         forward.y = y.data();
@@ -302,7 +359,8 @@ struct Run {
 
         dx.resize(p.x.size());
         dw_ih.resize(rows * static_cast<std::size_t>(I));
-        dw_hh.resize(rows * static_cast<std::size_t>(H));
+        if (p.info().recurrent) dw_hh.resize(rows * static_cast<std::size_t>(H));
+        dvectors.resize(static_cast<std::size_t>(p.info().learned * H));
         db_ih.resize(rows);
         db_hh.resize(rows);
         backward.size = p.size;
@@ -311,7 +369,8 @@ struct Run {
         backward.dy = dy.data();
         backward.dx = D ? nullptr : dx.data();
         backward.dw_ih = dw_ih.data();
-        backward.dw_hh = dw_hh.data();
+        backward.dw_hh = p.info().recurrent ? dw_hh.data() : nullptr;
+        backward.dvectors = dvectors.data();
         backward.db_ih = db_ih.data();
         backward.db_hh = db_hh.data();
         run_backward(table, p.cell, backward, nullptr);
@@ -330,8 +389,8 @@ struct Run {
     }
 
     std::vector<Reals<Real>> everything() const {
-        return {y,     state_n[kH], state_n[kC],  dx,           dw_ih,    dw_hh,
-                db_ih, db_hh,       dstate_0[kH], dstate_0[kC], step[kH], step[kC]};
+        return {dvectors, y,     state_n[kH],  state_n[kC],  dx,       dw_ih,   dw_hh,
+                db_ih,    db_hh, dstate_0[kH], dstate_0[kC], step[kH], step[kC]};
     }
 };
 
@@ -345,7 +404,8 @@ void compare_with_reference(const KernelTable& table, const Problem& p, const So
     compare(got.y, expected.y, where + "y");
     if (!D) compare(got.dx, expected.dx, where + "dx");
     compare(got.dw_ih, expected.dw_ih, where + "dw_ih");
-    compare(got.dw_hh, expected.dw_hh, where + "dw_hh");
+    if (p.info().recurrent) compare(got.dw_hh, expected.dw_hh, where + "dw_hh");
+    compare(got.dvectors, expected.dvectors, where + "dvectors");
     compare(got.db_ih, expected.db_ih, where + "db_ih");
     compare(got.db_hh, expected.db_hh, where + "db_hh");
     for (int k = 0; k < p.info().states; ++k) {

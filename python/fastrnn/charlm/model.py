@@ -26,7 +26,7 @@ CELLS: dict[str, type[Layer]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 def weight_shapes(settings: Settings, vocabulary: int) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every weight, without making any."""
     H = settings.hidden
-    rnn = parameter_shapes(CELLS[settings.cell]._gates, vocabulary, H, settings.layers)
+    rnn = parameter_shapes(CELLS[settings.cell], vocabulary, H, settings.layers)
     return {f"rnn.{name}": shape for name, shape in rnn.items()} | {
         "decoder.weight": (vocabulary, H),
         "decoder.bias": (vocabulary,),
