@@ -12,6 +12,7 @@ import pytest
 
 import fastrnn
 from fastrnn import Dropout, Embedding, Linear, Modules, cross_entropy, mean_squared_error
+from fastrnn.data import side_by_side, windows
 from fastrnn.optim import SGD, Adam, clip_value
 from problems import Array
 
@@ -236,6 +237,21 @@ def test_bad_files(tmp_path: Path) -> None:
         net(0).save(str(tmp_path / "nowhere" / "net"))
 
 
+# --- data
+
+
+def test_streams_read_the_whole_sequence_in_order() -> None:
+    sequence = np.arange(2 * 103).reshape(103, 2)
+    streams = side_by_side(sequence, 4)
+    assert streams.shape == (25, 4, 2)
+    assert np.array_equal(streams.swapaxes(0, 1).reshape(100, 2), sequence[:100])
+    seen = list(windows(streams, 7))
+    assert [len(x) for x, _ in seen] == [7, 7, 7]
+    for k, (x, following) in enumerate(seen):
+        assert np.array_equal(x, streams[7 * k : 7 * k + 7])
+        assert np.array_equal(following, x + 2)
+
+
 # --- bad arguments
 
 
@@ -259,6 +275,8 @@ def test_bad_files(tmp_path: Path) -> None:
             ValueError,
             "mask has shape .* float64, expected .* bool",
         ),
+        (lambda: side_by_side(np.arange(3), 0), ValueError, "side_by_side: batch is 0"),
+        (lambda: next(windows(np.arange(3), 0)), ValueError, "windows: steps is 0"),
         (lambda: mean_squared_error(draw(2, 3), draw(2)), ValueError, "target has shape"),
     ],
 )

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 import fastrnn
+import fastrnn.data
 from fastrnn import cli
 from isolated import run_code
 
@@ -37,7 +38,9 @@ def test_pages_run(page: Path) -> None:
     run_code("\n".join(blocks("python", page.read_text(encoding="utf-8"))))
 
 
-@pytest.mark.parametrize("module", [fastrnn, fastrnn.layers, fastrnn.modules], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [fastrnn, fastrnn.data, fastrnn.layers, fastrnn.modules], ids=lambda module: module.__name__
+)
 def test_docstrings_run(module: ModuleType) -> None:
     failed, attempted = doctest.testmod(module)
     assert attempted > 0

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.data import side_by_side
 from fastrnn.optim import Adam, clip_global_norm
 
 from .checkpoint import Checkpoint, TrainingState
@@ -41,16 +42,15 @@ class Trainer:
 
     def __init__(self, settings: Settings, corpus: Corpus) -> None:
         B, T = settings.batch, settings.steps
-        length = len(corpus.train) // B
         self.settings = settings
         self.corpus = corpus
-        self.epoch_steps = (length - 1) // T
+        self.streams = side_by_side(corpus.train, B)
+        self.epoch_steps = (len(self.streams) - 1) // T
         if self.epoch_steps < 1:
             raise TextError(
                 f"the text is too short: {len(corpus.train)} characters to learn from, and one step takes "
                 f"{B * (T + 1)} with batch {B} and steps {T}"
             )
-        self.streams = np.ascontiguousarray(corpus.train[: B * length].reshape(B, length).T)  # (length, B)
         self.evaluation_steps = max(1, EVALUATION_EVERY // (B * T))
 
         self.model = CharModel(settings, len(corpus.vocabulary))

@@ -8,7 +8,6 @@ o = sigmoid(W_io x + b_io + W_ho h' + b_ho + p_o * c)
 h = o * tanh(c)
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +52,7 @@ def lstm_peephole_forward(
     c0: Array,
     *,
     coupled: bool = False,
-    limit: float = math.inf,
+    limit: float = np.inf,
 ) -> LstmPeepholeTape:
     """Run all steps of ``x`` (T, B, I), or tokens (T, B); the states are in the tape."""
     T = len(x)
