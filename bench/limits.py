@@ -130,26 +130,60 @@ def kept_shares(_: int) -> Iterator[tuple[str, float]]:
         )
 
 
+def layer_call(layer: fastrnn.Layer, x: Any, trains: bool, **options: Any) -> Call:
+    """A layer's inference, or its forward and backward pass."""
+
+    def infer() -> None:
+        layer.eval()(x, **options)
+
+    def train() -> None:
+        y, _ = layer.train()(x, **options)
+        layer.backward(y)
+
+    return train if trains else infer
+
+
 def length_costs(_: int) -> Iterator[tuple[str, float]]:
     """A layer's time for sequences a quarter as long on average as the longest, over that without lengths."""
     x = Problem.draw("lstm", Shape(100, 32, 256, 256)).x
     lengths = np.random.default_rng(0).permutation(np.concatenate([[100], np.linspace(1, 45, 31).astype(int)]))
     for kind in (fastrnn.LSTM, fastrnn.GRU, fastrnn.RNN):
         layer = kind(256, 256, seed=0)
-
-        def infer(lengths: Any, layer: fastrnn.Layer = layer) -> None:
-            layer.eval()(x, lengths=lengths)
-
-        def train(lengths: Any, layer: fastrnn.Layer = layer) -> None:
-            y, _ = layer.train()(x, lengths=lengths)
-            layer.backward(y)
-
-        for what, call in (("inference", infer), ("training", train)):
-            rounds = in_turns(partial(call, None), partial(call, lengths))
+        for what, trains in (("inference", False), ("training", True)):
+            rounds = in_turns(layer_call(layer, x, trains), layer_call(layer, x, trains, lengths=lengths))
             yield (
                 f"mean length {lengths.mean():.0f} of 100 over all 100: {what}, {kind.__name__} layer",
                 statistics.median(b / a for a, b in rounds),
             )
+
+
+def variant_rates(_: int) -> Iterator[tuple[str, float]]:
+    """A layer's time over that of a variant of the same size."""
+    for T, B, H in ((100, 1, 128), (100, 32, 256)):
+        x = Problem.draw("lstm", Shape(T, B, H, H)).x
+        for plain, variant, name in (
+            (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, peepholes=True), "LSTM, with peepholes"),
+            (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, coupled=True, cell_clip=3.0), "LSTM, coupled and clipped"),
+            (fastrnn.GRU(H, H), fastrnn.GRU(H, H, reset_after=False), "GRU, reset before"),
+            (fastrnn.RNN(H, H), fastrnn.IndRNN(H, H), "RNN, IndRNN"),
+            (fastrnn.GRU(H, H), fastrnn.MinGRU(H, H), "GRU, MinGRU"),
+        ):
+            for what, trains in (("inference", False), ("training", True)):
+                rounds = in_turns(layer_call(plain, x, trains), layer_call(variant, x, trains))
+                yield (
+                    f"rate of a variant over the plain layer's: {what}, {name}, {T},{B},{H}",
+                    statistics.median(a / b for a, b in rounds),
+                )
+
+
+def recompute_costs(_: int) -> Iterator[tuple[str, float]]:
+    """The time of a training step that computes again, over that of one that does not."""
+    for T, B, H in ((2000, 32, 256), (3000, 8, 128), (20000, 1, 64)):
+        x = Problem.draw("lstm", Shape(T, B, H, H)).x
+        for kind in (fastrnn.LSTM, fastrnn.GRU):
+            layer = kind(H, H, seed=0)
+            rounds = in_turns(layer_call(layer, x, True), layer_call(layer, x, True, recompute=True))
+            yield f"recomputing: {kind.__name__} {T},{B},{H}", statistics.median(b / a for a, b in rounds)
 
 
 def stream_steps(_: int) -> Iterator[tuple[str, float]]:
@@ -229,6 +263,8 @@ def main() -> None:
         packing_shares,
         kept_shares,
         length_costs,
+        variant_rates,
+        recompute_costs,
         stream_steps,
         training_memory,
         length_ratio,
