@@ -19,7 +19,7 @@ struct CellKernels {
     // Called by every member of the team with the same arguments.
     void (*forward)(const ForwardArgs<Real>&, Team&);
     void (*backward)(const BackwardArgs<Real>&, Team&);
-    // The same, or called by one thread alone: with no team.
+    // The same, or called by one thread alone: with no team. Null for cells that only layers have.
     void (*step)(const StepArgs<Real>&, Team*);
     void (*trace)(const TraceArgs<Real>&);
 };

@@ -114,7 +114,8 @@ struct TraceArgs {
     Real* gate[kMaxGates];    // (T, B, H) each, those that the list of cells names
 };
 
-// One step from the plain, unpacked weights: made for small B, where packing would cost more than the step.
+// One step from the plain, unpacked weights, for cells with such weights only: made for small B, where packing would
+// cost more than the step.
 template <class Real>
 struct StepArgs {
     Sizes size;                     // T is 1; D is B with tokens, as if all were distinct
@@ -125,7 +126,6 @@ struct StepArgs {
     const Real* w_hh;               // (G*H, H)
     const Real* b_ih;               // (G*H,); null is zeros
     const Real* b_hh;               // (G*H,); null is zeros
-    const Real* vectors;            // (V, H)
     const Real* state[kMaxStates];  // (B, H) each; null is zeros
     Real* next_state[kMaxStates];   // (B, H) each; may not overlap any input
     Real* workspace;                // step_workspace() elements

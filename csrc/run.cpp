@@ -82,7 +82,6 @@ void run_packed_step(const KernelTable& table, Cell cell, const StepArgs<Real>& 
     forward.w_hh = args.w_hh;
     forward.b_ih = args.b_ih;
     forward.b_hh = args.b_hh;
-    forward.vectors = args.vectors;
     for (int s = 0; s < info.states; ++s) {
         forward.state_0[s] = args.state[s];
         forward.state_n[s] = args.next_state[s];

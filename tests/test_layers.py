@@ -388,9 +388,12 @@ def test_computing_again_changes_no_bit(
 
     def everything(recompute: bool) -> list[Array]:
         layer.rng = np.random.default_rng(3)
+        layer.train()
         y, state_n = layer(x, state, recompute=recompute)
         assert layer._call is not None
         assert len(layer._call.parts) == (20 if recompute else 1)
+        assert any(part.masks or part.tapes for part in layer._call.parts) != recompute
+        layer.eval()  # for what comes next, not for the way back
         dx, dstate_0 = layer.backward(draw(*y.shape, dtype=np.float32, seed=3), dstate, trace=True)
         further = layer.rng.random(1)
         return [

@@ -268,7 +268,6 @@ PyObject* step(const Inputs& in) {
     args.w_hh = copies.data<Real>(in.w_hh);
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
-    args.vectors = copies.data<Real>(in.vectors);
     for (int s = 0; s < info.states; ++s) {
         args.state[s] = copies.data<Real>(in.state[s]);
         args.next_state[s] = data_of<Real>(results[s]);

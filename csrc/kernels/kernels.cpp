@@ -27,15 +27,20 @@ namespace {
 
 template <template <class> class CellOf, class Real>
 constexpr CellKernels<Real> cell_kernels() {
-    return {Forward<CellOf, Real>::tape_size,
-            Forward<CellOf, Real>::packed_size,
-            Forward<CellOf, Real>::workspace_size,
-            Backward<CellOf, Real>::workspace_size,
-            Step<CellOf, Real>::workspace_size,
-            Forward<CellOf, Real>::run,
-            Backward<CellOf, Real>::run,
-            Step<CellOf, Real>::run,
-            trace<CellOf, Real>};
+    CellKernels<Real> kernels{};
+    kernels.tape_size = Forward<CellOf, Real>::tape_size;
+    kernels.packed_size = Forward<CellOf, Real>::packed_size;
+    kernels.forward_workspace = Forward<CellOf, Real>::workspace_size;
+    kernels.backward_workspace = Backward<CellOf, Real>::workspace_size;
+    kernels.forward = Forward<CellOf, Real>::run;
+    kernels.backward = Backward<CellOf, Real>::run;
+    kernels.trace = trace<CellOf, Real>;
+    using Cell = CellOf<Vec<Real>>;
+    if constexpr (Cell::kVectors == 0 && Cell::kForward[0].operand != kNothing) {
+        kernels.step_workspace = Step<CellOf, Real>::workspace_size;
+        kernels.step = Step<CellOf, Real>::run;
+    }
+    return kernels;
 }
 
 template <class V, V (*function)(V)>

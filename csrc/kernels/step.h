@@ -144,13 +144,13 @@ private:
         const Real* state[kStepRows][Cell::kStates];
         Real* saved[kStepRows];
         SumsOf<Real> sums;
-        sums.I = I, sums.H = depth_of(phase, H), sums.apart = apart();
-        sums.input_stride = H * I, sums.hidden_stride = H * sums.H;
+        sums.I = I, sums.H = H, sums.apart = apart();
+        sums.input_stride = H * I, sums.hidden_stride = H * H;
         for (int r = 0; r < rows; ++r) {
             for (int s = 0; s < Cell::kStates; ++s) state[r][s] = args.state[s] ? args.state[s] + (b + r) * H : zeros;
             saved[r] = args.workspace + pitch<Real>(Hp) + r * saved_pitch(H);
             sums.input[r] = args.x ? args.x + (b + r) * I : nullptr;
-            sums.hidden[r] = phase.operand < 0 ? state[r][kH] : saved[r] + phase.operand * Hp;
+            sums.hidden[r] = phase.operand == kPreviousH ? state[r][kH] : saved[r] + phase.operand * Hp;
         }
         for (Index unit = own.begin * kLanes; unit < smaller(own.end * kLanes, H); unit += kLanes) {
             const Index n = smaller(kLanes, H - unit);
@@ -166,9 +166,7 @@ private:
                     x[r][g] = x[r][g] + V::load(column);
                 }
             }
-            sums.w_ih = args.w_ih + unit * I, sums.w_hh = sums.H ? args.w_hh + unit * H : args.w_ih, sums.n = n;
-            V own[at_least_one(Cell::kVectors)];
-            for (int v = 0; v < Cell::kVectors; ++v) own[v] = load_part<V>(args.vectors + v * H + unit, n);
+            sums.w_ih = args.w_ih + unit * I, sums.w_hh = args.w_hh + unit * H, sums.n = n;
             add[rows - 1](sums, phase.first, phase.count, Cell::kGates, x[0], hidden[0]);
             for (int r = 0; r < rows; ++r) {
                 V prev[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
@@ -176,7 +174,7 @@ private:
                 if constexpr (p > 0)
                     for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved[r] + s * Hp + unit);
 
-                Cell::template forward<p>(x[r], hidden[r], prev, own, kept, next);
+                Cell::template forward<p>(x[r], hidden[r], prev, nullptr, kept, next);
 
                 if constexpr (p + 1 < Cell::kPhases) {
                     for (int s = 0; s < Cell::kSaved; ++s)

@@ -379,7 +379,12 @@ class _Call:
             )
             part = blocks * math.ceil(math.sqrt(T) / 2 / blocks) if T else 1
         self.parts = [
-            _Part(layer, x[t : t + part], _steps(x[t : t + part], None if lengths is None else lengths - t))
+            _Part(
+                layer,
+                x[t : t + part],
+                _steps(x[t : t + part], None if lengths is None else lengths - t),
+                layer.training,
+            )
             for t in range(0, max(1, T), part)
         ]
         self.tapes = layer.training and not recompute
@@ -463,10 +468,11 @@ class _Call:
 class _Part:
     """Some steps of a call, all of them unless it is to recompute. Arrays have the steps first."""
 
-    def __init__(self, layer: Layer, x: Array, steps: Any) -> None:
+    def __init__(self, layer: Layer, x: Array, steps: Any, training: bool) -> None:
         self.layer = layer
         self.x = x
         self.steps = steps
+        self.training = training
         self.tapes: dict[str, _core.Tape] = {}
         self.masks: list[Array] = []  # of dropout, after each layer but the last
         self.trace: dict[str, Array] = {}
@@ -474,7 +480,7 @@ class _Part:
     def run(self, state: list[Array], tapes: bool, sequence: bool, trace: bool) -> Array | None:
         """Return y, if the whole sequence is wanted; move on ``state``, (L*D, B, H) each."""
         layer, steps = self.layer, self.steps
-        if layer.training and not tapes:  # for when it is run again
+        if self.training and not tapes:  # for when it is run again
             self.before = copy.deepcopy((layer.rng, state))
         rows, place = steps.gather(self.x), 0
         for k, suffixes in enumerate(layer._suffixes):
@@ -505,9 +511,11 @@ class _Part:
                 place += 1
             if outputs:
                 rows = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-            if layer.training and layer.dropout > 0 and k + 1 < layer.num_layers:
-                self.masks.append(dropout_mask(layer.rng, layer.dropout, rows.shape, rows.dtype))
-                rows = rows * self.masks[-1]
+            if self.training and layer.dropout > 0 and k + 1 < layer.num_layers:
+                mask = dropout_mask(layer.rng, layer.dropout, rows.shape, rows.dtype)
+                rows = rows * mask
+                if tapes:
+                    self.masks.append(mask)
         return steps.scatter(rows) if outputs else None
 
     def run_back(
@@ -520,7 +528,7 @@ class _Part:
         layer, steps, H = self.layer, self.steps, self.layer.hidden_size
         if not self.tapes:
             rng, state = self.before
-            again = _Part(layer, self.x, steps)
+            again = _Part(layer, self.x, steps, self.training)
             layer_rng, layer.rng = layer.rng, copy.deepcopy(rng)
             try:
                 again.run(copy.deepcopy(state), True, False, False)
