@@ -1,0 +1,66 @@
+"""The parser of the command line, and the numbers in its arguments."""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+Number = TypeVar("Number", int, float)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports mistakes in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def add(
+    commands: "argparse._SubParsersAction[Parser]",
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    description: str | None = None,
+) -> Parser:
+    """Add a command to the parser."""
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=description or summary[0].upper() + summary[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def count(text: str) -> int:
+    """Read a whole number above 0."""
+    return number(text, int, "a whole number above 0", lambda value: value > 0)
+
+
+def natural(text: str) -> int:
+    """Read a whole number, 0 or above."""
+    return number(text, int, "a whole number, 0 or above", lambda value: value >= 0)
+
+
+def positive(text: str) -> float:
+    """Read a finite number above 0."""
+    return number(text, float, "a finite number above 0", lambda value: 0 < value < math.inf)
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to below 1."""
+    return number(text, float, "a number from 0 to below 1", lambda value: 0 <= value < 1)
+
+
+def number(text: str, kind: type[Number], what: str, good: Callable[[Number], bool]) -> Number:
+    """Return the number in an argument, if it is good."""
+    try:
+        value = kind(text)
+    except ValueError:
+        pass
+    else:
+        if good(value):
+            return value
+    raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}")
