@@ -44,6 +44,8 @@ constexpr Index kLine = 64 / static_cast<Index>(sizeof(Real));
 constexpr Index kRowBlock = 48;  // rows whose sums wait in L1 for the epilogue: 48 x 4 vectors = 12 KiB of AVX-512
 template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
+template <class Real>
+constexpr Index kAhead = 2048 / static_cast<Index>(sizeof(Real));  // how far a single tile looks ahead
 constexpr Index kPassBytes = 64 * 1024;  // of a panel, which all rows of a block pass over while it is near
 
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
@@ -225,10 +227,11 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
                 const int n = height + (i < higher);
                 tile.start = k > 0 ? tile.sums : start ? start + s * strip_row : nullptr;
                 if (far) {
-                    // Every tile fetches its share of the next strip: all of it during the first would be more lines at
-                    // a time than a core can wait for.
+                    // A single tile reads every line once, and asks for those that come next. Of several, each fetches
+                    // its share of the next strip: all of it during the first would be more lines at a time than a core
+                    // can wait for.
                     tile.ahead_step = (strip_row + tiles - 1) / tiles;
-                    tile.ahead = next + i * strip_row * tile.depth / tiles;
+                    tile.ahead = tiles == 1 ? tile.strip + kAhead<Real> : next + i * strip_row * tile.depth / tiles;
                     multiply_rows_for<V, true>(wide, n)(tile);
                 } else {
                     (i < higher ? high : low)(tile);
