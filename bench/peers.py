@@ -140,6 +140,33 @@ class Reference(Fastrnn):
         self.about = {"version": f"numpy {np.__version__}"}
 
 
+class FastrnnLayer(Contender):
+    """A frozen layer, which has packed its weights before, as the others have."""
+
+    name = "fastrnn-layer"
+
+    def __init__(self, threads: int) -> None:
+        self.fastrnn = importlib.import_module("fastrnn")
+        self.fastrnn.set_num_threads(threads)
+        self.about = {"version": self.fastrnn.__version__, "isa": self.fastrnn.isa()}
+
+    def inference(self, problem: Problem) -> Call:
+        I, H = problem.x.shape[2], problem.state[0].shape[1]
+        layer = getattr(self.fastrnn, problem.cell.upper())(I, H)
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        layer.load_state_dict(dict(zip(names, problem.weights, strict=True)))
+        layer.eval().freeze()
+        states = tuple(state[None] for state in problem.state)
+        state = states if problem.cell == "lstm" else states[0]
+
+        def answer(out: Any) -> Answer:
+            y, final = out
+            final = final if problem.cell == "lstm" else (final,)
+            return _named(OUTPUTS, (y, *(state[0] for state in final)))
+
+        return Call(lambda: layer(problem.x, state), answer)
+
+
 class Torch(Contender):
     name = "torch"
 
@@ -365,4 +392,6 @@ class Jax(Contender):
         return Call(run, answer)
 
 
-CONTENDERS: dict[str, type[Any]] = {kind.name: kind for kind in (Fastrnn, Reference, Torch, OnnxRuntime, Jax)}
+CONTENDERS: dict[str, type[Any]] = {
+    kind.name: kind for kind in (Fastrnn, FastrnnLayer, Reference, Torch, OnnxRuntime, Jax)
+}

@@ -66,14 +66,14 @@ std::uint64_t fingerprint(const CellInfo& info, const ForwardArgs<Real>& args) {
 
 template <class Real>
 std::shared_ptr<const Packed> run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop,
-                                          std::shared_ptr<const Packed> kept) {
+                                          std::shared_ptr<const Packed> kept, bool frozen) {
     if (args.size.B * args.size.H == 0) {  // and nothing is packed
         run_forward(table, cell, args, stop);
         return kept;
     }
     constexpr bool single = sizeof(Real) == sizeof(float);
     const bool dense = args.size.D == 0;
-    const std::uint64_t made_of = fingerprint(kCells[static_cast<int>(cell)], args);
+    const std::uint64_t made_of = frozen ? 0 : fingerprint(kCells[static_cast<int>(cell)], args);
     const bool same = kept && kept->table == &table && kept->cell == cell && kept->single == single &&
                       kept->dense == dense && kept->I == args.size.I && kept->H == args.size.H &&
                       kept->fingerprint == made_of;
@@ -89,8 +89,8 @@ std::shared_ptr<const Packed> run_forward(const KernelTable& table, Cell cell, F
 }
 
 template std::shared_ptr<const Packed> run_forward(const KernelTable&, Cell, ForwardArgs<float>, StopHook,
-                                                   std::shared_ptr<const Packed>);
+                                                   std::shared_ptr<const Packed>, bool);
 template std::shared_ptr<const Packed> run_forward(const KernelTable&, Cell, ForwardArgs<double>, StopHook,
-                                                   std::shared_ptr<const Packed>);
+                                                   std::shared_ptr<const Packed>, bool);
 
 }  // namespace fastrnn

@@ -16,15 +16,16 @@ struct Packed {
     bool single;  // float32, not float64
     bool dense;   // of a dense input, not of tokens
     Index I, H;
-    std::uint64_t fingerprint;  // of the weights it was made of
+    std::uint64_t fingerprint;  // of the weights it was made of; 0 of frozen ones
     Buffer memory;
 };
 
 // run_forward() with `kept`, if it was made of the same weights by the same kernels; else it packs them anew. Returns
 // what the next call should be given; `kept` may be null. Whether the weights are the same is seen from a fingerprint
-// of 64 bits, so that arrays may be written to between calls as one likes.
+// of 64 bits, so that arrays may be written to between calls as one likes; where all of a layer's calls are `frozen`,
+// they never change, and nobody looks.
 template <class Real>
 std::shared_ptr<const Packed> run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop,
-                                          std::shared_ptr<const Packed> kept);
+                                          std::shared_ptr<const Packed> kept, bool frozen);
 
 }  // namespace fastrnn

@@ -481,6 +481,44 @@ def test_weights_changed_in_place_are_seen(family: str) -> None:
         seen.append(y)
 
 
+@each_variant
+def test_frozen_weights(family: str, options: dict[str, Any]) -> None:
+    layer = LAYERS[family](I, H, 2, seed=0, **options)
+    x = draw(T, B, I, dtype=np.float32)
+
+    def fresh() -> Array:
+        copied = LAYERS[family](I, H, 2, **options)
+        copied.load_state_dict(layer.params)
+        return copied(x)[0]
+
+    y = layer(x)[0]
+    assert layer.freeze() is layer
+    for _ in range(2):
+        assert np.array_equal(layer(x)[0], y)
+    assert layer.backward(np.ones_like(y))[0] is not None
+    with pytest.raises(ValueError, match="read-only"):
+        layer.params["weight_ih_l0"][0] = 0
+    with pytest.raises(ValueError, match="weight_ih_l0 is frozen"):
+        layer.load_state_dict(layer.state_dict())
+    # A copy is an ordinary layer.
+    other = copy.deepcopy(layer)
+    other(x)
+    other.params["weight_ih_l0"][:] *= 2
+    assert not np.array_equal(other(x)[0], y)
+    # Promises that are not kept are seen.
+    layer.params["weight_ih_l0"] = 2 * layer.params["weight_ih_l0"]
+    exchanged = layer(x)[0]
+    assert np.array_equal(exchanged, fresh())
+    layer.freeze()(x)
+    layer.params["weight_ih_l1"].flags.writeable = True
+    layer.params["weight_ih_l1"][:] *= 2
+    assert np.array_equal(layer(x)[0], fresh())
+    assert not np.array_equal(layer(x)[0], exchanged)
+    layer.freeze()(x)
+    layer.unfreeze().params["weight_ih_l0"][:] /= 2
+    assert np.array_equal(layer(x)[0], fresh())
+
+
 @each_family
 def test_kept_weights_serve_every_isa_and_both_inputs(family: str, isa: str) -> None:
     layer = LAYERS[family](I, H, seed=0).eval()

@@ -40,17 +40,25 @@ void expect_count(const char* function, Py_ssize_t given, Py_ssize_t expected) {
 // Calls at the same time share what is there, and the last to end leaves what it made. Held under the GIL.
 struct KeptWeights {
     PyObject_HEAD std::shared_ptr<const Packed> packed;
+    bool frozen;
 };
 
 constexpr char kKeptDoc[] =
-    "KeptWeights()\n--\n\nPacked weights of one layer, kept from call to call while they are the same.";
+    "KeptWeights(frozen)\n--\n\nPacked weights of one layer, kept from call to call while they are the same; or, if\n"
+    "frozen, for good.";
 
 PyTypeObject* kept_type = nullptr;
 
-PyObject* new_kept(PyTypeObject*, PyObject*, PyObject*) {
-    KeptWeights* const kept = PyObject_New(KeptWeights, kept_type);
-    if (kept) new (&kept->packed) std::shared_ptr<const Packed>();
-    return reinterpret_cast<PyObject*>(kept);
+PyObject* new_kept(PyTypeObject*, PyObject* args, PyObject*) {
+    return with_python_errors([&] {
+        if (PyTuple_GET_SIZE(args) != 1) throw py::type_error("KeptWeights() takes exactly 1 argument");
+        const bool frozen = check_bool({"layer", "kept", "KeptWeights"}, "frozen", PyTuple_GET_ITEM(args, 0));
+        KeptWeights* const kept = PyObject_New(KeptWeights, kept_type);
+        if (!kept) throw py::error_already_set();
+        new (&kept->packed) std::shared_ptr<const Packed>();
+        kept->frozen = frozen;
+        return reinterpret_cast<PyObject*>(kept);
+    });
 }
 
 void deallocate_kept(PyObject* self) {
@@ -109,7 +117,7 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     std::shared_ptr<const Packed> packed = kept ? kept->packed : nullptr;
     without_gil([&] {
         if (kept)
-            packed = run_forward(table, in.cell, args, stop, std::move(packed));
+            packed = run_forward(table, in.cell, args, stop, std::move(packed), kept->frozen);
         else
             run_forward(table, in.cell, args, stop);
     });

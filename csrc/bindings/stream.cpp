@@ -94,7 +94,7 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
     const std::vector<std::int64_t> any(static_cast<std::size_t>(B), 0);
     args.tokens.id = any.data();
     if (B * H > 0 && !(tokens && layer.I == 0))
-        layer.packed = run_forward(*stream.table, stream.cell, args, nullptr, nullptr);
+        layer.packed = run_forward(*stream.table, stream.cell, args, nullptr, nullptr, true);
     layer.workspace = workspace<Real>(stream, layer);
     return layer;
 }

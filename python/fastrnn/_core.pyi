@@ -20,9 +20,9 @@ class Tape:
 
 @final
 class KeptWeights:
-    """Packed weights of one layer, kept from call to call while they are the same."""
+    """Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good."""
 
-    def __new__(cls) -> KeptWeights: ...
+    def __new__(cls, frozen: bool) -> KeptWeights: ...
 
 @final
 class Stream:

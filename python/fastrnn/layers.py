@@ -213,14 +213,15 @@ class Layer(Module):
             values = self.rng.uniform(-limit, limit, shape)
         return values.astype(self.dtype)
 
-    def _forget(self) -> None:
+    def _forget(self, frozen: bool = False) -> None:
         """Start without what the last call left."""
-        self._kept = {suffix: _core.KeptWeights() for suffixes in self._suffixes for suffix in suffixes}
+        self._frozen = dict(self._params) if frozen else {}
+        self._kept = {suffix: _core.KeptWeights(frozen) for suffixes in self._suffixes for suffix in suffixes}
         self._call: _Call | None = None
         self.trace: dict[str, Array] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_kept", "_call", "trace")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_frozen", "_kept", "_call", "trace")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -234,6 +235,26 @@ class Layer(Module):
             self._params.get("bias_ih" + suffix),
             self._params.get("bias_hh" + suffix),
         )
+
+    def freeze(self) -> "Layer":
+        """Promise that parameters stay as they are; return the layer.
+
+        Calls see parameters that have changed in place by reading all of them, which takes some hundredths of a short
+        call. Of a frozen layer they need not: its parameters are new arrays that cannot be written to. Copies of the
+        layer are not frozen.
+        """
+        return self._replaced(frozen=True)
+
+    def unfreeze(self) -> "Layer":
+        """Take back :meth:`freeze`: parameters are new arrays that can be written to; return the layer."""
+        return self._replaced(frozen=False)
+
+    def _replaced(self, frozen: bool) -> "Layer":
+        self._params = {name: p.copy() for name, p in self._params.items()}
+        for p in self._params.values():
+            p.flags.writeable = not frozen
+        self._forget(frozen)
+        return self
 
     # --- forward
 
@@ -273,6 +294,8 @@ class Layer(Module):
                 bidirectional is to ``recompute``.
 
         """
+        if any(self._params[name] is not p or p.flags.writeable for name, p in self._frozen.items()):
+            self._forget()  # the promise was not kept
         call = _Call(self, x, lengths, return_sequence, trace, recompute and self.training)
         y, state_n = call.run(self._rows_of_state("state", state, call))
         self._call = call if self.training else None

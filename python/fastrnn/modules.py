@@ -77,7 +77,8 @@ class Module:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Write parameters of the same names and shapes into those of the module, converted to their dtype.
 
-        Raises ValueError, and changes nothing, where names are missing or unexpected or a shape differs.
+        Raises ValueError, and changes nothing, where names are missing or unexpected, a shape differs or a parameter
+        cannot be written to.
         """
         params = self.params
         arrays = {name: np.asarray(value) for name, value in state_dict.items()}
@@ -93,6 +94,7 @@ class Module:
             for name, a in arrays.items()
             if name in params and a.dtype.kind not in "fiu"
         ]
+        problems += [f"{name} is frozen" for name, p in params.items() if not p.flags.writeable]
         if problems:
             raise ValueError(f"{self._name}.load_state_dict: {'; '.join(problems)}")
         for name, p in params.items():
