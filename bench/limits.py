@@ -116,18 +116,21 @@ def packing_shares(_: int) -> Iterator[tuple[str, float]]:
 
 def kept_shares(_: int) -> Iterator[tuple[str, float]]:
     """Of a layer, whose weights stay packed: what it takes to see that they are the same, which is all of no step."""
-    for H in (128, 256, 512, 1024):
-        layer = fastrnn.LSTM(H, H, seed=0).eval()
-        x = Problem.draw("lstm", Shape(100, 1, H, H)).x
+    for frozen in (False, True):
+        for H in (128, 256, 512, 1024):
+            layer = fastrnn.LSTM(H, H, seed=0).eval()
+            if frozen:
+                layer.freeze()
+            x = Problem.draw("lstm", Shape(100, 1, H, H)).x
 
-        def run(x: Any, layer: fastrnn.Layer = layer) -> None:
-            layer(x)
+            def run(x: Any, layer: fastrnn.Layer = layer) -> None:
+                layer(x)
 
-        rounds = in_turns(partial(run, x), partial(run, x[:0]))
-        yield (
-            f"looking for changed weights in 100 steps: LSTM layer, batch 1, H = {H}",
-            statistics.median(b / a for a, b in rounds),
-        )
+            rounds = in_turns(partial(run, x), partial(run, x[:0]))
+            yield (
+                f"looking for changed weights in 100 steps: {'frozen ' * frozen}LSTM layer, batch 1, H = {H}",
+                statistics.median(b / a for a, b in rounds),
+            )
 
 
 def layer_call(layer: fastrnn.Layer, x: Any, trains: bool, **options: Any) -> Call:
@@ -164,6 +167,10 @@ def variant_rates(_: int) -> Iterator[tuple[str, float]]:
         for plain, variant, name in (
             (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, peepholes=True), "LSTM, with peepholes"),
             (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, coupled=True, cell_clip=3.0), "LSTM, coupled and clipped"),
+            (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, proj_size=H // 2), "LSTM, projected to H / 2"),
+            (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, recurrent_dropout=0.2), "LSTM, recurrent dropout"),
+            (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, zoneout=(0.05, 0.5)), "LSTM, zoneout"),
+            (fastrnn.GRU(H, H), fastrnn.GRU(H, H, zoneout=0.1), "GRU, zoneout"),
             (fastrnn.GRU(H, H), fastrnn.GRU(H, H, reset_after=False), "GRU, reset before"),
             (fastrnn.RNN(H, H), fastrnn.IndRNN(H, H), "RNN, IndRNN"),
             (fastrnn.GRU(H, H), fastrnn.MinGRU(H, H), "GRU, MinGRU"),

@@ -56,7 +56,7 @@ std::uint64_t fingerprint(const CellInfo& info, const ForwardArgs<Real>& args) {
     const auto of = [](const Real* array, Index n, std::uint64_t seed) {
         return array ? fingerprint(array, static_cast<std::size_t>(n) * sizeof(Real), seed) : folded(seed + 1, kGolden);
     };
-    std::uint64_t hash = of(args.b_hh, rows, of(args.w_hh, rows * args.size.H, 0));
+    std::uint64_t hash = of(args.b_hh, rows, of(args.w_hh, info.recurrent * args.size.H * args.size.H, 0));
     hash = of(args.vectors, info.vectors * args.size.H, hash);
     if (args.size.D == 0) hash = of(args.b_ih, rows, of(args.w_ih, rows * args.size.I, hash));
     return hash;

@@ -1,7 +1,8 @@
 // What a kernel is asked to do: plain structs of named pointers and sizes.
 //
-// Shape legend, everywhere in csrc: T steps, B batch, I input size, H hidden size, G gates of the cell, D distinct
-// tokens. Arrays are row-major and contiguous; a null pointer means what its comment says. Nothing here owns memory.
+// Shape legend, everywhere in csrc: T steps, B batch, I input size, H hidden size, G gates of the cell, R its blocks of
+// rows in w_hh (list.h), D distinct tokens. Arrays are row-major and contiguous; a null pointer means what its comment
+// says. Nothing here owns memory.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +27,7 @@ struct CellInfo {
     int gates;
     int states;
     const char* planes;
-    bool recurrent;
+    int recurrent;
     int vectors, learned;
 };
 
@@ -65,17 +66,28 @@ struct Tokens {
     const std::int64_t* id;    // (D,): the column of w_ih that each distinct token selects
 };
 
+// What is done to the states against overfitting, the same forward and backward. With no pointer nothing is done.
+template <class Real>
+struct Regularisation {
+    const Real* mask;              // (B, H): what h is multiplied with before W_hh (Gal and Ghahramani, 2016)
+    const Real* keep[kMaxStates];  // (T, B, H) each, or (H,) for all rows: how much of its change a state takes over,
+    Index keep_pitch;              // 0 to 1 (zoneout of Krueger et al., 2017). From row to row: H, or 0
+
+    const Real* keep_of(int state, Index row) const { return keep[state] ? keep[state] + row * keep_pitch : nullptr; }
+};
+
 template <class Real>
 struct ForwardArgs {
     Sizes size;
     Split split;
-    const Real* x;                    // (T, B, I); null with tokens
-    Tokens tokens;                    // null pointers with x
-    const Real* w_ih;                 // (G*H, I)
-    const Real* w_hh;                 // (G*H, H); null where a cell has none, here and below
-    const Real* b_ih;                 // (G*H,); null is zeros
-    const Real* b_hh;                 // (G*H,); null is zeros
-    const Real* vectors;              // (V, H): the parameters that each unit has for itself
+    const Real* x;        // (T, B, I); null with tokens
+    Tokens tokens;        // null pointers with x
+    const Real* w_ih;     // (G*H, I)
+    const Real* w_hh;     // (R*H, H); null where a cell has none, here and below
+    const Real* b_ih;     // (G*H,); null is zeros
+    const Real* b_hh;     // (G*H,); null is zeros
+    const Real* vectors;  // (V, H): the parameters that each unit has for itself
+    Regularisation<Real> regularisation;
     const Real* state_0[kMaxStates];  // (B, H) each: h0, c0; null is zeros
     Real* y;                          // (T, B, H); null: only the last states are wanted
     Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n; may be state_0
@@ -89,20 +101,21 @@ template <class Real>
 struct BackwardArgs {
     Sizes size;
     Split split;
-    const Real* tape;                  // as the forward kernel of the same table filled it
-    Tokens tokens;                     // as given to forward
-    const Real* dy;                    // (T, B, H); null is zeros
-    const Real* dstate_n[kMaxStates];  // (B, H) each; null is zeros
-    Real* dx;                          // (T, B, I); null with tokens
-    Real* dh;                          // (T, B, H): dL/dh of every step, whole; null: not wanted
-    bool adds;                         // whether dw and db are added to what these hold
-    Real* dw_ih;                       // (G*H, I)
-    Real* dw_hh;                       // (G*H, H)
-    Real* db_ih;                       // (G*H,)
-    Real* db_hh;                       // (G*H,)
-    Real* dvectors;                    // (L, H): of the learned ones
-    Real* dstate_0[kMaxStates];        // (B, H) each
-    Real* workspace;                   // backward_workspace() elements, uninitialised, 64-byte aligned
+    const Real* tape;                     // as the forward kernel of the same table filled it
+    Tokens tokens;                        // as given to forward
+    Regularisation<Real> regularisation;  // likewise
+    const Real* dy;                       // (T, B, H); null is zeros
+    const Real* dstate_n[kMaxStates];     // (B, H) each; null is zeros
+    Real* dx;                             // (T, B, I); null with tokens
+    Real* dh;                             // (T, B, H): dL/dh of every step, whole; null: not wanted
+    bool adds;                            // whether dw and db are added to what these hold
+    Real* dw_ih;                          // (G*H, I)
+    Real* dw_hh;                          // (R*H, H)
+    Real* db_ih;                          // (G*H,)
+    Real* db_hh;                          // (G*H,)
+    Real* dvectors;                       // (L, H): of the learned ones
+    Real* dstate_0[kMaxStates];           // (B, H) each
+    Real* workspace;                      // backward_workspace() elements, uninitialised, 64-byte aligned
 };
 
 // What a tape has, laid out for looking at.
@@ -110,8 +123,9 @@ template <class Real>
 struct TraceArgs {
     Sizes size;
     const Real* tape;
-    Real* state[kMaxStates];  // (T, B, H) each: after every step
-    Real* gate[kMaxGates];    // (T, B, H) each, those that the list of cells names
+    Regularisation<Real> regularisation;  // as given to forward
+    Real* state[kMaxStates];              // (T, B, H) each: after every step
+    Real* gate[kMaxGates];                // (T, B, H) each, those that the list of cells names
 };
 
 // One step from the plain, unpacked weights, for cells with such weights only: made for small B, where packing would

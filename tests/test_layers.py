@@ -32,7 +32,9 @@ VARIANTS = [
     ("gru", {}),
     ("gru", {"reset_after": False}),
     ("lstm", {"peepholes": True, "coupled": True, "cell_clip": 0.2}),
+    ("lstm", {"proj_size": 6}),
     ("indrnn", {}),
+    ("indrnn", {"nonlinearity": "tanh"}),
     ("mingru", {}),
 ]
 
@@ -49,8 +51,8 @@ def parts(state: Any) -> tuple[Array, ...]:
 
 
 def state_like(layer: fastrnn.Layer, batch: int = B, seed: int = 0) -> Any:
-    shape = (layer.num_layers * (1 + layer.bidirectional), batch, layer.hidden_size)
-    states = tuple(draw(*shape, dtype=layer.dtype, seed=seed + n) for n in range(layer._states))
+    shape = (layer.num_layers * (1 + layer.bidirectional), batch)
+    states = tuple(draw(*shape, H, dtype=layer.dtype, seed=seed + n) for n, H in enumerate(layer._state_sizes))
     return states if len(states) == 2 else states[0]
 
 
@@ -69,12 +71,18 @@ def close(got: Array, expected: Array, what: str) -> None:
     ("bias", "layers", "bidirectional", "batch_first"),
     list(itertools.product([True, False], [1, 3], [True, False], [True, False])),
 )
-@each_family
+@pytest.mark.parametrize(("family", "own"), [*((f, {}) for f in FAMILIES), ("lstm", {"proj_size": 6})], ids=str)
 def test_same_as_torch(
-    family: str, bias: bool, layers: int, bidirectional: bool, batch_first: bool, lengths: Array | None
+    family: str,
+    own: dict[str, Any],
+    bias: bool,
+    layers: int,
+    bidirectional: bool,
+    batch_first: bool,
+    lengths: Array | None,
 ) -> None:
     torch = pytest.importorskip("torch")
-    options = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
+    options = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional, **own}
     layer = LAYERS[family](I, H, layers, dtype=np.float64, seed=1, **options)
     module = getattr(torch.nn, family.upper())(I, H, layers, dtype=torch.float64, **options)
     assert list(layer.params) == [name for name, _ in module.named_parameters()]
@@ -217,7 +225,7 @@ def test_reversing_the_input_mirrors_the_output(family: str, options: dict[str, 
     )
     x = draw(T, B, I, dtype=np.float32)
     y, mirrored = layer(x)[0], swapped(x[::-1])[0]
-    assert np.array_equal(np.roll(mirrored[::-1], H, axis=-1), y)
+    assert np.array_equal(np.roll(mirrored[::-1], y.shape[-1] // 2, axis=-1), y)
 
 
 @each_variant
@@ -297,10 +305,10 @@ def test_last_output_only(
     _, state_n = layer(x, state, lengths=lengths)
     h_n = parts(state_n)[0]
     directions = 1 + bidirectional
-    dlast = draw(B, directions * H, seed=3)
+    dlast = draw(B, directions * h_n.shape[2], seed=3)
     dh_n = np.zeros_like(h_n)
-    dh_n[-directions:] = dlast.reshape(B, directions, H).swapaxes(0, 1)
-    dx, dstate = layer.backward(None, (dh_n, np.zeros_like(dh_n)) if family == "lstm" else dh_n)
+    dh_n[-directions:] = dlast.reshape(B, directions, -1).swapaxes(0, 1)
+    dx, dstate = layer.backward(None, (dh_n, np.zeros_like(parts(state_n)[1])) if family == "lstm" else dh_n)
     grads = layer.grads
 
     last, same = layer(x, state, lengths=lengths, return_sequence=False)
@@ -315,7 +323,7 @@ def test_last_output_only(
         assert np.array_equal(g, grads[name])
     assert np.array_equal(layer.eval()(x, state, lengths=lengths, return_sequence=False)[0], last)
     one = x[0] if batch_first else x[:, 0]
-    assert layer(one, return_sequence=False)[0].shape == (directions * H,)
+    assert layer(one, return_sequence=False)[0].shape == (directions * h_n.shape[2],)
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["same", "lengths"])
@@ -334,19 +342,20 @@ def test_trace_satisfies_the_equations(family: str, options: dict[str, Any], len
     assert np.array_equal(np.concatenate([t["h_l1"], t["h_l1_reverse"]], axis=-1), y)
     valid = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
     for name, a in t.items():
-        assert a.shape == (T, B, H)
+        assert a.shape == (T, B, layer._state_sizes[0] if name.startswith("h_") else H)
         assert not a[~valid].any(), name
         if name[0] in "ifoz" or name.startswith("r_"):
             assert ((a[valid] > 0) & (a[valid] < 1)).all(), name
     before = {s: np.concatenate([a[:1], t[f"{s}_l0"][:-1]]) for s, a in zip("hc", parts(state), strict=False)}
     if family == "lstm":
         c = t["f_l0"] * before["c"] + t["i_l0"] * t["g_l0"]
-        if options:
+        if "cell_clip" in options:
             assert (np.abs(c[valid]) > options["cell_clip"]).any()
             c = np.clip(c, -options["cell_clip"], options["cell_clip"])
             close(t["f_l0"][valid], 1 - t["i_l0"][valid], "f")
         close(t["c_l0"][valid], c[valid], "c")
-        close(t["h_l0"][valid], (t["o_l0"] * np.tanh(t["c_l0"]))[valid], "h")
+        h = t["o_l0"] * np.tanh(t["c_l0"])
+        close(t["h_l0"][valid], (h @ layer.params["weight_hr_l0"].T if layer.proj_size else h)[valid], "h")
     if family == "mingru":
         close(t["h_l0"][valid], ((1 - t["z_l0"]) * before["h"] + t["z_l0"] * t["n_l0"])[valid], "h")
     if family == "gru":
@@ -364,7 +373,7 @@ def test_gradient_by_every_h(family: str, options: dict[str, Any], batch_first: 
         return a.swapaxes(0, 1) if batch_first else a
 
     layer(axes(x), trace=True)
-    dy = draw(T, B, H, seed=3)
+    dy = draw(T, B, layer._state_sizes[0], seed=3)
     layer.backward(axes(dy), trace=True)
     dh, traced = axes(layer.trace["dh_l0"]), layer.trace
     for t in range(T):
@@ -434,7 +443,7 @@ def test_computing_again_takes_the_memory_of_the_root() -> None:
         layer(x, return_sequence=False, recompute=True)
         call = layer._call
         assert call is not None
-        boundaries = sum(sum(a.nbytes for a in part.before[1]) for part in call.parts)
+        boundaries = sum(sum(a.nbytes for a in part.before[1] if a is not None) for part in call.parts)
         # The tape of the part at hand.
         again = layer(x[: len(call.parts[0].x)], return_sequence=False)
         assert again is not None
@@ -651,4 +660,4 @@ def test_bad_backward() -> None:
 def test_bad_row_counts(counts: Any, error: type[Exception], message: str) -> None:
     w = draw(4 * H, I), draw(4 * H, H), None, None
     with pytest.raises(error, match=message):
-        _core.forward("lstm", None, True, True, None, counts, draw(5, I), *w, None, None, None)
+        _core.forward("lstm", None, True, True, None, counts, draw(5, I), *w, None, None, None, None)

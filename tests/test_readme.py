@@ -17,7 +17,8 @@ from isolated import run_code
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text(encoding="utf-8"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [path for path in DOCS if "```python" in path.read_text(encoding="utf-8")]
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -33,7 +34,7 @@ def test_example_runs() -> None:
 assert PAGES
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_pages_run(page: Path) -> None:
     run_code("\n".join(blocks("python", page.read_text(encoding="utf-8"))))
 
@@ -47,7 +48,16 @@ def test_docstrings_run(module: ModuleType) -> None:
     assert failed == 0
 
 
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fastrnn ")]
+TEXTS = [README, *(path.read_text(encoding="utf-8") for path in DOCS)]
+COMMANDS = sorted(
+    {
+        line
+        for text in TEXTS
+        for block in blocks("sh", text)
+        for line in block.splitlines()
+        if line.startswith("fastrnn ")
+    }
+)
 
 
 assert COMMANDS

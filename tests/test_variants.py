@@ -11,6 +11,7 @@ import pytest
 import fastrnn
 from fastrnn.reference.indrnn import indrnn_backward, indrnn_forward
 from fastrnn.reference.lstm_peephole import lstm_peephole_backward, lstm_peephole_forward
+from fastrnn.reference.lstm_projected import lstm_projected_backward, lstm_projected_forward
 from fastrnn.reference.mingru import mingru_backward, mingru_forward
 from problems import Array
 from tolerances import gradient_tolerance, output_tolerance
@@ -20,8 +21,12 @@ Arrays = dict[str, Array]
 
 class Variant(NamedTuple):
     kind: Callable[..., fastrnn.Layer]
-    options: dict[str, Any]
+    options: dict[str, Any]  # a proj_size of "some" is one that fits the hidden size
     solve: Callable[[dict[str, Any], Arrays], Arrays]  # options, and all inputs and upstream gradients by name
+
+    def layer(self, I: int, H: int, **options: Any) -> fastrnn.Layer:
+        mine = {k: max(1, H // 2) if v == "some" else v for k, v in self.options.items()}
+        return self.kind(I, H, **mine, **options)
 
     def __str__(self) -> str:
         return "-".join([self.kind.__name__, *(f"{k}={v}" for k, v in self.options.items())])
@@ -46,8 +51,16 @@ def solve_lstm(options: dict[str, Any], a: Arrays) -> Arrays:
     return outputs(tape, found | {"weight_ch": g.dpeepholes, "h0": g.dh0, "c0": g.dc0}, a)
 
 
+def solve_projected(options: dict[str, Any], a: Arrays) -> Arrays:
+    biases = a.get("bias_ih"), a.get("bias_hh")
+    tape = lstm_projected_forward(a["x"], a["weight_ih"], a["weight_hh"], *biases, a["weight_hr"], a["h0"], a["c0"])
+    g = lstm_projected_backward(tape, a["dy"], a["dh_n"], a["dc_n"])
+    found = {"x": g.dx, "weight_ih": g.dw_ih, "weight_hh": g.dw_hh, "bias_ih": g.db, "bias_hh": g.db}
+    return outputs(tape, found | {"weight_hr": g.dw_hr, "h0": g.dh0, "c0": g.dc0}, a)
+
+
 def solve_indrnn(options: dict[str, Any], a: Arrays) -> Arrays:
-    tape = indrnn_forward(a["x"], a["weight_ih"], a["weight_hh"], a.get("bias_ih"), a["h0"])
+    tape = indrnn_forward(a["x"], a["weight_ih"], a["weight_hh"], a.get("bias_ih"), a["h0"], **options)
     g = indrnn_backward(tape, a["dy"], a["dh_n"])
     return outputs(tape, {"x": g.dx, "weight_ih": g.dw_ih, "weight_hh": g.du, "bias_ih": g.db, "h0": g.dh0}, a)
 
@@ -68,7 +81,9 @@ VARIANTS = [
     Variant(fastrnn.LSTM, {"coupled": True}, solve_lstm),
     Variant(fastrnn.LSTM, {"cell_clip": 0.3}, solve_lstm),
     Variant(fastrnn.LSTM, {"peepholes": True, "coupled": True, "cell_clip": 0.3}, solve_lstm),
+    Variant(fastrnn.LSTM, {"proj_size": "some"}, solve_projected),
     Variant(fastrnn.IndRNN, {}, solve_indrnn),
+    Variant(fastrnn.IndRNN, {"nonlinearity": "tanh"}, solve_indrnn),
     Variant(fastrnn.MinGRU, {}, solve_mingru),
 ]
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -81,7 +96,7 @@ def draw(variant: Variant, T: int, B: int, I: int, H: int, *, bias: bool = True,
     def uniform(*shape: int, scale: float = 1.0) -> Array:
         return rng.uniform(-scale, scale, shape).astype(np.float32).astype(np.float64)
 
-    layer = variant.kind(I, H, bias=bias, **variant.options)
+    layer = variant.layer(I, H, bias=bias)
     # Small enough that errors of earlier steps fade.
     scales = {
         "weight_ch": 0.3,
@@ -93,16 +108,17 @@ def draw(variant: Variant, T: int, B: int, I: int, H: int, *, bias: bool = True,
         for name, p in layer.params.items()
     }
     a["x"] = rng.integers(0, I, (T, B)) if tokens else uniform(T, B, I)
-    a["dy"] = uniform(T, B, H)
-    for s in "hc"[: layer._states]:
-        a |= {f"{s}0": uniform(B, H, scale=0.25), f"d{s}_n": uniform(B, H)}
+    sizes = (layer.proj_size or H, H)
+    a["dy"] = uniform(T, B, sizes[0])
+    for s, size in zip("hc"[: layer._states], sizes, strict=False):
+        a |= {f"{s}0": uniform(B, size, scale=0.25), f"d{s}_n": uniform(B, size)}
     return a
 
 
 def solve_by_layer(variant: Variant, a: Arrays, dtype: Any) -> Arrays:
     a = {name: v if v.dtype.kind == "i" else v.astype(dtype) for name, v in a.items()}
-    H, I = a["dy"].shape[2], a["weight_ih"].shape[1]
-    layer = variant.kind(I, H, bias="bias_ih" in a, dtype=dtype, **variant.options)
+    I = a["weight_ih"].shape[1]
+    layer = variant.layer(I, hidden_size(a), bias="bias_ih" in a, dtype=dtype)
     layer.load_state_dict({name: a[name.removesuffix("_l0")] for name in layer.params})
     names = "hc"[: layer._states]
     given, back = (
@@ -115,6 +131,10 @@ def solve_by_layer(variant: Variant, a: Arrays, dtype: Any) -> Arrays:
     for s, after, before in zip(names, as_tuple(state), as_tuple(dstate), strict=True):
         found |= {f"{s}_n": after[0], f"d{s}0": before[0]}
     return found | {f"d{name.removesuffix('_l0')}": g for name, g in layer.grads.items()}
+
+
+def hidden_size(a: Arrays) -> int:
+    return a["c0" if "c0" in a else "h0"].shape[1]
 
 
 def as_tuple(state: Any) -> tuple[Array, ...]:
@@ -173,7 +193,7 @@ def test_by_hand() -> None:
 
 
 def check(variant: Variant, isa: str, a: Arrays) -> None:
-    T, B, H = a["dy"].shape
+    (T, B, _), H = a["dy"].shape, hidden_size(a)
     expected = variant.solve(variant.options, a)
     terms = a["weight_ih"].shape[1] + 5 * H
     for dtype in (np.float32, np.float64):
@@ -196,6 +216,8 @@ def check(variant: Variant, isa: str, a: Arrays) -> None:
 @pytest.mark.parametrize("H", [1, 7, 8, 9, 16, 17, 33, 64], ids="H{}".format)
 @each_variant
 def test_every_shape(variant: Variant, H: int, isa: str) -> None:
+    if "proj_size" in variant.options and H == 1:
+        return  # nothing lies below it
     for T, B, I in (
         (1, 1, 1),
         (2, 3, 7),

@@ -79,7 +79,7 @@ template <class Real>
 PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* kept) {
     const CellInfo& info = info_of(in.cell);
     const KernelTable& table = active_table();
-    Tape tape{in.cell, in.single, &table, in.size, in.dense(), {}, in.first_row, {}};
+    Tape tape{in.cell, in.single, &table, in.size, in.dense(), {}, in.first_row, Regularising(in), {}};
     if (!tape.first_row.empty()) tape.size.first_row = tape.first_row.data();
     const Index B = in.size.B, H = in.size.H;
     // Results first: where there is no memory for them, much work is saved.
@@ -106,6 +106,7 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
     args.vectors = copies.data<Real>(in.vectors);
+    args.regularisation = tape.regularising.view<Real>();
     if (sequence) args.y = data_of<Real>(results[0]);
     for (int s = 0; s < info.states; ++s) {
         args.state_0[s] = copies.data<Real>(in.state[s]);
@@ -126,7 +127,8 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     return tuple_of(results, 2 + info.states);
 }
 
-// forward(family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors)
+// forward(family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors,
+//         regularised)
 PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
         constexpr int first = 6;
@@ -151,8 +153,9 @@ PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, b
     const CellInfo& info = info_of(tape.cell);
     const Index B = tape.size.B, I = tape.size.I, H = tape.size.H, rows = info.gates * H;
     const Function function{info.family, "backward"};
-    const std::initializer_list<Index> shapes[kWeights] = {{rows, I}, {rows, H}, {rows}, {rows}, {info.learned, H}};
-    const bool has[kWeights] = {true, info.recurrent, true, true, info.learned > 0};
+    const std::initializer_list<Index> shapes[kWeights] = {
+        {rows, I}, {info.recurrent * H, H}, {rows}, {rows}, {info.learned, H}};
+    const bool has[kWeights] = {true, info.recurrent > 0, true, true, info.learned > 0};
     py::object results[2 + kWeights + kMaxStates];
     results[0] = tape.dense ? new_sequence(tape.single, tape.size, I) : py::object(py::none());
     for (int i = 0; i < kWeights; ++i) {
@@ -175,10 +178,11 @@ PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, b
     args.size = tape.size;
     args.tape = static_cast<const Real*>(tape.memory.data());
     if (!tape.dense) args.tokens = tape.tokens.view();
+    args.regularisation = tape.regularising.view<Real>();
     args.dy = copies.data<Real>(upstream.dy);
     if (tape.dense) args.dx = data_of<Real>(results[0]);
     args.dw_ih = data_of<Real>(results[1]);
-    if (info.recurrent) args.dw_hh = data_of<Real>(results[2]);
+    if (info.recurrent > 0) args.dw_hh = data_of<Real>(results[2]);
     args.db_ih = data_of<Real>(results[3]);
     args.db_hh = data_of<Real>(results[4]);
     if (info.learned > 0) args.dvectors = data_of<Real>(results[5]);
@@ -231,6 +235,7 @@ PyObject* trace(const Tape& tape) {
     TraceArgs<Real> args{};
     args.size = tape.size;
     args.tape = static_cast<const Real*>(tape.memory.data());
+    args.regularisation = tape.regularising.view<Real>();
     for (int s = 0; s < info.states; ++s) args.state[s] = add("hc"[s]);
     for (int g = 0; info.planes[g]; ++g) args.gate[g] = add(info.planes[g]);
     without_gil([&] { run_trace(*tape.table, tape.cell, args); });
@@ -319,11 +324,13 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject
 
 constexpr char kForwardDoc[] =
     "forward($module, family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, "
-    "vectors, /)\n--\n\n"
+    "vectors, regularised, /)\n--\n\n"
     "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`.\n\n"
     "`kept` is None, or keeps the packed weights for the next call with the same weights. `row_counts` is None, or\n"
     "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
-    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None.";
+    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None. `regularised` is\n"
+    "None, or for each state: what h is multiplied with before W_hh, (B, H) or None; and how much of its change each state\n"
+    "takes over, (N, H) for all N rows, (1, H) or None: the tape refers to these, which must not change.";
 constexpr char kBackwardDoc[] =
     "backward($module, family, tape, into, wants_dh, dy, dh_n, dc_n, /)\n--\n\n"
     "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dvectors, dh0, dh), with dc0 before dh where there is one, and None for "

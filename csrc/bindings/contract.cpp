@@ -193,8 +193,11 @@ private:
 
 bool same_text(const char* a, const char* b) { return std::strcmp(a, b) == 0; }
 bool in_family(const CellInfo& cell, const char* family) { return same_text(cell.family, family); }
-// What follows "<family>_" in a cell's name.
-const char* variant(const CellInfo& cell) { return cell.name + std::strlen(cell.family) + 1; }
+// What follows "<family>_" in a cell's name, if anything does.
+const char* variant(const CellInfo& cell) {
+    const char* const end = cell.name + std::strlen(cell.family);
+    return *end ? end + 1 : end;
+}
 
 Cell cell_by_variant(const Function& function, const char* argument, PyObject* option) {
     if (!PyUnicode_Check(option)) wrong_type(function.name(), argument, option, "a string");
@@ -238,8 +241,7 @@ Cell choose_cell(const Function& function, PyObject* option) {
         return option ? cell_by_variant(function, "nonlinearity", option) : Cell::rnn_tanh;
     if (same_text(function.family, "gru"))
         return !option || check_bool(function, "reset_after", option) ? Cell::gru_reset_after : Cell::gru_reset_before;
-    if (same_text(function.family, "lstm") && option && check_bool(function, "peephole", option))
-        return Cell::lstm_peephole;
+    if (same_text(function.family, "lstm") && option) return cell_by_variant(function, "variant", option);
     for (int i = 0; i < kCellCount; ++i)
         if (in_family(kCells[i], function.family)) return static_cast<Cell>(i);
     throw py::value_error(function.name() + " is no function");
@@ -315,7 +317,7 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     if (H > std::numeric_limits<Index>::max() / 16)
         checks.wrong_value("w_hh", "has shape " + words(shape_of(w_hh)) + ", which is more than memory can hold");
     const Index rows = info.gates * H;
-    if (w_hh) checks.shape("w_hh", w_hh, "(G*H, H)", {rows, H});
+    if (w_hh) checks.shape("w_hh", w_hh, "(G*H, H)", {info.recurrent * H, H});
     checks.shape("w_ih", w_ih, "(G*H, I)", {rows, I});
     if (!tokens && flat) checks.shape("x", x, axes, {x_shape[0], I});
     if (!tokens && !flat) checks.shape("x", x, axes, {T, B, I});
@@ -326,6 +328,26 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     if (vectors) checks.shape("vectors", vectors, "(V, H)", {info.vectors, H});
     for (int s = 0; s < info.states; ++s)
         state[s] = checks.optional(state_names[s], arguments[State0 + s], single, reference, "(B, H)", {B, H});
+
+    mask = nullptr;
+    for (PyObject*& each : keep) each = nullptr;
+    if (PyObject* const given = arguments[Regularised]; !is_none(given)) {
+        if (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) != 1 + info.states)
+            checks.wrong_type("regularised", given, "a tuple of a mask and a share to keep for each state, or None");
+        const auto plain = [&](const char* name, PyObject* array, Index array_rows) {
+            PyObject* const checked = checks.optional(name, array, single, reference, "(N, H)", {array_rows, H});
+            if (checked) check_output(function, name, checked);  // as it is: the tape refers to it
+            return checked;
+        };
+        mask = plain("mask", PyTuple_GET_ITEM(given, 0), B);
+        const Index all = rows_differ ? first_row.back() : T * B;
+        for (int s = 0; s < info.states; ++s) {
+            PyObject* const array = PyTuple_GET_ITEM(given, 1 + s);
+            const bool one =
+                !is_none(array) && is_array(array) && fields(array).nd == 2 && fields(array).dimensions[0] == 1;
+            keep[s] = plain("keep", array, one ? 1 : all);
+        }
+    }
 
     Sizes most = size;
     if (tokens) most.D = T > 0 && B > 0 ? 1 : 0;

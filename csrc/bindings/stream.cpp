@@ -16,11 +16,12 @@ namespace fastrnn {
 namespace {
 
 constexpr char kStreamDoc[] =
-    "Stream(family, option, weights, batch, tokens, /)\n--\n\n"
-    "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors) of each, which are packed "
-    "here: "
-    "what\n"
-    "is written to them later has no effect. See fastrnn.layers.";
+    "Stream(family, option, weights, batch, tokens, outputs, /)\n--\n\n"
+    "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors, regularised) of each, "
+    "which\n"
+    "are packed here: what is written to them later has no effect. A step gives the first `outputs` of the last "
+    "layer's\n"
+    "units. See fastrnn.layers.";
 
 constexpr Function kStreamStep{"stream", "step", "Stream.step"};
 constexpr Signature kStreamStepSignature{"step", 2, 1, 2, {"x", "out"}};
@@ -43,6 +44,7 @@ ForwardArgs<Real> arguments(const Stream& stream, Stream::Layer& layer, bool tok
     args.size = {1, stream.B, layer.I, stream.H, tokens ? stream.B : 0};
     for (int s = 0; s < info_of(stream.cell).states; ++s)
         args.state_0[s] = args.state_n[s] = data_of<Real>(layer.state[s]);
+    args.regularisation = layer.regularising.view<Real>();
     args.workspace = static_cast<Real*>(layer.workspace.data());
     if (layer.packed) args.packed = static_cast<Real*>(layer.packed->memory.data());
     return args;
@@ -72,6 +74,7 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
     const Index B = stream.B, H = stream.H, rows = info.gates * H;
     Stream::Layer layer{};
     layer.I = in.size.I;
+    layer.regularising = Regularising(in);
     for (int s = 0; s < info.states; ++s) {
         layer.state[s] = new_array(stream.single, {B, H});
         std::fill_n(data_of<Real>(layer.state[s]), B * H, Real{0});
@@ -103,7 +106,7 @@ template <class Real>
 void run_step(Stream& stream, const Real* x, Real* out) {
     for (std::size_t l = 0; l < stream.layers.size(); ++l) {
         Stream::Layer& layer = stream.layers[l];
-        const bool first = l == 0, last = l + 1 == stream.layers.size();
+        const bool first = l == 0, gives = l + 1 == stream.layers.size() && stream.outputs == stream.H;
         ForwardArgs<Real> args = arguments<Real>(stream, layer, first && stream.tokens);
         if (first && stream.tokens) {
             args.tokens = {stream.slots.data(), stream.tokens_at_hand.data()};
@@ -111,10 +114,12 @@ void run_step(Stream& stream, const Real* x, Real* out) {
             args.b_ih = layer.b_ih.empty() ? nullptr : reinterpret_cast<const Real*>(layer.b_ih.data());
         }
         args.x = x;
-        args.y = last ? out : static_cast<Real*>(layer.y.data());
+        args.y = gives ? out : static_cast<Real*>(layer.y.data());
         run_forward(*stream.table, stream.cell, args, nullptr);
         x = args.y;
     }
+    if (stream.outputs == stream.H) return;
+    for (Index b = 0; b < stream.B; ++b) std::copy_n(x + b * stream.H, stream.outputs, out + b * stream.outputs);
 }
 
 template <class Real>
@@ -130,17 +135,17 @@ PyObject* step(Stream& stream, PyObject* x, PyObject* out) {
     }
     py::object result;
     if (!out || out == Py_None) {
-        result = new_array(stream.single, {stream.B, stream.H});
+        result = new_array(stream.single, {stream.B, stream.outputs});
     } else {
-        check_floats(kStreamStep, "out", out, stream.single, "the stream", "(B, H)", {stream.B, stream.H});
+        check_floats(kStreamStep, "out", out, stream.single, "the stream", "(B, H)", {stream.B, stream.outputs});
         check_output(kStreamStep, "out", out);
         result = py::reinterpret_borrow<py::object>(out);
     }
     Real* const y = data_of<Real>(result);
-    const Index n = stream.B * stream.H;
+    const Index n = stream.B * stream.H, given = stream.B * stream.outputs;
     for (const Stream::Layer& layer : stream.layers)
         for (const py::object& state : layer.state)
-            if (state && y < data_of<Real>(state) + n && data_of<Real>(state) < y + n)
+            if (state && y < data_of<Real>(state) + n && data_of<Real>(state) < y + given)
                 throw py::value_error(kStreamStep.name() +
                                       ": out is a state of the stream, expected an array apart from it");
 
@@ -174,10 +179,10 @@ py::object allocate(Stream&& stream) {
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(object));
 }
 
-// Stream(family, option, weights, batch, tokens)
+// Stream(family, option, weights, batch, tokens, outputs)
 PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject*) {
     return with_python_errors([&] {
-        if (PyTuple_GET_SIZE(args) != 5) throw py::type_error("Stream() takes exactly 5 arguments");
+        if (PyTuple_GET_SIZE(args) != 6) throw py::type_error("Stream() takes exactly 6 arguments");
         PyObject* const* const given = &PyTuple_GET_ITEM(args, 0);
         const Function function{find_family(given[0]), "step"};
         Stream stream{};
@@ -193,6 +198,7 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject*) {
             PyObject* values[Inputs::kArguments] = {rows.ptr()};
             for (std::size_t i = 0; i < 4 && i < layer.size(); ++i) values[Inputs::WIh + i] = layer[i].ptr();
             if (layer.size() > 4) values[Inputs::Vectors] = layer[4].ptr();
+            if (layer.size() > 5) values[Inputs::Regularised] = layer[5].ptr();
             const Inputs inputs(function, stream.cell, values);
             const bool first = stream.layers.empty();
             if (first) stream.single = inputs.single, stream.H = inputs.size.H;
@@ -201,6 +207,9 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject*) {
             stream.layers.push_back(stream.single ? make_layer<float>(stream, inputs, first && stream.tokens)
                                                   : make_layer<double>(stream, inputs, first && stream.tokens));
         }
+        stream.outputs = py::handle(given[5]).cast<Index>();
+        if (stream.outputs < 0 || stream.outputs > stream.H)
+            throw py::value_error("Stream(): outputs is not in 0 .. H");
         stream.slots.resize(static_cast<std::size_t>(stream.B));
         std::iota(stream.slots.begin(), stream.slots.end(), 0);
         stream.tokens_at_hand.resize(static_cast<std::size_t>(stream.B));
@@ -213,10 +222,11 @@ PyObject* copy_stream(PyObject* self, PyObject*) {
         const Stream& from = stream_of(self);
         const std::size_t width = from.single ? sizeof(float) : sizeof(double);
         const std::size_t bytes = static_cast<std::size_t>(from.B * from.H) * width;
-        Stream stream{from.cell, from.single, from.tokens,        from.B, from.H, from.table,
-                      {},        from.slots,  from.tokens_at_hand};
+        Stream stream{from.cell,    from.single, from.tokens, from.B,     from.H,
+                      from.outputs, from.table,  {},          from.slots, from.tokens_at_hand};
         for (const Stream::Layer& layer : from.layers) {
-            Stream::Layer copy{layer.packed, layer.I, layer.w_ih, layer.b_ih, {}, Buffer(bytes), {}};
+            Stream::Layer copy{layer.packed,       layer.I, layer.w_ih,    layer.b_ih,
+                               layer.regularising, {},      Buffer(bytes), {}};
             for (int s = 0; s < info_of(from.cell).states; ++s) {
                 copy.state[s] = new_array(from.single, {from.B, from.H});
                 std::memcpy(data_of<char>(copy.state[s]), data_of<char>(layer.state[s]), bytes);

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "contract.h"
 #include "packed.h"
+#include "tape.h"
 
 namespace fastrnn {
 
@@ -12,10 +12,11 @@ struct Stream {
     struct Layer {
         std::shared_ptr<const Packed> packed;
         Index I;
-        std::vector<char> w_ih;              // (G*H, I), for tokens: their columns are looked up
-        std::vector<char> b_ih;              // (G*H,), likewise; empty is zeros
+        std::vector<char> w_ih;  // (G*H, I), for tokens: their columns are looked up
+        std::vector<char> b_ih;  // (G*H,), likewise; empty is zeros
+        Regularising regularising;
         pybind11::object state[kMaxStates];  // (B, H) each
-        Buffer y;                            // (B, H), input of the layer above
+        Buffer y;                            // (B, H), input of the layer above, or more than is given out
         Buffer workspace;
     };
 
@@ -23,6 +24,7 @@ struct Stream {
     bool single;  // float32, not float64
     bool tokens;
     Index B, H;
+    Index outputs;  // of the H columns of y, those that are given out
     const KernelTable* table;
     std::vector<Layer> layers;
     std::vector<std::int32_t> slots;           // 0, 1, ..., B-1: every row's token counts as another

@@ -55,6 +55,19 @@ PyObject* reduce(PyObject*, PyObject*) {
 
 }  // namespace
 
+Regularising::Regularising(const Inputs& in) {
+    if (in.mask) mask = py::reinterpret_borrow<py::object>(in.mask);
+    for (int s = 0; s < kMaxStates; ++s) {
+        if (!in.keep[s]) continue;
+        keep[s] = py::reinterpret_borrow<py::object>(in.keep[s]);
+        // One row for all, or one for each: the same of both states.
+        const Index pitch = py::reinterpret_borrow<py::array>(keep[s]).shape(0) == 1 ? 0 : in.size.H;
+        if (s > 0 && keep[0] && pitch != keep_pitch)
+            throw py::value_error(in.function.name() + ": keep has different numbers of rows for h and c");
+        keep_pitch = pitch;
+    }
+}
+
 void bind_tape(py::module_& m) {
     static PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, "Raises TypeError."}, {}};
     static PyGetSetDef properties[] = {{"nbytes", nbytes, nullptr, "Bytes of memory that the tape takes.", nullptr},

@@ -7,6 +7,25 @@
 
 namespace fastrnn {
 
+// Arrays of a Regularisation, which nobody writes to.
+struct Regularising {
+    pybind11::object mask, keep[kMaxStates];
+    Index keep_pitch = 0;
+
+    Regularising() = default;
+    explicit Regularising(const Inputs& in);
+
+    template <class Real>
+    Regularisation<Real> view() const {
+        Regularisation<Real> regularisation{};
+        if (mask) regularisation.mask = data_of<Real>(mask);
+        for (int s = 0; s < kMaxStates; ++s)
+            if (keep[s]) regularisation.keep[s] = data_of<Real>(keep[s]);
+        regularisation.keep_pitch = keep_pitch;
+        return regularisation;
+    }
+};
+
 struct Tape {
     Cell cell;
     bool single;               // float32, not float64
@@ -15,6 +34,7 @@ struct Tape {
     bool dense;  // no tokens
     TokenTable tokens;
     std::vector<Index> first_row;  // what size.first_row points to; empty if that is null
+    Regularising regularising;
     Buffer memory;
 };
 

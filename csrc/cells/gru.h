@@ -11,7 +11,7 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 template <class V>
-struct GruResetAfter : NoVectors {
+struct GruResetAfter : Plain {
     using Real = typename V::Real;
     enum State { H };
     enum Gate { R, Z, N };
@@ -53,13 +53,14 @@ struct GruResetAfter : NoVectors {
 
 // Two products a step: n's needs r * h' of every unit.
 template <class V>
-struct GruResetBefore : NoVectors {
+struct GruResetBefore : Plain {
     using Real = typename V::Real;
     enum State { H };
     enum Gate { R, Z, N };
     enum Saved { SavedR, SavedZ, SavedN, ResetH };
     static constexpr int kStates = 1, kGates = 3, kSaved = 4, kGradients = 3;
     static constexpr bool kCarriesH = true;
+    static constexpr int kMaskedPlane = ResetH;
     static constexpr int kPhases = 2;
     static constexpr Phase kForward[] = {{R, 2, kPreviousH, 1u << SavedR | 1u << SavedZ | 1u << ResetH},
                                          {N, 1, ResetH, 1u << SavedN}};

@@ -5,20 +5,21 @@
 //   enumerator   name in fastrnn::Cell, and the name by which Python asks for the cell
 //   arithmetic   class template in csrc/cells that holds the cell's forward and backward
 //   family       prefix of the public functions (<family>_forward ...), which error messages name
-//   gates        G, blocks of H rows in w_ih and w_hh
+//   gates        G, blocks of H rows in w_ih
 //   states       1: h;  2: h and c
 //   planes       the gates by name, as the cell keeps them in the first planes of `saved`
-//   recurrent    whether there is a product with w_hh
+//   recurrent    R, blocks of H rows in w_hh: G, with those of a projection G + 1, or 0, and there is no w_hh
 //   vectors      how many parameters each unit has for itself, such as peepholes: arrays (vectors, H)
 //   learned      how many of these, the first ones, have gradients
 #pragma once
 
-#define FASTRNN_CELLS(X)                                                \
-    X(rnn_tanh, RnnTanh, "rnn", 1, 1, "", true, 0, 0)                   \
-    X(rnn_relu, RnnRelu, "rnn", 1, 1, "", true, 0, 0)                   \
-    X(lstm, Lstm, "lstm", 4, 2, "ifgo", true, 0, 0)                     \
-    X(lstm_peephole, LstmPeephole, "lstm", 4, 2, "ifgo", true, 5, 3)    \
-    X(gru_reset_after, GruResetAfter, "gru", 3, 1, "rzn", true, 0, 0)   \
-    X(gru_reset_before, GruResetBefore, "gru", 3, 1, "rzn", true, 0, 0) \
-    X(indrnn, IndRnn, "indrnn", 1, 1, "", false, 1, 1)                  \
-    X(mingru, MinGru, "mingru", 2, 1, "zn", false, 0, 0)
+#define FASTRNN_CELLS(X)                                             \
+    X(rnn_tanh, RnnTanh, "rnn", 1, 1, "", 1, 0, 0)                   \
+    X(rnn_relu, RnnRelu, "rnn", 1, 1, "", 1, 0, 0)                   \
+    X(lstm, Lstm, "lstm", 4, 2, "ifgo", 4, 0, 0)                     \
+    X(lstm_peephole, LstmPeephole, "lstm", 4, 2, "ifgo", 4, 5, 3)    \
+    X(lstm_projected, LstmProjected, "lstm", 4, 2, "ifgo", 5, 0, 0)  \
+    X(gru_reset_after, GruResetAfter, "gru", 3, 1, "rzn", 3, 0, 0)   \
+    X(gru_reset_before, GruResetBefore, "gru", 3, 1, "rzn", 3, 0, 0) \
+    X(indrnn, IndRnn, "indrnn", 1, 1, "", 0, 2, 1)                   \
+    X(mingru, MinGru, "mingru", 2, 1, "zn", 0, 0, 0)

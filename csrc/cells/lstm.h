@@ -8,7 +8,7 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 template <class V>
-struct Lstm : NoVectors {
+struct Lstm : Plain {
     using Real = typename V::Real;
     enum State { H, C };
     enum Gate { I, F, G, O };
@@ -36,14 +36,63 @@ struct Lstm : NoVectors {
     template <int phase>
     static void backward(const V* saved, const V* prev, const V*, const V* next, V, const V* dnext, V* dgate,
                          V* dprev) {
+        backward_from(dnext[H], saved, prev, next, dnext, dgate, dprev);
+    }
+
+    // d_output: by o * tanh(c).
+    static void backward_from(V d_output, const V* saved, const V* prev, const V* next, const V* dnext, V* dgate,
+                              V* dprev) {
         const V one = V::broadcast(1);
         const V tanh_c = tanh<Real>(next[C]);  // cheaper to compute again than to store and load
-        const V dc = fma(dnext[H] * saved[O], fnma(tanh_c, tanh_c, one), dnext[C]);
+        const V dc = fma(d_output * saved[O], fnma(tanh_c, tanh_c, one), dnext[C]);
         dgate[I] = dc * saved[G] * saved[I] * (one - saved[I]);
         dgate[F] = dc * prev[C] * saved[F] * (one - saved[F]);
         dgate[G] = dc * saved[I] * fnma(saved[G], saved[G], one);
-        dgate[O] = dnext[H] * tanh_c * saved[O] * (one - saved[O]);
+        dgate[O] = d_output * tanh_c * saved[O] * (one - saved[O]);
         dprev[C] = dc * saved[F];
+    }
+};
+
+// With the projection of Sak et al. (2014):  h = W_hr (o * tanh(c))
+// W_hr is gate R of W_hh, without input and bias. Where it makes P < H numbers, its other rows are zeros, as are the
+// columns of W_hh that h past P would meet.
+template <class V>
+struct LstmProjected : Lstm<V> {
+    using Real = typename V::Real;
+    using Base = Lstm<V>;
+    using Base::C, Base::F, Base::G, Base::H, Base::I, Base::O;
+    enum Projection { R = Base::kGates };
+    enum Saved { Output = Base::kSaved, SavedH };
+    static constexpr int kSaved = 6, kGradients = 5;
+    static constexpr int kPhases = 2;
+    static constexpr Phase kForward[] = {{I, 4, kPreviousH, 0b1111 | 1u << Output}, {R, 1, Output, 1u << SavedH}};
+    static constexpr Phase kBackward[] = {{I, 4, kNextGradients, 1u << R}, {R, 1, kSameGradients, 0b1111}};
+    static constexpr int kHiddenGradient[] = {I, F, G, O, R};
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+        if constexpr (phase == 0) {
+            Base::template forward<0>(x, hidden, prev, own, saved, next);
+            saved[Output] = next[H];
+        } else {
+            saved[SavedH] = hidden[R];
+            restore(saved, prev, own, next);
+        }
+    }
+
+    static void restore(const V* saved, const V* prev, const V*, V* next) {
+        next[C] = fma(saved[F], prev[C], saved[I] * saved[G]);
+        next[H] = saved[SavedH];
+    }
+
+    // Phase 0 knows dL/dh; phase 1 gets dL/d(o * tanh(c)) as `product`.
+    template <int phase>
+    static void backward(const V* saved, const V* prev, const V*, const V* next, V product, const V* dnext, V* dgate,
+                         V* dprev) {
+        if constexpr (phase == 0)
+            dgate[R] = dnext[H];
+        else
+            Base::backward_from(product, saved, prev, next, dnext, dgate, dprev);
     }
 };
 

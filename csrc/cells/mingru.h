@@ -8,7 +8,7 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 template <class V>
-struct MinGru : NoVectors {
+struct MinGru : Plain {
     using Real = typename V::Real;
     enum State { H };
     enum Gate { Z, N };

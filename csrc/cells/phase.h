@@ -17,10 +17,23 @@ struct Phase {
     unsigned writes;   // the planes of `saved` (forward) or of gradients (backward) that the arithmetic sets, as bits
 };
 
-// What most cells have none of: parameters that each unit has for itself, of which the first are learned.
-struct NoVectors {
-    static constexpr int kVectors = 0, kLearned = 0;
+// What most cells have none of.
+struct Plain {
+    static constexpr int kVectors = 0, kLearned = 0;  // parameters of each unit for itself, of which the first learn
+    static constexpr int kMaskedPlane = -1;           // a plane of `saved` that is h' as a later product takes it
 };
+
+// Blocks of rows in W_hh.
+template <class Cell>
+constexpr int recurrent_gates() {
+    return static_cast<int>(sizeof Cell::kHiddenGradient / sizeof(int));
+}
+
+// Blocks of rows in W_ih or in W_hh, whichever has more.
+template <class Cell>
+constexpr int most_gates() {
+    return Cell::kGates > recurrent_gates<Cell>() ? Cell::kGates : recurrent_gates<Cell>();
+}
 
 constexpr bool writes(Phase phase, int plane) { return (phase.writes >> plane & 1u) != 0; }
 

@@ -27,7 +27,7 @@ struct Relu {
 };
 
 template <class V, template <class> class Activation>
-struct Rnn : NoVectors {
+struct Rnn : Plain {
     enum State { H };
     enum Saved { SavedH };
     static constexpr int kStates = 1, kGates = 1, kSaved = 1, kGradients = 1;

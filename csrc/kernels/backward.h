@@ -115,6 +115,7 @@ private:
           tape_(args.size, const_cast<Real*>(args.tape)),
           work_(args.size, team.size(), args.workspace),
           shares_units_(args.split.unit_parts > 1),
+          carries_h_(Cell::kCarriesH || args.regularisation.keep[kH]),
           Hp_(padded<V>(size_.H)) {
         const int unit_part = team.rank() % args.split.unit_parts;
         const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
@@ -135,6 +136,10 @@ private:
         while (end > 0) {
             const Index begin = begin_of_block();
             for (Index t = end - 1; t >= begin; --t) run_phase<0>(t, begin, end);
+            if (args_.regularisation.mask) {
+                mask_states(begin, end);
+                team_.barrier();
+            }
             pack_operands(begin, end);
             team_.barrier();
             gradients_of_block(begin, end);
@@ -172,10 +177,11 @@ private:
         for (int g = 0; g < Cell::kGates; ++g) {
             const Index row = g * size_.H + unit_begin_;
             clear(args_.dw_ih + row * size_.I, own_units() * size_.I);
-            if (args_.dw_hh) clear(args_.dw_hh + row * size_.H, own_units() * size_.H);
             clear(args_.db_ih + row, own_units());
             clear(args_.db_hh + row, own_units());
         }
+        for (int g = 0; args_.dw_hh && g < recurrent_gates<Cell>(); ++g)
+            clear(args_.dw_hh + (g * size_.H + unit_begin_) * size_.H, own_units() * size_.H);
         for (int v = 0; v < Cell::kLearned; ++v) clear(args_.dvectors + v * size_.H + unit_begin_, own_units());
     }
 
@@ -208,10 +214,26 @@ private:
                     for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp_ + unit);
                     for (int s = 0; s < Cell::kStates; ++s) before[s] = V::load(state(s, from + b) + unit);
                     Cell::restore(kept, before, own, after);
+                    for (int s = 0; s < Cell::kStates; ++s)
+                        if (const Real* const keep = args_.regularisation.keep_of(s, row + b))
+                            after[s] = zoned_out(load_part<V>(keep + unit, smaller(kLanes, size_.H - unit)), before[s],
+                                                 after[s]);
                     for (int s = 0; s < Cell::kStates; ++s) after[s].store(state(s, to + b) + unit);
                 }
             }
         }
+    }
+
+    // This thread's part of the restored h, as W_hh met it: the cell's arithmetic is through with them.
+    void mask_states(Index begin, Index end) const {
+        const Index unit = panel_begin_ * kMaxWidth * kLanes;
+        const Index n = larger(0, smaller(panel_end_ * kMaxWidth * kLanes, size_.H) - unit);
+        for (Index t = begin; t < end; ++t)
+            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, t)); ++b) {
+                Real* const h = state(kH, first_row(size_, t) - first_row(size_, begin) + b) + unit;
+                const Real* const mask = args_.regularisation.mask + b * size_.H + unit;
+                for (Index u = 0; u < n; ++u) h[u] = h[u] * mask[u];
+            }
     }
 
     // Plane `plane` of the gate gradients from row `row` of the block on.
@@ -264,8 +286,9 @@ private:
     struct Step {
         const Real* prev[Cell::kStates];
         const Real* saved;
-        const Real* dy;  // null is zeros
-        Real* dh;        // null: not wanted
+        const Real* keep[Cell::kStates];  // null: all
+        const Real* dy;                   // null is zeros
+        Real* dh;                         // null: not wanted
         Real* gradient;
         bool adds_carry;  // whether something of dL/dh is carried past the gates
     };
@@ -274,12 +297,15 @@ private:
     Step step_at(Index t, Index place) const {
         const Index row = first_row(size_, t);
         Step at;
-        for (int s = 0; s < Cell::kStates; ++s) at.prev[s] = state(s, place);
+        for (int s = 0; s < Cell::kStates; ++s) {
+            at.prev[s] = state(s, place);
+            at.keep[s] = args_.regularisation.keep_of(s, row);
+        }
         at.saved = tape_.saved + row * tape_.saved_pitch;
         at.dy = args_.dy ? args_.dy + row * size_.H : nullptr;
         at.dh = args_.dh ? args_.dh + row * size_.H : nullptr;
         at.gradient = gradients(place, 0);
-        at.adds_carry = Cell::kCarriesH;
+        at.adds_carry = carries_h_;
         return at;
     }
 
@@ -289,7 +315,11 @@ private:
     void apply(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
         constexpr Phase phase = Cell::kBackward[p];
         const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes, n = whole ? kLanes : H - unit;
-        const bool adds_carry = at.adds_carry, along_units = blocks.blocks > 1;
+        const bool adds_carry = at.adds_carry, carries_h = carries_h_, along_units = blocks.blocks > 1;
+        const Regularisation<Real>& regularisation = args_.regularisation;
+        // Whether the phase's product is by what the mask has been applied to.
+        const Real* const mask = p == 0 || Cell::kMaskedPlane >= 0 ? regularisation.mask : nullptr;
+        const bool zones_out = p == 0 && (at.keep[0] || at.keep[Cell::kStates - 1]);
         // As in forward.h, variables of its own for all that moves on.
         const Real* saved = at.saved + row * tape_.saved_pitch + unit;
         const Real* dy = at.dy ? at.dy + row * H + unit : nullptr;
@@ -312,7 +342,9 @@ private:
             V dnext[Cell::kStates], dgate[Cell::kGradients + Cell::kLearned], dprev[Cell::kStates];
             V own[at_least_one(Cell::kVectors)];
             load_vectors(along_units ? unit + b * kLanes : unit, n, own);
-            const V sum = V::load(sums);
+            const Index at_row = row + (along_units ? 0 : b), at_unit = unit + (along_units ? b * kLanes : 0);
+            V sum = V::load(sums);
+            if (mask) sum = sum * load_part<V>(mask + at_row * H + at_unit, n);
             for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
             for (int s = 0; s < Cell::kStates; ++s) {
                 before[s] = load_part<V>(prev[s], n);
@@ -324,13 +356,27 @@ private:
                 if (dh) store_part(dnext[kH], dh + b * dy_step, n);
             }
 
+            // What zoneout hands on past the cell.
+            V past[Cell::kStates];
+            if (zones_out)
+                for (int s = 0; s < Cell::kStates; ++s) {
+                    past[s] = V::zero();
+                    if (!at.keep[s]) continue;
+                    const V keep = load_part<V>(at.keep[s] + at_row * regularisation.keep_pitch + at_unit, n);
+                    past[s] = (V::broadcast(1) - keep) * dnext[s];
+                    dnext[s] = dnext[s] * keep;
+                    if (s == kH && !Cell::kCarriesH) dprev[s] = V::zero();
+                }
+
             Cell::restore(kept, before, own, after);
             Cell::template backward<p>(kept, before, own, after, sum, dnext, dgate, dprev);
 
+            if (zones_out)
+                for (int s = 0; s < Cell::kStates; ++s) dprev[s] = dprev[s] + past[s];
             for (int g = 0; g < Cell::kGradients + Cell::kLearned; ++g)
                 if (writes(phase, g)) store_part(dgate[g], gradient + g * H, n);
             for (int s = 0; s < Cell::kStates; ++s)
-                if (s != kH || Cell::kCarriesH) dprev[s].store(carry[s]);
+                if (s != kH || carries_h) dprev[s].store(carry[s]);
             sums += sums_step, saved += saved_step, gradient += gradient_step;
             for (int s = 0; s < Cell::kStates; ++s) prev[s] += state_step, carry[s] += carry_step;
         }
@@ -365,7 +411,7 @@ private:
     // All gradients that steps [begin, end) give and the steps before them do not need, in pieces: those of the weights
     // of some units of a gate, and those of some rows of x.
     void gradients_of_block(Index begin, Index end) const {
-        const Index blocks = ceil_div(size_.H, kRowBlock), weights = Cell::kGates * blocks;
+        const Index blocks = ceil_div(size_.H, kRowBlock), weights = most_gates<Cell>() * blocks;
         const Index rows = first_row(size_, end) - first_row(size_, begin),
                     inputs = args_.dx ? ceil_div(rows, kRowBlock) : 0;
         for (Index piece; (piece = team_.claim(weights + inputs)) >= 0;) {
@@ -386,17 +432,20 @@ private:
         const Index H = size_.H, I = size_.I, count = units.end - units.begin;
         const Index rows = first_row(size_, end) - first_row(size_, begin);
         const bool add = end < size_.T || args_.adds;
-        const Real* const dx_gate = gradients(0, Cell::kInputGradient[g]);
+        const bool has_input = g < Cell::kGates;
+        const Real* const dx_gate = has_input ? gradients(0, Cell::kInputGradient[g]) : nullptr;
         const Real* const dh_gate = gradients(0, Cell::kHiddenGradient[g]);
         Real* const transposed = work_.transposed + team_.rank() * kRowBlock * work_.rows_pitch;
 
-        transpose<V>(dx_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
-        if (size_.D)
-            token_sums<V>(dx_gate, work_.gradient_pitch, units, args_.tokens.slot + first_row(size_, begin), rows,
-                          work_.token_gradient + g * Hp_, work_.token_pitch);
-        else
-            outer_product(transposed, count, work_.packed_x, I, rows, add, args_.dw_ih + (g * H + units.begin) * I);
-        column_sums<V>(dx_gate, work_.gradient_pitch, units, rows, add, args_.db_ih + g * H);
+        if (has_input) {
+            transpose<V>(dx_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
+            if (size_.D)
+                token_sums<V>(dx_gate, work_.gradient_pitch, units, args_.tokens.slot + first_row(size_, begin), rows,
+                              work_.token_gradient + g * Hp_, work_.token_pitch);
+            else
+                outer_product(transposed, count, work_.packed_x, I, rows, add, args_.dw_ih + (g * H + units.begin) * I);
+            column_sums<V>(dx_gate, work_.gradient_pitch, units, rows, add, args_.db_ih + g * H);
+        }
 
         if (dh_gate != dx_gate)
             transpose<V>(dh_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
@@ -405,7 +454,7 @@ private:
         if (Cell::kForward[phase].operand != kNothing)
             outer_product(transposed, count, work_.packed_h[phase], H, rows, add,
                           args_.dw_hh + (g * H + units.begin) * H);
-        column_sums<V>(dh_gate, work_.gradient_pitch, units, rows, add, args_.db_hh + g * H);
+        if (has_input) column_sums<V>(dh_gate, work_.gradient_pitch, units, rows, add, args_.db_hh + g * H);
 
         for (int v = 0; g == 0 && v < Cell::kLearned; ++v)
             column_sums<V>(gradients(0, Cell::kGradients + v), work_.gradient_pitch, units, rows, add,
@@ -444,7 +493,12 @@ private:
                                const Index n = smaller(kLanes, H - unit);
                                for (int s = 0; s < Cell::kStates; ++s) {
                                    V d = V::load(work_.carry[s] + b * work_.carry_pitch + unit);
-                                   if (s == kH) d = Cell::kCarriesH || !steps ? d + V::load(sums) : V::load(sums);
+                                   if (s == kH) {
+                                       V sum = V::load(sums);
+                                       if (const Real* const mask = args_.regularisation.mask)
+                                           sum = sum * load_part<V>(mask + b * H + unit, n);
+                                       d = carries_h_ || !steps ? d + sum : sum;
+                                   }
                                    store_part(d, args_.dstate_0[s] + b * H + unit, n);
                                }
                            }
@@ -465,7 +519,7 @@ private:
     const Sizes size_;
     const Tape<Cell, V> tape_;
     const Workspace work_;
-    const bool shares_units_;
+    const bool shares_units_, carries_h_;
     const Index Hp_;
     Index row_begin_, row_end_;      // this thread's rows of the batch
     Index panel_begin_, panel_end_;  // its share of the panels of units, in the recurrence

@@ -19,6 +19,7 @@ class Forward {
     static constexpr Index kLanes = V::kLanes;
     static constexpr int kInputBlocks = blocks_per_panel(Cell::kGates);
     static constexpr Index kGroup = Cell::kGates * kLanes;  // all gates of a block of units
+    static constexpr int kGates = most_gates<Cell>();
 
     // Threads share units by grains: as many blocks as the widest panel of any product of the step.
     static constexpr int grain() {
@@ -34,22 +35,25 @@ class Forward {
         // W_ih x + b_ih of the rows of some steps, or of each token: (panels, rows, blocks of units of the panel, G,
         // lanes), as the product leaves it and a step reads it.
         Real* projected;
-        Real* zeros;  // (B, H): h_0, if the caller gave none
-        Real* h[2];   // (B, H) each: h after even and odd steps, if the caller wants no y
-        Real* saved;  // (B, saved_pitch) of the step at hand, if there is no tape and a later phase needs it
+        Real* zeros;      // (B, H): h_0, if the caller gave none
+        Real* h[2];       // (B, H) each: h after even and odd steps, if the caller wants no y
+        Real* masked[2];  // (B, H) each: the same, as W_hh meets it, if there is a mask
+        Real* saved;      // (B, saved_pitch) of the step at hand, if there is no tape and a later phase needs it
         Index total;
 
-        Workspace(const Sizes& size, const Split& split, bool training, bool has_y, Real* packed, Real* base)
-            : weights(size, keeps_ih(size, packed), packed ? packed : base) {
-            const Index H = size.H;
+        Workspace(const ForwardArgs<Real>& args, Real* base)
+            : weights(args.size, keeps_ih(args.size, args.packed), args.packed ? args.packed : base) {
+            const Sizes& size = args.size;
+            const Index H = size.H, threads = args.split.batch_parts * args.split.unit_parts;
             const bool dense = size.D == 0;
-            Carver<Real> carver{base, packed ? 0 : weights.total};
-            panels = carver.take(
-                !dense || keeps_ih(size, packed) ? 0 : split.batch_parts * split.unit_parts * panel_size(size));
+            Carver<Real> carver{base, args.packed ? 0 : weights.total};
+            panels = carver.take(!dense || keeps_ih(size, args.packed) ? 0 : threads * panel_size(size));
             projected = carver.take((dense ? projected_steps(size) * size.B : size.D) * Cell::kGates * padded<V>(H));
             zeros = carver.take(size.B * H);
-            for (Real*& after : h) after = carver.take(has_y ? 0 : size.B * H);
-            saved = carver.take(training || Cell::kPhases == 1 ? 0 : size.B * Tape<Cell, V>(size, nullptr).saved_pitch);
+            for (Real*& after : h) after = carver.take(args.y ? 0 : size.B * H);
+            for (Real*& after : masked) after = carver.take(args.regularisation.mask ? size.B * H : 0);
+            saved =
+                carver.take(args.tape || Cell::kPhases == 1 ? 0 : size.B * Tape<Cell, V>(size, nullptr).saved_pitch);
             total = carver.used;
         }
     };
@@ -67,9 +71,7 @@ class Forward {
 public:
     static Index tape_size(const Sizes& size) { return Tape<Cell, V>(size, nullptr).total; }
     static Index packed_size(const Sizes& size) { return Weights<Cell, V>(size, size.D == 0, nullptr).total; }
-    static Index workspace_size(const ForwardArgs<Real>& args) {
-        return Workspace(args.size, args.split, args.tape != nullptr, args.y != nullptr, args.packed, nullptr).total;
-    }
+    static Index workspace_size(const ForwardArgs<Real>& args) { return Workspace(args, nullptr).total; }
     static void run(const ForwardArgs<Real>& args, Team& team) { Forward(args, team).run(); }
 
 private:
@@ -80,7 +82,7 @@ private:
           training_(args.tape != nullptr),
           shares_units_(args.split.unit_parts > 1),
           tape_(args.size, args.tape),
-          work_(args.size, args.split, training_, args.y != nullptr, args.packed, args.workspace),
+          work_(args, args.workspace),
           Hp_(padded<V>(size_.H)) {
         const int unit_part = team.rank() % args.split.unit_parts;
         const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
@@ -123,6 +125,8 @@ private:
                 else
                     clear(args_.state_n[s], B * H);
             }
+            if (const Real* const mask = args_.regularisation.mask)
+                for (Index i = 0; i < B * H; ++i) work_.masked[1][i] = before(kH, 0)[i] * mask[i];
         }
         if (training_) {
             if (!size_.D) {
@@ -170,13 +174,16 @@ private:
     void fill_bias(const Real* bias, int first, int count, Real* filled) const {
         for (Index unit = 0; unit < Hp_; unit += kLanes)
             for (int g = first; g < first + count; ++g, filled += kLanes)
-                (bias ? load_part<V>(bias + g * size_.H + unit, smaller(kLanes, size_.H - unit)) : V::zero())
+                (bias && g < Cell::kGates ? load_part<V>(bias + g * size_.H + unit, smaller(kLanes, size_.H - unit))
+                                          : V::zero())
                     .store(filled);
     }
 
-    void pack_gradient(const Real* w, Index columns, const int* plane_of, int first, int count, Real* packed) const {
-        int gate[Cell::kGates];
-        gates_in_order<Cell>(plane_of, first, count, gate);
+    template <int gates>
+    void pack_gradient(const Real* w, Index columns, const int (&plane_of)[gates], int first, int count,
+                       Real* packed) const {
+        int gate[gates];
+        gates_in_order(plane_of, first, count, gate);
         const Range own = share(ceil_div(columns, kMaxWidth * kLanes), team_.rank(), team_.size());
         pack_columns<V>(w, columns, size_.H, columns, gate, count, own.begin, own.end, packed);
     }
@@ -245,7 +252,7 @@ private:
         constexpr int blocks = blocks_per_panel(phase.count);
         constexpr bool last = p + 1 == Cell::kPhases;
         const Step at = step_at(t, place);
-        Rows<Real> operand{at.prev[kH], size_.H};
+        Rows<Real> operand{args_.regularisation.mask ? work_.masked[(t + 1) % 2] : at.prev[kH], size_.H};
         if constexpr (phase.operand >= 0) operand = {at.saved + phase.operand * Hp_, tape_.saved_pitch};
         const Panels<V> panels{work_.weights.hh[p], Hp_ / kLanes * phase.count, blocks * phase.count,
                                depth_of(phase, size_.H), work_.weights.bias_hh[p]};
@@ -280,8 +287,10 @@ private:
     // Where a step finds and leaves what it works on, of row 0 and unit 0.
     struct Step {
         const Real* prev[Cell::kStates];
-        Real* next[Cell::kStates];   // h's is y
-        Real* first[Cell::kStates];  // where the tape keeps the states before the step; null if it does not
+        Real* next[Cell::kStates];        // h's is y
+        Real* first[Cell::kStates];       // where the tape keeps the states before the step; null if it does not
+        Real* masked;                     // h as the next step's product takes it; null without a mask
+        const Real* keep[Cell::kStates];  // null: all
         Real* saved;
         const std::int32_t* slot;  // (B,): the rows of `projected`; null without tokens: row b's is first_projected + b
         Index first_projected;
@@ -296,7 +305,9 @@ private:
             at.next[s] = after(s, t);
             at.first[s] =
                 training_ && t % steps == 0 ? tape_.state[s] + t / steps * size_.B * tape_.state_pitch : nullptr;
+            at.keep[s] = args_.regularisation.keep_of(s, row);
         }
+        at.masked = args_.regularisation.mask ? work_.masked[t % 2] : nullptr;
         at.saved = training_ ? tape_.saved + row * tape_.saved_pitch : work_.saved;
         at.slot = size_.D ? args_.tokens.slot + row : nullptr;
         at.first_projected =
@@ -312,6 +323,7 @@ private:
         constexpr bool last = p + 1 == Cell::kPhases;
         const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes, n = whole ? kLanes : H - unit;
         const bool training = training_, is_first = at.first[kH], along_units = blocks.blocks > 1;
+        const bool regularised = at.masked || at.keep[0] || at.keep[Cell::kStates - 1];
         const Real* const projected = projected_at(blocks.block, 0);
         const Index projected_pitch = projected_at(blocks.block, 1) - projected;
         // All that moves on, in variables of its own: a store of a vector might change any member.
@@ -334,10 +346,10 @@ private:
         const Index Hp = Hp_, count = along_units ? blocks.blocks : blocks.rows;
 
         for (Index b = 0;; ++b) {
-            V x[Cell::kGates], hidden[Cell::kGates], state[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
+            V x[kGates], hidden[kGates], state[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
             V own[at_least_one(Cell::kVectors)];
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
-                x[g] = V::load(inputs + g * kLanes);
+                if (g < Cell::kGates) x[g] = V::load(inputs + g * kLanes);
                 hidden[g] = V::load(sums + (g - phase.first) * kLanes);
             }
             for (int s = 0; s < Cell::kStates; ++s) state[s] = load_part<V>(prev[s], n);
@@ -347,6 +359,9 @@ private:
 
             Cell::template forward<p>(x, hidden, state, own, kept, next);
 
+            if (regularised)
+                regularise<p>(at, {row + (along_units ? 0 : b), 1, blocks.block + (along_units ? b : 0), 1}, n, state,
+                              kept, next);
             if (training || !last)
                 for (int s = 0; s < Cell::kSaved; ++s)
                     if (writes(phase, s)) kept[s].store(saved + s * Hp);
@@ -359,6 +374,23 @@ private:
             sums += sums_step, saved += saved_step, vectors += vector_step;
             inputs = slot && !along_units ? projected + slot[b + 1] * projected_pitch : inputs + inputs_step;
             for (int s = 0; s < Cell::kStates; ++s) prev[s] += state_step, after[s] += state_step, tape[s] += tape_step;
+        }
+    }
+
+    // What zoneout and the mask make of what phase p gave for one block of units of one row.
+    template <int p>
+    FASTRNN_INLINE void regularise(const Step& at, const Blocks& blocks, Index n, const V* state, V* kept,
+                                   V* next) const {
+        const Index unit = blocks.block * kLanes, place = blocks.row * size_.H + unit;
+        const Real* const mask = args_.regularisation.mask;
+        if constexpr (p + 1 == Cell::kPhases) {
+            for (int s = 0; s < Cell::kStates; ++s)
+                if (const Real* const keep = at.keep[s])
+                    next[s] = zoned_out(load_part<V>(keep + blocks.row * args_.regularisation.keep_pitch + unit, n),
+                                        state[s], next[s]);
+            if (mask) store_part(next[kH] * load_part<V>(mask + place, n), at.masked + place, n);
+        } else if constexpr (Cell::kMaskedPlane >= 0) {
+            if (mask) kept[Cell::kMaskedPlane] = kept[Cell::kMaskedPlane] * load_part<V>(mask + place, n);
         }
     }
 

@@ -36,7 +36,8 @@ constexpr CellKernels<Real> cell_kernels() {
     kernels.backward = Backward<CellOf, Real>::run;
     kernels.trace = trace<CellOf, Real>;
     using Cell = CellOf<Vec<Real>>;
-    if constexpr (Cell::kVectors == 0 && Cell::kForward[0].operand != kNothing) {
+    if constexpr (Cell::kVectors == 0 && recurrent_gates<Cell>() == Cell::kGates &&
+                  Cell::kForward[0].operand != kNothing) {
         kernels.step_workspace = Step<CellOf, Real>::workspace_size;
         kernels.step = Step<CellOf, Real>::run;
     }

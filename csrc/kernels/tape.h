@@ -14,6 +14,12 @@ constexpr Index depth_of(Phase phase, Index H) { return phase.operand == kNothin
 
 constexpr int at_least_one(int n) { return n > 0 ? n : 1; }  // the length of an array
 
+// What zoneout makes of a state's change from `before` to `after`: exactly one of them, where keep is 0 or 1.
+template <class V>
+FASTRNN_INLINE V zoned_out(V keep, V before, V after) {
+    return fma(keep, after, (V::broadcast(1) - keep) * before);
+}
+
 // Part of the (B, H) of a step: one block of units of some rows, or some blocks of one row.
 struct Blocks {
     Index row, rows;
@@ -75,9 +81,9 @@ constexpr int first_input_plane() {
 }
 
 // The gates whose gradients lie in planes first, first + 1, ... according to `plane_of`.
-template <class Cell>
-void gates_in_order(const int* plane_of, int first, int count, int* gate) {
-    for (int g = 0; g < Cell::kGates; ++g) {
+template <int gates>
+void gates_in_order(const int (&plane_of)[gates], int first, int count, int* gate) {
+    for (int g = 0; g < gates; ++g) {
         const int place = plane_of[g] - first;
         if (place >= 0 && place < count) gate[place] = g;
     }

@@ -29,7 +29,7 @@ class Stream:
     """Steps of a stack of layers. See fastrnn.layers."""
 
     def __new__(
-        cls, family: str, option: object, weights: list[tuple[_Array | None, ...]], batch: int, tokens: bool, /
+        cls, family: str, option: object, weights: list[tuple[Any, ...]], batch: int, tokens: bool, outputs: int, /
     ) -> Stream: ...
     @property
     def states(self) -> tuple[tuple[_Array, ...], ...]: ...
@@ -51,6 +51,7 @@ def forward(
     h0: _Array | None,
     c0: _Array | None,
     vectors: _Array | None,
+    regularised: tuple[_Array | None, ...] | None,
     /,
 ) -> tuple[Any, ...]: ...
 def backward(

@@ -155,7 +155,7 @@ def lstm_forward(
 
     """
     return LstmOutput._make(
-        _core.forward("lstm", None, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None)
+        _core.forward("lstm", None, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None, None)
     )
 
 
@@ -221,7 +221,7 @@ def gru_forward(
 
     """
     return GruOutput._make(
-        _core.forward("gru", reset_after, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None)
+        _core.forward("gru", reset_after, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
     )
 
 
@@ -280,7 +280,7 @@ def rnn_forward(
 
     """
     return RnnOutput._make(
-        _core.forward("rnn", nonlinearity, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None)
+        _core.forward("rnn", nonlinearity, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
     )
 
 

@@ -42,7 +42,7 @@ struct Problem {
     Array dy, dstate_n[kMaxStates];
 
     const CellInfo& info() const { return kCells[static_cast<int>(cell)]; }
-    bool has_step() const { return info().recurrent && info().vectors == 0; }
+    bool has_step() const { return info().recurrent == info().gates && info().vectors == 0; }
 };
 
 struct Solution {
@@ -89,6 +89,7 @@ private:
     struct Row {
         Array input, hidden, gate;  // (G, H): W_ih x + b_ih; W_hh h' + b_hh; what the activations make of them
         Array next[kMaxStates];     // (H,)
+        Array output;               // (H,): o * tanh(c), of which a projection makes h
     };
 
     static std::size_t index(Index i) { return static_cast<std::size_t>(i); }
@@ -97,6 +98,8 @@ private:
         if (p_.size.D) return p_.id[index(p_.slot[index(t * B_ + b)])] == i ? 1 : 0;
         return p_.x[index((t * B_ + b) * I_ + i)];
     }
+
+    double w_hr(Index row, Index k) const { return p_.w_hh[index((G_ * H_ + row) * H_ + k)]; }
 
     Row forward(Index t, Index b, const std::vector<Array>& before) const {
         Row r;
@@ -117,7 +120,8 @@ private:
             switch (p_.cell) {
                 case Cell::rnn_tanh: next = gate(0, u) = std::tanh(sum(0, u)); break;
                 case Cell::rnn_relu: next = gate(0, u) = std::fmax(0, sum(0, u)); break;
-                case Cell::lstm: {
+                case Cell::lstm:
+                case Cell::lstm_projected: {
                     for (int g = 0; g < 4; ++g) gate(g, u) = g == 2 ? std::tanh(sum(g, u)) : sigmoid(sum(g, u));
                     const double c = gate(1, u) * before[kC][index(b * H_ + u)] + gate(0, u) * gate(2, u);
                     r.next[kC][index(u)] = c;
@@ -135,7 +139,11 @@ private:
                     next = gate(3, u) * std::tanh(c);
                     break;
                 }
-                case Cell::indrnn: next = gate(0, u) = std::fmax(0, sum(0, u) + own(0, u) * h[u]); break;
+                case Cell::indrnn: {
+                    const double a = sum(0, u) + own(0, u) * h[u];
+                    next = gate(0, u) = own(1, u) != 0 ? std::tanh(a) : std::fmax(0, a);
+                    break;
+                }
                 case Cell::mingru:
                     gate(0, u) = sigmoid(sum(0, u));
                     gate(1, u) = sum(1, u);
@@ -146,6 +154,13 @@ private:
                     gate(0, u) = sigmoid(sum(0, u));
                     gate(1, u) = sigmoid(sum(1, u));
                     break;
+            }
+        }
+        if (p_.cell == Cell::lstm_projected) {
+            r.output = r.next[kH];
+            for (Index u = 0; u < H_; ++u) {
+                r.next[kH][index(u)] = 0;
+                for (Index k = 0; k < H_; ++k) r.next[kH][index(u)] += w_hr(u, k) * r.output[index(k)];
             }
         }
         if (G_ != 3) return r;
@@ -169,11 +184,20 @@ private:
         const double* const h = before[kH].data() + b * H_;
         Array dinput(index(G_ * H_)), dhidden(index(G_ * H_)), dh(index(H_)), dreset(index(H_));
         const auto set = [&](int g, Index u, double d) { dinput[index(g * H_ + u)] = dhidden[index(g * H_ + u)] = d; };
+        Array by_h(index(H_)), by_output(index(H_));
+        for (Index u = 0; u < H_; ++u) by_h[index(u)] = at(dnext[kH], b, u) + p_.dy[index((t * B_ + b) * H_ + u)];
+        for (Index u = 0; p_.cell == Cell::lstm_projected && u < H_; ++u) {
+            for (Index k = 0; k < H_; ++k) {
+                by_output[index(k)] += by_h[index(u)] * w_hr(u, k);
+                s.dw_hh[index((G_ * H_ + u) * H_ + k)] += by_h[index(u)] * r.output[index(k)];
+            }
+        }
         for (Index u = 0; u < H_; ++u) {
-            const double d = at(dnext[kH], b, u) + p_.dy[index((t * B_ + b) * H_ + u)];
+            const double d = p_.cell == Cell::lstm_projected ? by_output[index(u)] : by_h[index(u)];
             if (G_ == 1) {
                 const double y = gate(0, u);
-                const double da = p_.cell == Cell::rnn_tanh ? d * (1 - y * y) : y > 0 ? d : 0;
+                const bool is_tanh = p_.cell == Cell::rnn_tanh || (p_.info().vectors > 0 && own(1, u) != 0);
+                const double da = is_tanh ? d * (1 - y * y) : y > 0 ? d : 0;
                 set(0, u, da);
                 if (p_.info().vectors > 0) {
                     s.dvectors[index(u)] += da * h[u];
@@ -267,7 +291,8 @@ Problem make_problem(Cell cell, Index T, Index B, Index I, Index H, bool tokens)
     };
     const Index rows = p.info().gates * H;
     p.w_ih = draw(rows * I, 1.5 / std::sqrt(static_cast<double>(I)));
-    p.w_hh = draw(rows * H, p.info().recurrent ? 1 / std::sqrt(static_cast<double>(H)) : 0);
+    const int blocks = p.info().recurrent ? p.info().recurrent : p.info().gates;
+    p.w_hh = draw(blocks * H * H, p.info().recurrent ? 1 / std::sqrt(static_cast<double>(H)) : 0);
     p.vectors = draw(p.info().vectors * H, 0.3);
     if (cell == Cell::lstm_peephole) {  // whether gates are coupled, and a limit
         for (Index u = 0; u < H; ++u) {
@@ -275,6 +300,8 @@ Problem make_problem(Cell cell, Index T, Index B, Index I, Index H, bool tokens)
             p.vectors[static_cast<std::size_t>(4 * H + u)] = u % 3 == 0 ? 0.3 : HUGE_VAL;
         }
     }
+    if (cell == Cell::indrnn)  // which units have tanh
+        for (Index u = 0; u < H; ++u) p.vectors[static_cast<std::size_t>(H + u)] = u % 2 == 1;
     p.b_ih = draw(rows, 1);
     p.b_hh = draw(rows, 1);
     for (int k = 0; k < p.info().states; ++k) {
@@ -360,7 +387,7 @@ struct Run {
 
         dx.resize(p.x.size());
         dw_ih.resize(rows * static_cast<std::size_t>(I));
-        if (p.info().recurrent) dw_hh.resize(rows * static_cast<std::size_t>(H));
+        if (p.info().recurrent) dw_hh.resize(w_hh.size());
         dvectors.resize(static_cast<std::size_t>(p.info().learned * H));
         db_ih.resize(rows);
         db_hh.resize(rows);
