@@ -45,6 +45,7 @@ def solve_lstm(options: dict[str, Any], a: Arrays) -> Arrays:
         a["c0"],
         coupled=options.get("coupled", False),
         limit=options.get("cell_clip", np.inf),
+        gate_limit=options.get("gate_clip", np.inf),
     )
     g = lstm_peephole_backward(tape, a["dy"], a["dh_n"], a["dc_n"])
     found = {"x": g.dx, "weight_ih": g.dw_ih, "weight_hh": g.dw_hh, "bias_ih": g.db, "bias_hh": g.db}
@@ -80,7 +81,9 @@ VARIANTS = [
     Variant(fastrnn.LSTM, {"peepholes": True}, solve_lstm),
     Variant(fastrnn.LSTM, {"coupled": True}, solve_lstm),
     Variant(fastrnn.LSTM, {"cell_clip": 0.3}, solve_lstm),
-    Variant(fastrnn.LSTM, {"peepholes": True, "coupled": True, "cell_clip": 0.3}, solve_lstm),
+    Variant(fastrnn.LSTM, {"gate_clip": 0.7}, solve_lstm),
+    Variant(fastrnn.LSTM, {"peepholes": True, "gate_clip": 0.7}, solve_lstm),
+    Variant(fastrnn.LSTM, {"peepholes": True, "coupled": True, "cell_clip": 0.3, "gate_clip": 0.7}, solve_lstm),
     Variant(fastrnn.LSTM, {"proj_size": "some"}, solve_projected),
     Variant(fastrnn.IndRNN, {}, solve_indrnn),
     Variant(fastrnn.IndRNN, {"nonlinearity": "tanh"}, solve_indrnn),
@@ -271,6 +274,7 @@ def test_an_infinite_or_missing_limit_lets_nan_through() -> None:
         (lambda: fastrnn.LSTM(2, 3, peepholes=1), TypeError, "LSTM: peepholes is 1, expected a bool"),
         (lambda: fastrnn.LSTM(2, 3, coupled=None), TypeError, "LSTM: coupled is None"),
         (lambda: fastrnn.LSTM(2, 3, cell_clip=0), ValueError, "LSTM: cell_clip is 0"),
+        (lambda: fastrnn.LSTM(2, 3, gate_clip=-1.0), ValueError, "LSTM: gate_clip is -1.0"),
     ],
 )
 def test_bad_arguments(make: Callable[[], Any], error: type[Exception], message: str) -> None:

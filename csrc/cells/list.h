@@ -17,7 +17,7 @@
     X(rnn_tanh, RnnTanh, "rnn", 1, 1, "", 1, 0, 0)                   \
     X(rnn_relu, RnnRelu, "rnn", 1, 1, "", 1, 0, 0)                   \
     X(lstm, Lstm, "lstm", 4, 2, "ifgo", 4, 0, 0)                     \
-    X(lstm_peephole, LstmPeephole, "lstm", 4, 2, "ifgo", 4, 5, 3)    \
+    X(lstm_peephole, LstmPeephole, "lstm", 4, 2, "ifgo", 4, 6, 3)    \
     X(lstm_projected, LstmProjected, "lstm", 4, 2, "ifgo", 5, 0, 0)  \
     X(gru_reset_after, GruResetAfter, "gru", 3, 1, "rzn", 3, 0, 0)   \
     X(gru_reset_before, GruResetBefore, "gru", 3, 1, "rzn", 3, 0, 0) \

@@ -100,31 +100,39 @@ struct LstmProjected : Lstm<V> {
 //   peepholes of Gers et al. (2002): i and f look at c', o looks at c, each through a weight of its own
 //   coupled gates: f = 1 - i (Greff et al., 2017)
 //   a limit to c: c = min(max(f * c' + i * g, -limit), limit)
+//   a limit to what goes into the gates' activations (ONNX's clip)
 template <class V>
 struct LstmPeephole : Lstm<V> {
     using Real = typename V::Real;
     using Base = Lstm<V>;
     using Base::C, Base::F, Base::G, Base::H, Base::I, Base::O;
-    // Coupled is 0 or 1, and Limit infinity where there is none.
-    enum Vector { PeepI, PeepF, PeepO, Coupled, Limit };
+    // Coupled is 0 or 1, and a limit infinity where there is none.
+    enum Vector { PeepI, PeepF, PeepO, Coupled, Limit, GateLimit };
     enum Gradient { DPeepI = Base::kGradients, DPeepF, DPeepO };
-    static constexpr int kVectors = 5, kLearned = 3;
+    static constexpr int kVectors = 6, kLearned = 3;
     static constexpr Phase kBackward[] = {{I, 4, kNextGradients, 0b1111111}};
 
     template <int phase>
     static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
-        saved[I] = sigmoid<Real>(fma(own[PeepI], prev[C], x[I] + hidden[I]));
-        const V f = sigmoid<Real>(fma(own[PeepF], prev[C], x[F] + hidden[F]));
+        const V limit = own[GateLimit];
+        saved[I] = sigmoid<Real>(limited(fma(own[PeepI], prev[C], x[I] + hidden[I]), limit));
+        const V f = sigmoid<Real>(limited(fma(own[PeepF], prev[C], x[F] + hidden[F]), limit));
         saved[F] = fma(own[Coupled], V::broadcast(1) - saved[I] - f, f);
-        saved[G] = tanh<Real>(x[G] + hidden[G]);
+        saved[G] = tanh<Real>(limited(x[G] + hidden[G], limit));
         next[C] = cell_state(saved, prev, own);
-        saved[O] = sigmoid<Real>(fma(own[PeepO], next[C], x[O] + hidden[O]));
+        saved[O] = sigmoid<Real>(limited(fma(own[PeepO], next[C], x[O] + hidden[O]), limit));
         next[H] = saved[O] * tanh<Real>(next[C]);
     }
 
+    // Between -limit and limit, and NaN where a is.
+    static V limited(V a, V limit) { return V::zero() - max(V::zero() - limit, V::zero() - max(V::zero() - limit, a)); }
     static V cell_state(const V* saved, const V* prev, const V* own) {
-        const V least = max(V::zero() - own[Limit], fma(saved[F], prev[C], saved[I] * saved[G]));
-        return V::zero() - max(V::zero() - own[Limit], V::zero() - least);
+        return limited(fma(saved[F], prev[C], saved[I] * saved[G]), own[Limit]);
+    }
+    // d where an activation is not at its limits. Of a gate's sum, only what the activation made of it is left: the
+    // limits are recognised by the activation having come out at what it makes of them.
+    static V inside(V d, V activation, V least, V most) {
+        return where_positive(most - activation, where_positive(activation - least, d));
     }
 
     static void restore(const V* saved, const V* prev, const V* own, V* next) {
@@ -137,15 +145,17 @@ struct LstmPeephole : Lstm<V> {
                          V* dprev) {
         const V one = V::broadcast(1);
         const V tanh_c = tanh<Real>(next[C]);
-        dgate[O] = dnext[H] * tanh_c * saved[O] * (one - saved[O]);
+        const V least = sigmoid<Real>(V::zero() - own[GateLimit]), most = sigmoid<Real>(own[GateLimit]);
+        const V most_g = tanh<Real>(own[GateLimit]), least_g = V::zero() - most_g;
+        dgate[O] = inside(dnext[H] * tanh_c * saved[O] * (one - saved[O]), saved[O], least, most);
         const V through_h = fma(dnext[H] * saved[O], fnma(tanh_c, tanh_c, one), dnext[C]);
         const V before_limit = fma(saved[F], prev[C], saved[I] * saved[G]);
-        const V inside = own[Limit] - max(before_limit, V::zero() - before_limit);
-        const V dc = where_positive(inside, fma(dgate[O], own[PeepO], through_h));
+        const V below = own[Limit] - max(before_limit, V::zero() - before_limit);
+        const V dc = where_positive(below, fma(dgate[O], own[PeepO], through_h));
         const V df = dc * prev[C];
-        dgate[F] = (one - own[Coupled]) * df * saved[F] * (one - saved[F]);
-        dgate[I] = fnma(own[Coupled], df, dc * saved[G]) * saved[I] * (one - saved[I]);
-        dgate[G] = dc * saved[I] * fnma(saved[G], saved[G], one);
+        dgate[F] = inside((one - own[Coupled]) * df * saved[F] * (one - saved[F]), saved[F], least, most);
+        dgate[I] = inside(fnma(own[Coupled], df, dc * saved[G]) * saved[I] * (one - saved[I]), saved[I], least, most);
+        dgate[G] = inside(dc * saved[I] * fnma(saved[G], saved[G], one), saved[G], least_g, most_g);
         dgate[DPeepI] = dgate[I] * prev[C];
         dgate[DPeepF] = dgate[F] * prev[C];
         dgate[DPeepO] = dgate[O] * next[C];

@@ -428,11 +428,13 @@ class LSTM(Layer):
         hidden_size: H.
         num_layers: L.
         proj_size: P, if above 0: ``h = W_hr (o * tanh(c))`` of P < H numbers, ``weight_hr_l{k}`` (P, H), takes the
-            place of h (Sak et al., 2014). Goes together with none of the three that follow, nor with zoneout.
+            place of h (Sak et al., 2014). Goes together with none of what follows, nor with zoneout.
         peepholes: whether the gates look at the cell state (Gers et al., 2002): ``i`` and ``f`` at c', ``o`` at c, each
             through a weight for each unit, ``weight_ch_l{k}`` (3, H) in the order i, f, o.
         coupled: whether ``f = 1 - i`` (Greff et al., 2017). The parameters of f are there, and count nothing.
         cell_clip: the largest absolute value of c; None is no limit.
+        gate_clip: the largest absolute value of what goes into the activations of the gates, ONNX's ``clip``; None is
+            no limit.
         options: the rest of :class:`RNN`'s.
 
     """
@@ -449,24 +451,27 @@ class LSTM(Layer):
         peepholes: bool = False,
         coupled: bool = False,
         cell_clip: float | None = None,
+        gate_clip: float | None = None,
         **options: Any,
     ) -> None:
         for name, flag in (("peepholes", peepholes), ("coupled", coupled)):
             if not isinstance(flag, bool):
                 raise TypeError(f"LSTM: {name} is {flag!r}, expected a bool")
-        if cell_clip is not None and not cell_clip > 0:
-            raise ValueError(f"LSTM: cell_clip is {cell_clip!r}, expected a number above 0, or None")
+        for name, clip in (("cell_clip", cell_clip), ("gate_clip", gate_clip)):
+            if clip is not None and not clip > 0:
+                raise ValueError(f"LSTM: {name} is {clip!r}, expected a number above 0, or None")
         if not isinstance(proj_size, int) or isinstance(proj_size, bool):
             raise TypeError(f"LSTM: proj_size is {proj_size!r}, expected an int")
         if proj_size and not 0 < proj_size < hidden_size:
             raise ValueError(f"LSTM: proj_size is {proj_size}, expected at least 0 and below hidden_size")
-        extended = peepholes or coupled or cell_clip is not None
+        extended = peepholes or coupled or cell_clip is not None or gate_clip is not None
         if proj_size and extended:
-            raise ValueError("LSTM: proj_size goes together neither with peepholes nor coupled nor cell_clip")
+            raise ValueError("LSTM: proj_size goes together neither with peepholes nor coupled nor a clip")
         self.proj_size = proj_size
         self.peepholes = peepholes
         self.coupled = coupled
         self.cell_clip = cell_clip
+        self.gate_clip = gate_clip
         self._option = "projected" if proj_size else "peephole" if extended else None
         super().__init__(input_size, hidden_size, num_layers, **options)
 
@@ -476,11 +481,12 @@ class LSTM(Layer):
     def _vectors(self, suffix: str) -> Array | None:
         if self._option != "peephole":
             return None
-        vectors = np.zeros((5, self.hidden_size), self.dtype)
+        vectors = np.zeros((6, self.hidden_size), self.dtype)
         if self.peepholes:
             vectors[:3] = self._params["weight_ch" + suffix]
         vectors[3] = self.coupled
         vectors[4] = math.inf if self.cell_clip is None else self.cell_clip
+        vectors[5] = math.inf if self.gate_clip is None else self.gate_clip
         return vectors
 
 

@@ -130,11 +130,12 @@ private:
                 }
                 case Cell::lstm_peephole: {
                     const double c_prev = before[kC][index(b * H_ + u)], limit = own(4, u);
-                    gate(0, u) = sigmoid(sum(0, u) + own(0, u) * c_prev);
-                    gate(1, u) = own(3, u) != 0 ? 1 - gate(0, u) : sigmoid(sum(1, u) + own(1, u) * c_prev);
-                    gate(2, u) = std::tanh(sum(2, u));
+                    const auto clip = [&](double a) { return std::fmin(std::fmax(a, -own(5, u)), own(5, u)); };
+                    gate(0, u) = sigmoid(clip(sum(0, u) + own(0, u) * c_prev));
+                    gate(1, u) = own(3, u) != 0 ? 1 - gate(0, u) : sigmoid(clip(sum(1, u) + own(1, u) * c_prev));
+                    gate(2, u) = std::tanh(clip(sum(2, u)));
                     const double c = std::fmin(std::fmax(gate(1, u) * c_prev + gate(0, u) * gate(2, u), -limit), limit);
-                    gate(3, u) = sigmoid(sum(3, u) + own(2, u) * c);
+                    gate(3, u) = sigmoid(clip(sum(3, u) + own(2, u) * c));
                     r.next[kC][index(u)] = c;
                     next = gate(3, u) * std::tanh(c);
                     break;
@@ -212,14 +213,20 @@ private:
                 const double i = gate(0, u), f = gate(1, u), g = gate(2, u), o = gate(3, u);
                 const double c_prev = before[kC][index(b * H_ + u)], tanh_c = std::tanh(r.next[kC][index(u)]);
                 const bool coupled = own(3, u) != 0, inside = std::fabs(f * c_prev + i * g) < own(4, u);
-                const double d_o = d * tanh_c * o * (1 - o);
+                // Whether a gate's sum was within the limit: an activation has nothing but its limits in common with
+                // it.
+                const auto within = [&](double activation, double most) {
+                    return std::fabs(activation) < most * (1 - 1e-12);
+                };
+                const double middle = sigmoid(own(5, u)) - 0.5, most_g = std::tanh(own(5, u));
+                const double d_o = within(o - 0.5, middle) ? d * tanh_c * o * (1 - o) : 0;
                 const double through = at(dnext[kC], b, u) + d * o * (1 - tanh_c * tanh_c) + d_o * own(2, u);
                 const double dc = inside ? through : 0;
-                const double di = dc * (coupled ? g - c_prev : g) * i * (1 - i);
-                const double df = coupled ? 0 : dc * c_prev * f * (1 - f);
+                const double di = within(i - 0.5, middle) ? dc * (coupled ? g - c_prev : g) * i * (1 - i) : 0;
+                const double df = !coupled && within(f - 0.5, middle) ? dc * c_prev * f * (1 - f) : 0;
                 set(0, u, di);
                 set(1, u, df);
-                set(2, u, dc * i * (1 - g * g));
+                set(2, u, within(g, most_g) ? dc * i * (1 - g * g) : 0);
                 set(3, u, d_o);
                 s.dvectors[index(u)] += di * c_prev;
                 s.dvectors[index(H_ + u)] += df * c_prev;
@@ -298,6 +305,7 @@ Problem make_problem(Cell cell, Index T, Index B, Index I, Index H, bool tokens)
         for (Index u = 0; u < H; ++u) {
             p.vectors[static_cast<std::size_t>(3 * H + u)] = u % 2 == 1;
             p.vectors[static_cast<std::size_t>(4 * H + u)] = u % 3 == 0 ? 0.3 : HUGE_VAL;
+            p.vectors[static_cast<std::size_t>(5 * H + u)] = u % 5 == 0 ? 0.7 : HUGE_VAL;
         }
     }
     if (cell == Cell::indrnn)  // which units have tanh

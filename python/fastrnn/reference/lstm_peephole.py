@@ -1,10 +1,10 @@
-"""The LSTM with peepholes, coupled gates and a limit to the cell state, each of which may be off.
+"""The LSTM with peepholes, coupled gates and limits to the cell state and to the gates' sums, each of which may be off.
 
-i = sigmoid(W_ii x + b_ii + W_hi h' + b_hi + p_i * c')
-f = sigmoid(W_if x + b_if + W_hf h' + b_hf + p_f * c')      or, coupled, 1 - i
-g = tanh(W_ig x + b_ig + W_hg h' + b_hg)
+i = sigmoid(clip(W_ii x + b_ii + W_hi h' + b_hi + p_i * c'))
+f = sigmoid(clip(W_if x + b_if + W_hf h' + b_hf + p_f * c'))      or, coupled, 1 - i
+g = tanh(clip(W_ig x + b_ig + W_hg h' + b_hg))
 c = clip(f * c' + i * g, -limit, limit)
-o = sigmoid(W_io x + b_io + W_ho h' + b_ho + p_o * c)
+o = sigmoid(clip(W_io x + b_io + W_ho h' + b_ho + p_o * c))
 h = o * tanh(c)
 """
 
@@ -24,9 +24,11 @@ class LstmPeepholeTape(NamedTuple):
     peepholes: Array  # (3, H): p_i, p_f, p_o
     coupled: bool
     limit: float
+    gate_limit: float
     h: Array  # (T + 1, B, H); h[0] is h0
     c: Array  # (T + 1, B, H); c[0] is c0
     gates: Array  # (T, 4, B, H): i, f, g, o
+    inside: Array  # (T, 4, B, H): whether each gate's sum lies within gate_limit
 
 
 class LstmPeepholeGradients(NamedTuple):
@@ -53,6 +55,7 @@ def lstm_peephole_forward(
     *,
     coupled: bool = False,
     limit: float = np.inf,
+    gate_limit: float = np.inf,
 ) -> LstmPeepholeTape:
     """Run all steps of ``x`` (T, B, I), or tokens (T, B); the states are in the tape."""
     T = len(x)
@@ -60,24 +63,31 @@ def lstm_peephole_forward(
     c = np.zeros_like(h)
     h[0], c[0] = h0, c0
     gates = np.zeros((T, 4, *h0.shape), w_ih.dtype)
+    inside = np.zeros(gates.shape, bool)
     p_i, p_f, p_o = peepholes
+
+    def clip(a: Array) -> Array:
+        return np.clip(a, -gate_limit, gate_limit)
+
     for t in range(T):
         ai, af, ag, ao = np.split(affine(x[t], w_ih, b_ih) + affine(h[t], w_hh, b_hh), 4, axis=1)
-        i = sigmoid(ai + p_i * c[t])
-        f = 1 - i if coupled else sigmoid(af + p_f * c[t])
-        g = np.tanh(ag)
+        ai, af = ai + p_i * c[t], af + p_f * c[t]
+        i, clipped_f, g = sigmoid(clip(ai)), sigmoid(clip(af)), np.tanh(clip(ag))
+        f = 1 - i if coupled else clipped_f
         c[t + 1] = np.clip(f * c[t] + i * g, -limit, limit)
-        o = sigmoid(ao + p_o * c[t + 1])
+        ao = ao + p_o * c[t + 1]
+        o = sigmoid(clip(ao))
         h[t + 1] = o * np.tanh(c[t + 1])
         gates[t] = i, f, g, o
-    return LstmPeepholeTape(x, w_ih, w_hh, peepholes, coupled, limit, h, c, gates)
+        inside[t] = np.abs([ai, af, ag, ao]) < gate_limit
+    return LstmPeepholeTape(x, w_ih, w_hh, peepholes, coupled, limit, gate_limit, h, c, gates, inside)
 
 
 def lstm_peephole_backward(
     tape: LstmPeepholeTape, dy: Array | None = None, dh_n: Array | None = None, dc_n: Array | None = None
 ) -> LstmPeepholeGradients:
     """Return the gradients, given those of all h after the first and of the last h and c (None is zeros)."""
-    x, w_ih, w_hh, (p_i, p_f, p_o), coupled, limit, h, c, gates = tape
+    x, w_ih, w_hh, (p_i, p_f, p_o), coupled, limit, _, h, c, gates, inside = tape
     dy = zeros_if_none(dy, like=h[1:])
     dh = zeros_if_none(dh_n, like=h[0])
     dc = zeros_if_none(dc_n, like=c[0])
@@ -88,12 +98,12 @@ def lstm_peephole_backward(
         i, f, g, o = gates[t]
         tanh_c = np.tanh(c[t + 1])
         dh = dh + dy[t]
-        do = dh * tanh_c * o * (1 - o)
+        do = dh * tanh_c * o * (1 - o) * inside[t, 3]
         dc = dc + dh * o * (1 - tanh_c**2) + do * p_o
         dc = np.where(np.abs(f * c[t] + i * g) < limit, dc, 0)
-        df = np.zeros_like(f) if coupled else dc * c[t] * f * (1 - f)
-        di = dc * (g - c[t] if coupled else g) * i * (1 - i)
-        dg = dc * i * (1 - g**2)
+        df = np.zeros_like(f) if coupled else dc * c[t] * f * (1 - f) * inside[t, 1]
+        di = dc * (g - c[t] if coupled else g) * i * (1 - i) * inside[t, 0]
+        dg = dc * i * (1 - g**2) * inside[t, 2]
         da = np.concatenate([di, df, dg, do], axis=1)
         if dx is not None:
             dx[t] = da @ w_ih
