@@ -170,6 +170,8 @@ def variant_rates(_: int) -> Iterator[tuple[str, float]]:
             (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, proj_size=H // 2), "LSTM, projected to H / 2"),
             (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, recurrent_dropout=0.2), "LSTM, recurrent dropout"),
             (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, zoneout=(0.05, 0.5)), "LSTM, zoneout"),
+            (fastrnn.LSTM(H, H), fastrnn.LSTM(H, H, layer_norm=True), "LSTM, layer norm"),
+            (fastrnn.GRU(H, H), fastrnn.GRU(H, H, layer_norm=True), "GRU, layer norm"),
             (fastrnn.GRU(H, H), fastrnn.GRU(H, H, zoneout=0.1), "GRU, zoneout"),
             (fastrnn.GRU(H, H), fastrnn.GRU(H, H, reset_after=False), "GRU, reset before"),
             (fastrnn.RNN(H, H), fastrnn.IndRNN(H, H), "RNN, IndRNN"),

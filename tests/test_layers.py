@@ -33,6 +33,8 @@ VARIANTS = [
     ("gru", {"reset_after": False}),
     ("lstm", {"peepholes": True, "coupled": True, "cell_clip": 0.2}),
     ("lstm", {"proj_size": 6}),
+    ("lstm", {"layer_norm": True}),
+    ("gru", {"layer_norm": True}),
     ("indrnn", {}),
     ("indrnn", {"nonlinearity": "tanh"}),
     ("mingru", {}),

@@ -13,6 +13,7 @@ from fastrnn.reference.indrnn import indrnn_backward, indrnn_forward
 from fastrnn.reference.lstm_peephole import lstm_peephole_backward, lstm_peephole_forward
 from fastrnn.reference.lstm_projected import lstm_projected_backward, lstm_projected_forward
 from fastrnn.reference.mingru import mingru_backward, mingru_forward
+from fastrnn.reference.normalised import normalised_backward, normalised_forward
 from problems import Array
 from tolerances import gradient_tolerance, output_tolerance
 
@@ -60,6 +61,14 @@ def solve_projected(options: dict[str, Any], a: Arrays) -> Arrays:
     return outputs(tape, found | {"weight_hr": g.dw_hr, "h0": g.dh0, "c0": g.dc0}, a)
 
 
+def solve_normalised(options: dict[str, Any], a: Arrays) -> Arrays:
+    shift = a.get("bias_ln", np.zeros_like(a["weight_ln"]))
+    tape = normalised_forward(a["x"], a["weight_ih"], a["weight_hh"], a["weight_ln"], shift, a["h0"], a.get("c0"))
+    g = normalised_backward(tape, a["dy"], a["dh_n"], a.get("dc_n"))
+    found = {"x": g.dx, "weight_ih": g.dw_ih, "weight_hh": g.dw_hh, "weight_ln": g.dgain, "bias_ln": g.dshift}
+    return outputs(tape, found | {"h0": g.dh0, "c0": g.dc0}, a)
+
+
 def solve_indrnn(options: dict[str, Any], a: Arrays) -> Arrays:
     tape = indrnn_forward(a["x"], a["weight_ih"], a["weight_hh"], a.get("bias_ih"), a["h0"], **options)
     g = indrnn_backward(tape, a["dy"], a["dh_n"])
@@ -85,6 +94,8 @@ VARIANTS = [
     Variant(fastrnn.LSTM, {"peepholes": True, "gate_clip": 0.7}, solve_lstm),
     Variant(fastrnn.LSTM, {"peepholes": True, "coupled": True, "cell_clip": 0.3, "gate_clip": 0.7}, solve_lstm),
     Variant(fastrnn.LSTM, {"proj_size": "some"}, solve_projected),
+    Variant(fastrnn.LSTM, {"layer_norm": True}, solve_normalised),
+    Variant(fastrnn.GRU, {"layer_norm": True}, solve_normalised),
     Variant(fastrnn.IndRNN, {}, solve_indrnn),
     Variant(fastrnn.IndRNN, {"nonlinearity": "tanh"}, solve_indrnn),
     Variant(fastrnn.MinGRU, {}, solve_mingru),
@@ -121,7 +132,7 @@ def draw(variant: Variant, T: int, B: int, I: int, H: int, *, bias: bool = True,
 def solve_by_layer(variant: Variant, a: Arrays, dtype: Any) -> Arrays:
     a = {name: v if v.dtype.kind == "i" else v.astype(dtype) for name, v in a.items()}
     I = a["weight_ih"].shape[1]
-    layer = variant.layer(I, hidden_size(a), bias="bias_ih" in a, dtype=dtype)
+    layer = variant.layer(I, hidden_size(a), bias="bias_ih" in a or "bias_ln" in a, dtype=dtype)
     layer.load_state_dict({name: a[name.removesuffix("_l0")] for name in layer.params})
     names = "hc"[: layer._states]
     given, back = (
@@ -274,6 +285,9 @@ def test_an_infinite_or_missing_limit_lets_nan_through() -> None:
         (lambda: fastrnn.LSTM(2, 3, peepholes=1), TypeError, "LSTM: peepholes is 1, expected a bool"),
         (lambda: fastrnn.LSTM(2, 3, coupled=None), TypeError, "LSTM: coupled is None"),
         (lambda: fastrnn.LSTM(2, 3, cell_clip=0), ValueError, "LSTM: cell_clip is 0"),
+        (lambda: fastrnn.LSTM(2, 3, layer_norm=1), TypeError, "LSTM: layer_norm is 1, expected a bool"),
+        (lambda: fastrnn.LSTM(2, 3, layer_norm=True, cell_clip=1.0), ValueError, "layer_norm goes together neither"),
+        (lambda: fastrnn.GRU(2, 3, layer_norm=True, reset_after=False), ValueError, "layer_norm needs reset_after"),
         (lambda: fastrnn.LSTM(2, 3, gate_clip=-1.0), ValueError, "LSTM: gate_clip is -1.0"),
     ],
 )

@@ -328,8 +328,10 @@ constexpr char kForwardDoc[] =
     "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`.\n\n"
     "`kept` is None, or keeps the packed weights for the next call with the same weights. `row_counts` is None, or\n"
     "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
-    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None. `regularised` is\n"
-    "None, or for each state: what h is multiplied with before W_hh, (B, H) or None; and how much of its change each state\n"
+    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None. `regularised` "
+    "is\n"
+    "None, or for each state: what h is multiplied with before W_hh, (B, H) or None; and how much of its change each "
+    "state\n"
     "takes over, (N, H) for all N rows, (1, H) or None: the tape refers to these, which must not change.";
 constexpr char kBackwardDoc[] =
     "backward($module, family, tape, into, wants_dh, dy, dh_n, dc_n, /)\n--\n\n"

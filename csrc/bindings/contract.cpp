@@ -239,6 +239,8 @@ const char* find_family(PyObject* name) {
 Cell choose_cell(const Function& function, PyObject* option) {
     if (same_text(function.family, "rnn"))
         return option ? cell_by_variant(function, "nonlinearity", option) : Cell::rnn_tanh;
+    if (same_text(function.family, "gru") && option && PyUnicode_Check(option))
+        return cell_by_variant(function, "variant", option);
     if (same_text(function.family, "gru"))
         return !option || check_bool(function, "reset_after", option) ? Cell::gru_reset_after : Cell::gru_reset_before;
     if (same_text(function.family, "lstm") && option) return cell_by_variant(function, "variant", option);

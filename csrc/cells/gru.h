@@ -51,6 +51,64 @@ struct GruResetAfter : Plain {
     }
 };
 
+// With layer normalisation (Ba et al., 2016) over the units of r's and z's sums and of both of n's, a gain and a shift
+// for each unit:
+//   r, z = sigmoid(gain * normalise(W_ih x + W_hh h') + shift)
+//   n = tanh(gain * normalise(W_in x) + shift + r * (gain * normalise(W_hn h') + shift))
+template <class V>
+struct GruNormalised : GruResetAfter<V> {
+    using Real = typename V::Real;
+    using Base = GruResetAfter<V>;
+    using Base::DInputN, Base::DR, Base::DZ, Base::DHiddenN;
+    using Base::H, Base::R, Base::Z, Base::N, Base::SavedR, Base::SavedZ, Base::SavedN;
+    // In the order of the gradients, which the driver makes gradients of the sums.
+    enum Saved { InputN = 3, SumR, SumZ, HiddenN };
+    enum Vector { GainR, GainZ, GainInputN, GainHiddenN, ShiftR, ShiftZ, ShiftInputN, ShiftHiddenN };
+    enum Gradient { DGain = Base::kGradients, DShift = DGain + 4 };
+    static constexpr int kSaved = 7, kVectors = 8, kLearned = 8;
+    static constexpr int kNormalised = 4, kFirstNormalised = InputN;
+    static constexpr int kPhases = 2;
+    static constexpr Phase kForward[] = {{R, 3, kPreviousH, 0b1111000}, {R, 3, kNothing, 0b111}};
+    static constexpr Phase kBackward[] = {{DR, 3, kNextGradients, 0b111111111111}, {DR, 0, kNothing, 0}};
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+        if constexpr (phase == 0) {
+            saved[SumR] = x[R] + hidden[R];
+            saved[SumZ] = x[Z] + hidden[Z];
+            saved[InputN] = x[N];
+            saved[HiddenN] = hidden[N];
+        } else {
+            saved[SavedR] = sigmoid<Real>(fma(own[GainR], saved[SumR], own[ShiftR]));
+            saved[SavedZ] = sigmoid<Real>(fma(own[GainZ], saved[SumZ], own[ShiftZ]));
+            const V input = fma(own[GainInputN], saved[InputN], own[ShiftInputN]);
+            saved[SavedN] = tanh<Real>(fma(saved[SavedR], hidden_part(saved, own), input));
+            Base::restore(saved, prev, own, next);
+        }
+    }
+
+    static V hidden_part(const V* saved, const V* own) {
+        return fma(own[GainHiddenN], saved[HiddenN], own[ShiftHiddenN]);
+    }
+
+    template <int phase>
+    static void backward(const V* saved, const V* prev, const V* own, const V*, V, const V* dnext, V* dgate, V* dprev) {
+        if constexpr (phase > 0) return;
+        const V one = V::broadcast(1);
+        const V r = saved[SavedR], z = saved[SavedZ], n = saved[SavedN];
+        const V dinput = dnext[H] * (one - z) * fnma(n, n, one);
+        const V d[] = {dinput * hidden_part(saved, own) * r * (one - r), dnext[H] * (prev[H] - n) * z * (one - z),
+                       dinput, dinput * r};
+        constexpr int sum[] = {SumR, SumZ, InputN, HiddenN}, gradient[] = {DR, DZ, DInputN, DHiddenN};
+        for (int i = 0; i < 4; ++i) {
+            dgate[DGain + i] = d[i] * saved[sum[i]];
+            dgate[DShift + i] = d[i];
+            dgate[gradient[i]] = d[i] * own[GainR + i];
+        }
+        dprev[H] = dnext[H] * z;
+    }
+};
+
 // Two products a step: n's needs r * h' of every unit.
 template <class V>
 struct GruResetBefore : Plain {

@@ -13,13 +13,15 @@
 //   learned      how many of these, the first ones, have gradients
 #pragma once
 
-#define FASTRNN_CELLS(X)                                             \
-    X(rnn_tanh, RnnTanh, "rnn", 1, 1, "", 1, 0, 0)                   \
-    X(rnn_relu, RnnRelu, "rnn", 1, 1, "", 1, 0, 0)                   \
-    X(lstm, Lstm, "lstm", 4, 2, "ifgo", 4, 0, 0)                     \
-    X(lstm_peephole, LstmPeephole, "lstm", 4, 2, "ifgo", 4, 6, 3)    \
-    X(lstm_projected, LstmProjected, "lstm", 4, 2, "ifgo", 5, 0, 0)  \
-    X(gru_reset_after, GruResetAfter, "gru", 3, 1, "rzn", 3, 0, 0)   \
-    X(gru_reset_before, GruResetBefore, "gru", 3, 1, "rzn", 3, 0, 0) \
-    X(indrnn, IndRnn, "indrnn", 1, 1, "", 0, 2, 1)                   \
+#define FASTRNN_CELLS(X)                                              \
+    X(rnn_tanh, RnnTanh, "rnn", 1, 1, "", 1, 0, 0)                    \
+    X(rnn_relu, RnnRelu, "rnn", 1, 1, "", 1, 0, 0)                    \
+    X(lstm, Lstm, "lstm", 4, 2, "ifgo", 4, 0, 0)                      \
+    X(lstm_peephole, LstmPeephole, "lstm", 4, 2, "ifgo", 4, 6, 3)     \
+    X(lstm_projected, LstmProjected, "lstm", 4, 2, "ifgo", 5, 0, 0)   \
+    X(lstm_normalised, LstmNormalised, "lstm", 4, 2, "ifgo", 4, 8, 8) \
+    X(gru_reset_after, GruResetAfter, "gru", 3, 1, "rzn", 3, 0, 0)    \
+    X(gru_reset_before, GruResetBefore, "gru", 3, 1, "rzn", 3, 0, 0)  \
+    X(gru_normalised, GruNormalised, "gru", 3, 1, "rzn", 3, 8, 8)     \
+    X(indrnn, IndRnn, "indrnn", 1, 1, "", 0, 2, 1)                    \
     X(mingru, MinGru, "mingru", 2, 1, "zn", 0, 0, 0)

@@ -96,6 +96,49 @@ struct LstmProjected : Lstm<V> {
     }
 };
 
+// With layer normalisation (Ba et al., 2016) of each gate's sum over the units, a gain and a shift for each unit:
+//   i, f, o = sigmoid(gain * normalise(W_ih x + W_hh h') + shift)   g = tanh(likewise)
+template <class V>
+struct LstmNormalised : Lstm<V> {
+    using Real = typename V::Real;
+    using Base = Lstm<V>;
+    using Base::C, Base::F, Base::G, Base::H, Base::I, Base::O;
+    enum Saved { Normalised = Base::kSaved };  // and three more
+    enum Vector { Gain, Shift = Base::kGates };
+    enum Gradient { DGain = Base::kGradients, DShift = 2 * Base::kGradients };
+    static constexpr int kSaved = 8, kVectors = 8, kLearned = 8;
+    static constexpr int kNormalised = 4, kFirstNormalised = Normalised;
+    static constexpr int kPhases = 2;
+    static constexpr Phase kForward[] = {{I, 4, kPreviousH, 0b11110000}, {I, 4, kNothing, 0b1111}};
+    static constexpr Phase kBackward[] = {{I, 4, kNextGradients, 0b111111111111}, {I, 0, kNothing, 0}};
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+        if constexpr (phase == 0) {
+            for (int g = 0; g < Base::kGates; ++g) saved[Normalised + g] = x[g] + hidden[g];
+        } else {
+            const auto sum = [&](int g) { return fma(own[Gain + g], saved[Normalised + g], own[Shift + g]); };
+            saved[I] = sigmoid<Real>(sum(I));
+            saved[F] = sigmoid<Real>(sum(F));
+            saved[G] = tanh<Real>(sum(G));
+            saved[O] = sigmoid<Real>(sum(O));
+            Base::restore(saved, prev, own, next);
+        }
+    }
+
+    template <int phase>
+    static void backward(const V* saved, const V* prev, const V* own, const V* next, V, const V* dnext, V* dgate,
+                         V* dprev) {
+        if constexpr (phase > 0) return;
+        Base::backward_from(dnext[H], saved, prev, next, dnext, dgate, dprev);
+        for (int g = 0; g < Base::kGates; ++g) {
+            dgate[DGain + g] = dgate[g] * saved[Normalised + g];
+            dgate[DShift + g] = dgate[g];
+            dgate[g] = dgate[g] * own[Gain + g];
+        }
+    }
+};
+
 // The LSTM with what others have added to it, each of which may be off:
 //   peepholes of Gers et al. (2002): i and f look at c', o looks at c, each through a weight of its own
 //   coupled gates: f = 1 - i (Greff et al., 2017)

@@ -21,6 +21,7 @@ struct Phase {
 struct Plain {
     static constexpr int kVectors = 0, kLearned = 0;  // parameters of each unit for itself, of which the first learn
     static constexpr int kMaskedPlane = -1;           // a plane of `saved` that is h' as a later product takes it
+    static constexpr int kNormalised = 0, kFirstNormalised = 0;  // planes of `saved` that phase 0 leaves to normalise
 };
 
 // Blocks of rows in W_hh.

@@ -275,7 +275,11 @@ private:
         nothing.depth = 0;
         product<V>(operand, from_later, row_end, nothing, {panel_begin_, panel_end_}, epilogue);
         if (shares_units_) team_.barrier();
-        if constexpr (p + 1 == Cell::kPhases)
+        if constexpr (p == 0 && Cell::kNormalised > 0) {
+            normalise_gradients(at, t, row_end);
+            if (shares_units_) team_.barrier();
+        }
+        if constexpr (p + 1 == Cell::kPhases || Cell::kBackward[p + 1 < Cell::kPhases ? p + 1 : p].writes == 0)
             team_.poll(2.0 * static_cast<double>((row_end - row_begin_) * H * Cell::kGates * H) /
                        args_.split.unit_parts);
         else
@@ -307,6 +311,16 @@ private:
         at.gradient = gradients(place, 0);
         at.adds_carry = carries_h_;
         return at;
+    }
+
+    // The gradients by what was normalised in step t become those by the sums, in this thread's share of the rows.
+    void normalise_gradients(const Step& at, Index t, Index row_end) const {
+        const Range own = share(row_end - row_begin_, team_.rank() % args_.split.unit_parts, args_.split.unit_parts);
+        for (Index row = row_begin_ + own.begin; row < row_begin_ + own.end; ++row)
+            for (int i = 0; i < Cell::kNormalised; ++i)
+                normalise_gradient<V>(at.saved + row * tape_.saved_pitch + (Cell::kFirstNormalised + i) * Hp_,
+                                      tape_.scale[(first_row(size_, t) + row) * Cell::kNormalised + i], size_.H,
+                                      at.gradient + row * work_.gradient_pitch + i * size_.H);
     }
 
     // The gradient of the cell's arithmetic on one block of units of some rows, whose sums are `sums_row` apart, or on

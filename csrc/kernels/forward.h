@@ -277,6 +277,10 @@ private:
                    });
         // Other threads' units of this phase's results are operands of the next.
         if (shares_units_) team_.barrier();
+        if constexpr (p == 0 && Cell::kNormalised > 0) {
+            normalise_rows(at, t);
+            if (shares_units_) team_.barrier();
+        }
         if constexpr (last)
             team_.poll(2.0 * static_cast<double>(own_rows() * size_.H * Cell::kGates * size_.H) /
                        args_.split.unit_parts);
@@ -313,6 +317,18 @@ private:
         at.first_projected =
             args_.split.batch_parts > 1 ? place * own_rows() - row_begin_ : row - first_row(size_, t - place);
         return at;
+    }
+
+    // The planes of step t that are to be normalised, in this thread's share of the rows.
+    void normalise_rows(const Step& at, Index t) const {
+        const Index rows = larger(0, smaller(row_end_, step_rows(size_, t)) - row_begin_);
+        const Range own = share(rows, team_.rank() % args_.split.unit_parts, args_.split.unit_parts);
+        for (Index row = row_begin_ + own.begin; row < row_begin_ + own.end; ++row)
+            for (int i = 0; i < Cell::kNormalised; ++i) {
+                const Real scale =
+                    normalise<V>(at.saved + row * tape_.saved_pitch + (Cell::kFirstNormalised + i) * Hp_, size_.H);
+                if (training_) tape_.scale[(first_row(size_, t) + row) * Cell::kNormalised + i] = scale;
+            }
     }
 
     // The cell's arithmetic on one block of units of some rows, whose sums are `sums_row` apart, or on some blocks of

@@ -4,6 +4,7 @@
 // time: the rest is restored from `saved`, which costs less than to write, keep and read it.
 #pragma once
 
+#include "normalise.h"
 #include "pack.h"
 
 namespace fastrnn::FASTRNN_ISA {
@@ -49,6 +50,7 @@ struct Tape {
     Real* x;                         // (T * B, I); absent with tokens
     Real* state[Cell::kStates];      // (blocks of steps * B, state_pitch): before the first step of each
     Real* saved;                     // (T * B, saved_pitch): kSaved planes of Hp
+    Real* scale;                     // (T * B, kNormalised): of what was normalised
     Real* vectors;                   // (V, H)
     Real* packed_ih;                 // W_ih for dx, k in the order of the gradients' planes; absent with tokens
     Real* packed_hh[Cell::kPhases];  // W_hh for each phase of backward
@@ -64,6 +66,7 @@ struct Tape {
         const Index blocks = T > 0 ? ceil_div(T, block_steps(size)) : 0;
         for (Real*& first : state) first = carver.take(blocks * B * state_pitch);
         saved = carver.take(rows * saved_pitch);
+        scale = carver.take(rows * Cell::kNormalised);
         vectors = carver.take(Cell::kVectors * H);
         packed_ih = carver.take(dense ? packed_size<V>(I, 1, Cell::kGates * H) : 0);
         for (int p = 0; p < Cell::kPhases; ++p)

@@ -241,8 +241,15 @@ class Call:
             dhs.insert(0, dh)
             end = begin
         layer.trace |= {name: self._as_given([dh[name] for dh in dhs]) for name in dhs[0]}
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", *layer._own())
-        named = {name + suffix: g for suffix, of in grads.items() for name, g in zip(names, of, strict=False)}
+        named: dict[str, Array] = {}
+        for suffix, (*of_weights, of_own) in grads.items():
+            for name, g in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), of_weights, strict=True):
+                named[name + suffix] = g
+            row = 0
+            for name, shape in layer._own().items():
+                rows = math.prod(shape[:-1])
+                named[name + suffix] = of_own[row : row + rows]
+                row += rows
         if layer.proj_size:
             for suffix in grads:
                 rows, dw_hh = 4 * layer.hidden_size, named["weight_hh" + suffix]

@@ -83,6 +83,7 @@ class Layer(Module):
     _recurrent = True  # whether there is a product with weight_hh
     _option: object = None
     proj_size = 0
+    layer_norm = False
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class Layer(Module):
             input_size,
             hidden_size,
             num_layers,
-            bias=bias,
+            bias=bias and not self.layer_norm,
             bidirectional=bidirectional,
             proj_size=self.proj_size,
             own=self._own(),
@@ -158,12 +159,18 @@ class Layer(Module):
         self._forget()
 
     def _own(self) -> dict[str, tuple[int, ...]]:
-        """Return the parameters that each unit has for itself: at most one array, by name and shape."""
-        return {}
+        """Return the parameters that each unit has for itself, by name and shape."""
+        if not self.layer_norm:
+            return {}
+        shape = (4, self.hidden_size)
+        return {"weight_ln": shape, "bias_ln": shape} if self.bias else {"weight_ln": shape}
 
     def _vectors(self, suffix: str) -> Array | None:
-        """Return what the kernels know as the units' own parameters: (V, H), the learned ones first."""
-        return None
+        """Return what the kernels know as the units' own parameters: (V, H), the learned ones first, as in _own."""
+        if not self.layer_norm:
+            return None
+        gain = self._params["weight_ln" + suffix]
+        return np.concatenate([gain, self._params.get("bias_ln" + suffix, np.zeros_like(gain))])
 
     @property
     def _is_noisy(self) -> bool:
@@ -196,6 +203,12 @@ class Layer(Module):
 
     def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
         H = self.hidden_size
+        if name.startswith("weight_ln"):
+            return np.ones(shape, self.dtype)
+        if name.startswith("bias_ln"):
+            values = np.zeros(shape)
+            values[1] = init == "orthogonal" and self._family == "lstm"
+            return values.astype(self.dtype)
         if init == "uniform":
             return self.rng.uniform(-(H**-0.5), H**-0.5, shape).astype(self.dtype)
         if name.startswith(("bias", "weight_ch")):
@@ -427,6 +440,9 @@ class LSTM(Layer):
         input_size: I.
         hidden_size: H.
         num_layers: L.
+        layer_norm: whether each gate's sum is normalised over the units (Ba et al., 2016), scaled by ``weight_ln_l{k}``
+            (4, H) and shifted by ``bias_ln_l{k}`` (4, H), in place of the other biases. Goes together with none of what
+            follows.
         proj_size: P, if above 0: ``h = W_hr (o * tanh(c))`` of P < H numbers, ``weight_hr_l{k}`` (P, H), takes the
             place of h (Sak et al., 2014). Goes together with none of what follows, nor with zoneout.
         peepholes: whether the gates look at the cell state (Gers et al., 2002): ``i`` and ``f`` at c', ``o`` at c, each
@@ -447,6 +463,7 @@ class LSTM(Layer):
         hidden_size: int,
         num_layers: int = 1,
         *,
+        layer_norm: bool = False,
         proj_size: int = 0,
         peepholes: bool = False,
         coupled: bool = False,
@@ -454,7 +471,7 @@ class LSTM(Layer):
         gate_clip: float | None = None,
         **options: Any,
     ) -> None:
-        for name, flag in (("peepholes", peepholes), ("coupled", coupled)):
+        for name, flag in (("layer_norm", layer_norm), ("peepholes", peepholes), ("coupled", coupled)):
             if not isinstance(flag, bool):
                 raise TypeError(f"LSTM: {name} is {flag!r}, expected a bool")
         for name, clip in (("cell_clip", cell_clip), ("gate_clip", gate_clip)):
@@ -467,20 +484,23 @@ class LSTM(Layer):
         extended = peepholes or coupled or cell_clip is not None or gate_clip is not None
         if proj_size and extended:
             raise ValueError("LSTM: proj_size goes together neither with peepholes nor coupled nor a clip")
+        if layer_norm and (proj_size or extended):
+            raise ValueError("LSTM: layer_norm goes together neither with proj_size, peepholes nor coupled nor a clip")
+        self.layer_norm = layer_norm
         self.proj_size = proj_size
         self.peepholes = peepholes
         self.coupled = coupled
         self.cell_clip = cell_clip
         self.gate_clip = gate_clip
-        self._option = "projected" if proj_size else "peephole" if extended else None
+        self._option = "normalised" if layer_norm else "projected" if proj_size else "peephole" if extended else None
         super().__init__(input_size, hidden_size, num_layers, **options)
 
     def _own(self) -> dict[str, tuple[int, ...]]:
-        return {"weight_ch": (3, self.hidden_size)} if self.peepholes else {}
+        return {"weight_ch": (3, self.hidden_size)} if self.peepholes else super()._own()
 
     def _vectors(self, suffix: str) -> Array | None:
         if self._option != "peephole":
-            return None
+            return super()._vectors(suffix)
         vectors = np.zeros((6, self.hidden_size), self.dtype)
         if self.peepholes:
             vectors[:3] = self._params["weight_ch" + suffix]
@@ -494,6 +514,8 @@ class GRU(Layer):
     """A stack of nets of gated recurrent units: see :func:`fastrnn.gru_forward`, and :class:`RNN` for the arguments.
 
     ``reset_after`` tells whether the reset gate is applied after the product with W_hn, as in PyTorch, or before it.
+    With ``layer_norm``, r's and z's sums and both of n's are normalised over the units (Ba et al., 2016), scaled by
+    ``weight_ln_l{k}`` (4, H) and shifted by ``bias_ln_l{k}`` (4, H): of r, z, W_in x and W_hn h'.
     """
 
     _family, _gates, _states = "gru", 3, 1
@@ -505,11 +527,17 @@ class GRU(Layer):
         num_layers: int = 1,
         *,
         reset_after: bool = True,
+        layer_norm: bool = False,
         **options: Any,
     ) -> None:
-        if not isinstance(reset_after, bool):
-            raise TypeError(f"GRU: reset_after is {reset_after!r}, expected a bool")
-        self.reset_after = self._option = reset_after
+        for name, flag in (("reset_after", reset_after), ("layer_norm", layer_norm)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"GRU: {name} is {flag!r}, expected a bool")
+        if layer_norm and not reset_after:
+            raise ValueError("GRU: layer_norm needs reset_after")
+        self.reset_after = reset_after
+        self.layer_norm = layer_norm
+        self._option = "normalised" if layer_norm else reset_after
         super().__init__(input_size, hidden_size, num_layers, **options)
 
 

@@ -90,6 +90,7 @@ private:
         Array input, hidden, gate;  // (G, H): W_ih x + b_ih; W_hh h' + b_hh; what the activations make of them
         Array next[kMaxStates];     // (H,)
         Array output;               // (H,): o * tanh(c), of which a projection makes h
+        Array normalised, scale;    // (4, H), (4,): sums as layer normalisation makes them, and its factors
     };
 
     static std::size_t index(Index i) { return static_cast<std::size_t>(i); }
@@ -100,6 +101,51 @@ private:
     }
 
     double w_hr(Index row, Index k) const { return p_.w_hh[index((G_ * H_ + row) * H_ + k)]; }
+
+    bool is_normalised() const { return p_.cell == Cell::lstm_normalised || p_.cell == Cell::gru_normalised; }
+
+    // Sums k = 0 .. 3 of a row, normalised: i, f, g, o; or r, z and both of n.
+    void normalise(Row& r) const {
+        for (int k = 0; k < 4; ++k) {
+            const int g = k < G_ ? k : G_ - 1;
+            const bool is_lstm = G_ == 4, input = is_lstm || k < 3, hidden = is_lstm || k != 2;
+            Array sums(index(H_));
+            double mean = 0, variance = 0;
+            for (Index u = 0; u < H_; ++u) {
+                sums[index(u)] = (input ? r.input[index(g * H_ + u)] : 0) + (hidden ? r.hidden[index(g * H_ + u)] : 0);
+                mean += sums[index(u)] / static_cast<double>(H_);
+            }
+            for (const double s : sums) variance += (s - mean) * (s - mean) / static_cast<double>(H_);
+            r.scale.push_back(1 / std::sqrt(variance + 1e-5));
+            for (const double s : sums) r.normalised.push_back((s - mean) * r.scale.back());
+        }
+    }
+
+    // What goes into an activation: sum k of unit u with its gain and shift.
+    double affine(const Row& r, int k, Index u) const {
+        return p_.vectors[index(k * H_ + u)] * r.normalised[index(k * H_ + u)] + p_.vectors[index((4 + k) * H_ + u)];
+    }
+
+    // The gradients by the four sums, of those by what affine() made of them; adds to those of gains and shifts.
+    Array sum_gradients(const Row& r, const Array& by_affine, Solution& s) const {
+        Array by_sum(index(4 * H_));
+        for (int k = 0; k < 4; ++k) {
+            double mean = 0, along = 0;
+            for (Index u = 0; u < H_; ++u) {
+                const std::size_t at = index(k * H_ + u);
+                s.dvectors[at] += by_affine[at] * r.normalised[at];
+                s.dvectors[index((4 + k) * H_ + u)] += by_affine[at];
+                by_sum[at] = by_affine[at] * p_.vectors[at];
+                mean += by_sum[at] / static_cast<double>(H_);
+                along += by_sum[at] * r.normalised[at] / static_cast<double>(H_);
+            }
+            for (Index u = 0; u < H_; ++u) {
+                const std::size_t at = index(k * H_ + u);
+                by_sum[at] = r.scale[index(k)] * (by_sum[at] - mean - r.normalised[at] * along);
+            }
+        }
+        return by_sum;
+    }
 
     Row forward(Index t, Index b, const std::vector<Array>& before) const {
         Row r;
@@ -115,9 +161,24 @@ private:
         const auto sum = [&](int g, Index u) { return r.input[index(g * H_ + u)] + r.hidden[index(g * H_ + u)]; };
         const auto gate = [&](int g, Index u) -> double& { return r.gate[index(g * H_ + u)]; };
         const auto own = [&](int v, Index u) { return p_.vectors[index(v * H_ + u)]; };
+        if (is_normalised()) normalise(r);
         for (Index u = 0; u < H_; ++u) {
             double& next = r.next[kH][index(u)];
             switch (p_.cell) {
+                case Cell::lstm_normalised: {
+                    for (int g = 0; g < 4; ++g)
+                        gate(g, u) = g == 2 ? std::tanh(affine(r, g, u)) : sigmoid(affine(r, g, u));
+                    const double c = gate(1, u) * before[kC][index(b * H_ + u)] + gate(0, u) * gate(2, u);
+                    r.next[kC][index(u)] = c;
+                    next = gate(3, u) * std::tanh(c);
+                    break;
+                }
+                case Cell::gru_normalised:
+                    gate(0, u) = sigmoid(affine(r, 0, u));
+                    gate(1, u) = sigmoid(affine(r, 1, u));
+                    gate(2, u) = std::tanh(affine(r, 2, u) + gate(0, u) * affine(r, 3, u));
+                    next = (1 - gate(1, u)) * gate(2, u) + gate(1, u) * h[u];
+                    break;
                 case Cell::rnn_tanh: next = gate(0, u) = std::tanh(sum(0, u)); break;
                 case Cell::rnn_relu: next = gate(0, u) = std::fmax(0, sum(0, u)); break;
                 case Cell::lstm:
@@ -164,7 +225,7 @@ private:
                 for (Index k = 0; k < H_; ++k) r.next[kH][index(u)] += w_hr(u, k) * r.output[index(k)];
             }
         }
-        if (G_ != 3) return r;
+        if (G_ != 3 || is_normalised()) return r;
         for (Index u = 0; u < H_; ++u) {
             double hidden = gate(0, u) * r.hidden[index(2 * H_ + u)];
             if (p_.cell == Cell::gru_reset_before) {
@@ -248,8 +309,24 @@ private:
                 dh[index(u)] = d * z;
             }
         }
+        if (is_normalised()) {
+            Array by_affine(index(4 * H_));
+            for (int k = 0; k < 4; ++k)
+                for (Index u = 0; u < H_; ++u) {
+                    const double dn = dinput[index((G_ == 3 ? 2 : 0) * H_ + u)], r_gate = gate(0, u);
+                    const std::size_t at = index(k * H_ + u);
+                    if (G_ == 4 || k == 1) by_affine[at] = dinput[at];
+                    if (G_ == 3 && k == 0) by_affine[at] = dn * affine(r, 3, u) * r_gate * (1 - r_gate);
+                    if (G_ == 3 && k >= 2) by_affine[at] = k == 2 ? dn : dn * r_gate;
+                }
+            const Array by_sum = sum_gradients(r, by_affine, s);
+            for (Index row = 0; row < G_ * H_; ++row) {
+                dinput[index(row)] = by_sum[index(row)];
+                dhidden[index(row)] = by_sum[index(G_ == 3 && row >= 2 * H_ ? row + H_ : row)];
+            }
+        }
         const auto w_hh = [&](Index row, Index k) { return p_.w_hh[index(row * H_ + k)]; };
-        if (G_ == 3) {
+        if (G_ == 3 && !is_normalised()) {
             for (Index u = 0; u < H_; ++u) {
                 const double dn = dinput[index(2 * H_ + u)];
                 if (p_.cell == Cell::gru_reset_after) {
