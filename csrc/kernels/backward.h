@@ -115,6 +115,8 @@ private:
           tape_(args.size, const_cast<Real*>(args.tape)),
           work_(args.size, team.size(), args.workspace),
           shares_units_(args.split.unit_parts > 1),
+          regularised_(args.regularisation.mask || args.regularisation.keep[kH] ||
+                       args.regularisation.keep[Cell::kStates - 1]),
           carries_h_(Cell::kCarriesH || args.regularisation.keep[kH]),
           Hp_(padded<V>(size_.H)) {
         const int unit_part = team.rank() % args.split.unit_parts;
@@ -260,12 +262,13 @@ private:
         const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
             const Index past = panel * kMaxWidth + width, whole = smaller(past, H / kLanes);
             for (Index block = panel * kMaxWidth, n; block < past; block += n, sums += n * kLanes) {
-                n = count > 1 || block >= whole ? 1 : whole - block;
+                const bool plain = block < whole && !regularised_;
+                n = count > 1 || !plain ? 1 : whole - block;
                 const Blocks range{first, count, block, n};
-                if (block < whole)
+                if (plain)
                     apply<p, true>(at, range, sums, width * kLanes);
                 else
-                    apply_to_rest<p>(at, range, sums, width * kLanes);
+                    apply_with_care<p>(at, range, sums, width * kLanes);
             }
         };
         const Turns turns{panel_begin_, panel_end_, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
@@ -325,15 +328,14 @@ private:
 
     // The gradient of the cell's arithmetic on one block of units of some rows, whose sums are `sums_row` apart, or on
     // some blocks of one row.
-    template <int p, bool whole>
+    // `plain`: whole blocks, and nothing of Regularisation.
+    template <int p, bool plain>
     void apply(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
         constexpr Phase phase = Cell::kBackward[p];
-        const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes, n = whole ? kLanes : H - unit;
-        const bool adds_carry = at.adds_carry, carries_h = carries_h_, along_units = blocks.blocks > 1;
-        const Regularisation<Real>& regularisation = args_.regularisation;
-        // Whether the phase's product is by what the mask has been applied to.
-        const Real* const mask = p == 0 || Cell::kMaskedPlane >= 0 ? regularisation.mask : nullptr;
-        const bool zones_out = p == 0 && (at.keep[0] || at.keep[Cell::kStates - 1]);
+        const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes,
+                    n = plain ? kLanes : smaller(kLanes, H - unit);
+        const bool adds_carry = at.adds_carry, carries_h = plain ? Cell::kCarriesH : carries_h_;
+        const bool along_units = blocks.blocks > 1;
         // As in forward.h, variables of its own for all that moves on.
         const Real* saved = at.saved + row * tape_.saved_pitch + unit;
         const Real* dy = at.dy ? at.dy + row * H + unit : nullptr;
@@ -356,9 +358,10 @@ private:
             V dnext[Cell::kStates], dgate[Cell::kGradients + Cell::kLearned], dprev[Cell::kStates];
             V own[at_least_one(Cell::kVectors)];
             load_vectors(along_units ? unit + b * kLanes : unit, n, own);
-            const Index at_row = row + (along_units ? 0 : b), at_unit = unit + (along_units ? b * kLanes : 0);
             V sum = V::load(sums);
-            if (mask) sum = sum * load_part<V>(mask + at_row * H + at_unit, n);
+            if constexpr (!plain && (p == 0 || Cell::kMaskedPlane >= 0))
+                if (const Real* const mask = args_.regularisation.mask)
+                    sum = sum * load_part<V>(mask + (row + b) * H + unit, n);
             for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
             for (int s = 0; s < Cell::kStates; ++s) {
                 before[s] = load_part<V>(prev[s], n);
@@ -372,11 +375,11 @@ private:
 
             // What zoneout hands on past the cell.
             V past[Cell::kStates];
-            if (zones_out)
+            if constexpr (!plain && p == 0)
                 for (int s = 0; s < Cell::kStates; ++s) {
                     past[s] = V::zero();
                     if (!at.keep[s]) continue;
-                    const V keep = load_part<V>(at.keep[s] + at_row * regularisation.keep_pitch + at_unit, n);
+                    const V keep = load_part<V>(at.keep[s] + (row + b) * args_.regularisation.keep_pitch + unit, n);
                     past[s] = (V::broadcast(1) - keep) * dnext[s];
                     dnext[s] = dnext[s] * keep;
                     if (s == kH && !Cell::kCarriesH) dprev[s] = V::zero();
@@ -385,8 +388,9 @@ private:
             Cell::restore(kept, before, own, after);
             Cell::template backward<p>(kept, before, own, after, sum, dnext, dgate, dprev);
 
-            if (zones_out)
-                for (int s = 0; s < Cell::kStates; ++s) dprev[s] = dprev[s] + past[s];
+            if constexpr (!plain && p == 0)
+                for (int s = 0; s < Cell::kStates; ++s)
+                    if (at.keep[s]) dprev[s] = dprev[s] + past[s];
             for (int g = 0; g < Cell::kGradients + Cell::kLearned; ++g)
                 if (writes(phase, g)) store_part(dgate[g], gradient + g * H, n);
             for (int s = 0; s < Cell::kStates; ++s)
@@ -397,7 +401,8 @@ private:
     }
 
     template <int p>
-    FASTRNN_NOINLINE void apply_to_rest(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
+    FASTRNN_NOINLINE void apply_with_care(const Step& at, const Blocks& blocks, const Real* sums,
+                                          Index sums_row) const {
         apply<p, false>(at, blocks, sums, sums_row);
     }
 
@@ -533,7 +538,7 @@ private:
     const Sizes size_;
     const Tape<Cell, V> tape_;
     const Workspace work_;
-    const bool shares_units_, carries_h_;
+    const bool shares_units_, regularised_, carries_h_;
     const Index Hp_;
     Index row_begin_, row_end_;      // this thread's rows of the batch
     Index panel_begin_, panel_end_;  // its share of the panels of units, in the recurrence

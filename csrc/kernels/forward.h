@@ -81,6 +81,8 @@ private:
           size_(args.size),
           training_(args.tape != nullptr),
           shares_units_(args.split.unit_parts > 1),
+          regularised_(args.regularisation.mask || args.regularisation.keep[kH] ||
+                       args.regularisation.keep[Cell::kStates - 1]),
           tape_(args.size, args.tape),
           work_(args, args.workspace),
           Hp_(padded<V>(size_.H)) {
@@ -266,13 +268,14 @@ private:
                        // Of a single row, the blocks that lie evenly in `projected` are gone through at once.
                        constexpr Index even = kInputBlocks > 1 ? kInputBlocks : PTRDIFF_MAX;
                        for (Index block = begin, n; block < end; block += n) {
-                           n = count > 1 || block >= whole ? 1 : smaller(whole - block, even - block % even);
+                           const bool plain = block < whole && !regularised_;
+                           n = count > 1 || !plain ? 1 : smaller(whole - block, even - block % even);
                            const Real* const own = sums + (block - begin) * phase.count * kLanes;
                            const Blocks range{first, count, block, n};
-                           if (block < whole)
+                           if (plain)
                                apply<p, true>(at, range, own, width * kLanes);
                            else
-                               apply_to_rest<p>(at, range, own, width * kLanes);
+                               apply_with_care<p>(at, range, own, width * kLanes);
                        }
                    });
         // Other threads' units of this phase's results are operands of the next.
@@ -333,13 +336,14 @@ private:
 
     // The cell's arithmetic on one block of units of some rows, whose sums are `sums_row` apart, or on some blocks of
     // one row, whose sums lie side by side.
-    template <int p, bool whole>
+    // `plain`: whole blocks, and nothing of Regularisation.
+    template <int p, bool plain>
     void apply(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
         constexpr Phase phase = Cell::kForward[p];
         constexpr bool last = p + 1 == Cell::kPhases;
-        const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes, n = whole ? kLanes : H - unit;
+        const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes,
+                    n = plain ? kLanes : smaller(kLanes, H - unit);
         const bool training = training_, is_first = at.first[kH], along_units = blocks.blocks > 1;
-        const bool regularised = at.masked || at.keep[0] || at.keep[Cell::kStates - 1];
         const Real* const projected = projected_at(blocks.block, 0);
         const Index projected_pitch = projected_at(blocks.block, 1) - projected;
         // All that moves on, in variables of its own: a store of a vector might change any member.
@@ -375,9 +379,7 @@ private:
 
             Cell::template forward<p>(x, hidden, state, own, kept, next);
 
-            if (regularised)
-                regularise<p>(at, {row + (along_units ? 0 : b), 1, blocks.block + (along_units ? b : 0), 1}, n, state,
-                              kept, next);
+            if constexpr (!plain) regularise<p>(at, {row + b, 1, blocks.block, 1}, n, state, kept, next);
             if (training || !last)
                 for (int s = 0; s < Cell::kSaved; ++s)
                     if (writes(phase, s)) kept[s].store(saved + s * Hp);
@@ -411,7 +413,8 @@ private:
     }
 
     template <int p>
-    FASTRNN_NOINLINE void apply_to_rest(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
+    FASTRNN_NOINLINE void apply_with_care(const Step& at, const Blocks& blocks, const Real* sums,
+                                          Index sums_row) const {
         apply<p, false>(at, blocks, sums, sums_row);
     }
 
@@ -430,7 +433,7 @@ private:
     const ForwardArgs<Real>& args_;
     Team& team_;
     const Sizes size_;
-    const bool training_, shares_units_;
+    const bool training_, shares_units_, regularised_;
     const Tape<Cell, V> tape_;
     const Workspace work_;
     const Index Hp_;
