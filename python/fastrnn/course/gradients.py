@@ -125,7 +125,7 @@ def by_bias(steps: int, biases: Iterable[float], seed: int = 0) -> list[Curve]:
 
 
 def curve(net: str, radius: float, keep: float, steps: int, seed: int) -> Curve:
-    """Return one curve, from one forward and one backward call."""
+    """Return one curve, from one backward call."""
     layer, decoder, x, target = start(net, radius, keep, steps, seed)
     there_and_back(layer, decoder, x, target, trace=True)
     with np.errstate(over="ignore"):
@@ -151,7 +151,8 @@ def start(net: str, radius: float, keep: float, steps: int, seed: int) -> tuple[
     size = float(np.abs(last @ weight.T).max())
     if not size < LARGEST:
         raise overflow(net, radius, steps)
-    weight *= min(1.0, 0.1 / size)
+    if size > 0.1:
+        weight *= 0.1 / size
     error = last @ weight.T - target
     bias[:] = math.sqrt(1 - error.var()) - error.mean()
     return layer, decoder, x, target
