@@ -266,28 +266,33 @@ def picture(reading: Reading, options: argparse.Namespace, finding: Finding | No
     passage = slice(start, min(start + options.length, len(reading.text)))
     layer = series[1:]
 
-    def band(kind: str, *, own: bool) -> Band:
-        values = reading.traces[kind + layer][:, unit]
-        largest = float(np.quantile(np.abs(values), 0.995)) or 1.0
-        low, high = (0.0, 1.0) if kind in SIGMOID else (-largest, largest) if own else (-1.0, 1.0)
-        threshold = finding.threshold if finding and kind == series[0] else None
-        return Band(kind, values[passage], low, high, threshold)
+    def band(kind: str) -> Band:
+        values = reading.traces[kind + layer][passage, unit]
+        low, high = (0.0 if kind in SIGMOID else -1.0), 1.0
+        if kind == "c":  # has no bounds
+            low, high = min(0.0, float(values.min())), max(0.1, float(values.max()))
+        return Band(kind, values, low, high, finding.threshold if finding and kind == series[0] else None)
+
+    colours = band(series[0])
+    if series[0] not in SIGMOID:  # the shades are for what is usual
+        usual = float(np.quantile(np.abs(reading.traces[series][:, unit]), 0.98)) or 1.0
+        colours = colours._replace(low=-usual, high=usual)
 
     size = f"{len(reading.text):,} characters"
     about = [f"{reading.model} ({reading.net}) reads {reading.source}, {size}; shown from {start:,}."]
     if finding:
         about.append(
             f"“{feature.meaning}” is {'' if finding.found else 'not '}found: {rule(finding)} scores "
-            f"{finding.score:.2f} on the half of the text that its threshold was not fitted on. Chance is 0.50; the best "
-            f"unit with the labels at the wrong places has {finding.shuffled:.2f}; the character just read tells "
+            f"{finding.score:.2f} on the half of the text that its threshold was not fitted on. Chance is 0.50; the "
+            f"best unit with the labels at the wrong places has {finding.shuffled:.2f}; the character just read tells "
             f"{finding.character:.2f} by itself."
         )
     return Picture(
         title=f"{series[0]} of unit {unit} in layer {layer[2:]}",
         about=about,
         text=reading.text[passage],
-        band=band(series[0], own=True),
-        bands=[band(kind, own=kind == "c") for kind in dict.fromkeys(CURVES[reading.cell] + series[0])],
+        band=colours,
+        bands=[band(kind) for kind in dict.fromkeys(CURVES[reading.cell] + series[0])],
         feature=feature.meaning,
         labels=feature.labels[passage],
         table=table(reading),
