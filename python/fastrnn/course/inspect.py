@@ -38,7 +38,8 @@ EPILOG = """features:
 
 A unit's threshold is fitted on the first half of the text. "score" is its balanced accuracy on the second half, where
 0.5 is chance; "shuffled" what the best of all units reaches in the best of 20 tries with the labels at the wrong
-places; "character" what the character just read tells by itself. A unit that beats both has found the feature.
+places; "character" what the character just read tells by itself. The feature is found where the score is further above
+what the character tells than the shuffled one is above chance.
 """
 
 

@@ -137,8 +137,8 @@ class Finding(NamedTuple):
 
     @property
     def found(self) -> bool:
-        """Whether the unit knows more than luck gives, and more than the character that was just read."""
-        return self.score > max(self.shuffled, self.character)
+        """Whether the unit is further above what the character tells than luck gets above chance."""
+        return self.score - max(0.5, self.character) > self.shuffled - 0.5
 
 
 def search(
