@@ -1,5 +1,6 @@
 """``fastrnn inspect``: features of texts, the search for units that follow them, and the page."""
 
+import io
 import json
 import os
 import random
@@ -410,6 +411,34 @@ def test_a_picture_of_any_characters_is_drawn() -> None:
     line = HOSTILE[: len(HOSTILE) // 5]
     assert page.png(painted(line)) != page.png(painted(line.replace("He", "We")))
     assert page.png(painted("x"))
+
+
+def test_the_colours_of_the_picture_are_those_of_the_levels() -> None:
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("PIL.Image")
+    picture = painted(" " * 90)
+    drawn = image.open(io.BytesIO(page.png(picture))).convert("RGB").getcolors(1 << 20)
+    assert {page.colour(k) for k in set(page.levels(picture.band).tolist())} <= {rgb for _, rgb in drawn}
+
+
+@pytest.mark.parametrize(("cell", "gate"), [("gru", "z"), ("rnn", None)])
+def test_other_cells_and_layers(
+    cell: str, gate: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(cell=cell, hidden=5, layers=2, batch=2, steps=8)
+    save("model", Trainer(settings, make_corpus(LATCH_TEXT)).checkpoint())
+    Path("text").write_text(LATCH_TEXT[:3000], encoding="utf-8")
+    quotation = found(capsys, "model", "text")["features"]["quotation"]
+    assert quotation["series"] in ("h_l0", "h_l1")
+    assert quotation["same_unit"] == {}
+    options = ["--layer", "1", *(["--gate", gate] if gate else [])]
+    assert cli.main(["inspect", "model", "text", *options, "--out", "page.html"]) == 0
+    assert "its c" not in capsys.readouterr().out
+    read = Page(Path("page.html").read_text(encoding="utf-8"))
+    assert read.text["title"].partition(",")[0].startswith(f"{gate or 'h'} of unit")
+    curves = sum(tag == "polyline" for tag, _ in read.tags)
+    assert curves == 10 * len({"h", gate or "h"})  # in ten rows
 
 
 def test_a_named_unit_needs_no_finding(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
