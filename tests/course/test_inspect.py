@@ -86,15 +86,17 @@ def test_balanced_accuracy_is_the_mean_of_both_shares(rng: np.random.Generator) 
                 assert result[k, m, u] == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_fit_finds_threshold_and_side_and_scores_on_the_other_half() -> None:
+def test_a_fit_finds_threshold_and_side_in_the_first_half() -> None:
     labels = np.arange(400) % 10 < 3
     values = np.where(labels, -2.0, 2.0)[:, None]
-    values[200:300] *= -1  # half of the second half is the other way round
-    result = fit(values, labels[:, None])
-    assert not result.above[0, 0]
-    assert result.fitted[0, 0] == 1
-    assert result.score[0, 0] == 0.5
-    assert -2 <= result.threshold[0, 0] < 2
+    again = fit(values, labels[:, None])
+    assert (again.fitted[0, 0], again.score[0, 0], again.above[0, 0]) == (1, 1, False)
+    assert -2 <= again.threshold[0, 0] < 2
+    values[200:] += 4  # a threshold of 2 would do here, but not in the first half
+    moved = fit(values, labels[:, None])
+    assert (moved.fitted[0, 0], moved.score[0, 0], moved.threshold[0, 0]) == (1, 0.5, again.threshold[0, 0])
+    values[200:] = -np.where(labels[200:], -2.0, 2.0)[:, None]  # the other side
+    assert fit(values, labels[:, None]).score[0, 0] == 0
 
 
 def drifting(rng: np.random.Generator, N: int, U: int) -> Array:
