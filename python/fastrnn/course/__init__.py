@@ -1,1 +1,1 @@
-"""The commands of the course in docs/course: what recurrent nets do, measured and drawn."""
+"""The course: what recurrent nets do, made visible."""

@@ -1,0 +1,307 @@
+"""``fastrnn inspect``: which units of a model follow what, and what one of them does along a text."""
+
+import argparse
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastrnn.arguments import Parser, add, count, natural
+from fastrnn.charlm import checkpoint, session
+from fastrnn.charlm.checkpoint import Checkpoint
+from fastrnn.charlm.errors import SaveError, SettingsError, TextError
+from fastrnn.charlm.model import Array, CharModel
+from fastrnn.charlm.text import SHORTEST_TEXT, builtin_text, decode, encode_text, make_corpus, read_files
+from fastrnn.files import write_atomically
+
+from .page import Band, Picture, html, number, png
+from .probes import FEATURES, Feature, Finding, features, fit, search
+
+# The states and gates of each cell, the states first; and those whose curves are drawn.
+SERIES = {"lstm": "chifgo", "gru": "hrzn", "rnn": "h"}
+STATES = {"lstm": "ch", "gru": "h", "rnn": "h"}
+CURVES = {"lstm": "coh", "gru": "h", "rnn": "h"}
+SIGMOID = "iforz"  # between 0 and 1; all others but c are between -1 and 1
+LIMIT = 50_000  # characters read at most: enough to know a score to within 0.02
+WINDOW = 4096  # characters read in one call
+LENGTH = 1000  # characters of the passage that is shown
+TOO_RARE = "too rare in this text"
+EPILOG = """features:
+  quotation    inside a quotation in double quotes
+  brackets     inside brackets
+  word         in a word, beyond its first letter
+  position     far into the line
+  indentation  in an indented line
+
+A unit's threshold is fitted on the first half of the text. "score" is its balanced accuracy on the second half, where
+0.5 is chance; "shuffled" what the best of all units reaches in the best of 20 tries with the labels at the wrong
+places; "character" what the character just read tells by itself. The feature is found where the score is further above
+what the character tells than the shuffled one is above chance.
+"""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text that a model has read, and what was found in its units."""
+
+    model: str
+    cell: str  # lstm, gru or rnn
+    net: str  # such as "LSTM, 128 units"
+    source: str  # what the text is
+    text: str  # N characters
+    traces: Mapping[str, Array]  # (N, H) each, by names as in a layer's trace
+    features: Mapping[str, Feature]
+    findings: Mapping[str, Finding]
+
+
+def add_command(commands: "argparse._SubParsersAction[Parser]") -> None:
+    """Add ``inspect`` to the parser."""
+    command = add(
+        commands,
+        "inspect",
+        run,
+        "see what single units of a model do along a text",
+        "Read a text with a model, look for the units that follow quotations, brackets, words and lines best, and\n"
+        "colour a passage of the text by what one of them does: --out page.html, --out page.png.",
+    )
+    command.epilog = EPILOG
+    command.add_argument("model", metavar="MODEL", help="a file that demo or train saved")
+    command.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="UTF-8 text, by default text that comes with Python; where the model has learned from it, only the part "
+        "that was held out is read",
+    )
+    command.add_argument(
+        "--find", choices=FEATURES, default="quotation", help="show the best unit for this (default: %(default)s)"
+    )
+    command.add_argument("--unit", type=natural, metavar="N", help="look only at this unit, counted from 0")
+    command.add_argument("--layer", type=natural, metavar="N", help="look only at this layer, counted from 0")
+    what = command.add_mutually_exclusive_group()
+    what.add_argument("--state", choices=tuple("ch"), help="look only at this state (default: all there are)")
+    what.add_argument("--gate", choices=tuple("ifgorzn"), help="look at this gate, instead of states")
+    command.add_argument(
+        "--out", action="append", default=[], metavar="FILE", help="save the passage as .html or .png; may be repeated"
+    )
+    command.add_argument(
+        "--start", type=natural, metavar="N", help="where the passage starts (default: where the feature varies most)"
+    )
+    command.add_argument(
+        "--length", type=count, default=LENGTH, metavar="N", help="characters of the passage (default: %(default)s)"
+    )
+    command.add_argument("--seed", type=natural, default=0, metavar="N", help="of the shuffles (default: %(default)s)")
+    command.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """``fastrnn inspect``."""
+    for path in options.out:
+        check_out(path)
+    loaded = checkpoint.load(options.model)
+    names, units = candidates(loaded, options)
+    source, text = text_to_read(loaded, options.files)
+    if options.start is not None and options.start >= len(text):
+        raise SettingsError(f"--start must be below {len(text)}, the characters of the text; got {options.start}")
+    reading = read(loaded, options.model, source, text, names, units, options.seed)
+    if options.out:
+        finding = reading.findings.get(options.find)
+        if finding is None and options.unit is None:
+            raise TextError(f"{options.find} is {TOO_RARE}: choose another with --find, or name a --unit")
+        shown = picture(reading, options, finding, names[0])
+        for path in options.out:
+            save(path, shown)
+    if options.json:
+        print(json.dumps(as_json(reading)))
+    else:
+        print_table(reading, f"{len(names) * len(units):,} values: {', '.join(names)}")
+    return 0
+
+
+def check_out(path: str) -> None:
+    """Raise an error now that :func:`save` would raise at the end."""
+    if path.lower().endswith(".png"):
+        session.check_plot(path)
+    elif not path.lower().endswith(".html"):
+        raise SaveError(f"cannot save {path}: its name must end in .html or .png")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise SaveError(f"cannot save {path}: there is no folder {folder}")
+
+
+def save(path: str, shown: Picture) -> None:
+    """Write the picture; the name of the file decides the format. Raises :class:`SaveError`."""
+    data = png(shown) if path.lower().endswith(".png") else html(shown).encode()
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise SaveError(f"cannot save {path}: {error.strerror}") from None
+
+
+def candidates(loaded: Checkpoint, options: argparse.Namespace) -> tuple[list[str], range]:
+    """Return the names, as in a layer's trace, and the units that the options leave to look at."""
+    settings = loaded.settings
+    kinds = options.state or options.gate or STATES[settings.cell]
+    if not set(kinds) <= set(SERIES[settings.cell]):
+        there = ", ".join(SERIES[settings.cell])
+        raise SettingsError(f"the model is of kind {settings.cell}, which has {there}; got {kinds}")
+    for what, index, size in (("layer", options.layer, settings.layers), ("unit", options.unit, settings.hidden)):
+        if index is not None and index >= size:
+            raise SettingsError(f"--{what} must be from 0 to {size - 1} for this model, got {index}")
+    layers = range(settings.layers) if options.layer is None else [options.layer]
+    units = range(settings.hidden) if options.unit is None else range(options.unit, options.unit + 1)
+    return [f"{kind}_l{k}" for k in layers for kind in kinds], units
+
+
+def text_to_read(loaded: Checkpoint, files: list[str]) -> tuple[str, str]:
+    """Return what the text is, and the text: what was held out where it is the model's own, or the one by default."""
+    source, text = (" and ".join(files), read_files(files)) if files else builtin_text()
+    if len(text) >= SHORTEST_TEXT:
+        corpus = make_corpus(text)
+        if not files or corpus.fingerprint == loaded.training.fingerprint:
+            gap = "\n\n" if "\n" in corpus.vocabulary else ""
+            text = gap.join(decode(column, corpus.vocabulary) for column in corpus.held_out.T.tolist())
+            source = f"the held-out part of {source}"
+    return source, text[:LIMIT]
+
+
+def activations(model: CharModel, tokens: Array, names: Collection[str]) -> dict[str, Array]:
+    """Return states and gates after every one of the tokens (N,), by their names in a layer's trace: (N, H) each."""
+    model.eval()
+    state = None
+    windows: list[dict[str, Array]] = []
+    for t in range(0, len(tokens), WINDOW):
+        _, state = model.rnn(tokens[t : t + WINDOW], state, trace=True)
+        windows.append({name: model.rnn.trace[name] for name in names})
+    return {name: np.concatenate([window[name] for window in windows]) for name in names}
+
+
+def read(loaded: Checkpoint, model: str, source: str, text: str, names: list[str], units: range, seed: int) -> Reading:
+    """Run the model over a text, and search these units of the states and gates in ``names``."""
+    settings = loaded.settings
+    tokens = encode_text(text, loaded.vocabulary)
+    curves = {f"{name}_l{k}" for name in CURVES[settings.cell] for k in range(settings.layers)}
+    traces = activations(loaded.model(), tokens, {*names, *curves})
+    known = features(text)
+    looked_at = {name: traces[name][:, units.start : units.stop] for name in names}
+    found = search(looked_at, tokens, known, np.random.default_rng(seed))
+    layers = f"{settings.layers} layers of " if settings.layers > 1 else ""
+    return Reading(
+        model=model,
+        cell=settings.cell,
+        net=f"{settings.cell.upper()}, {layers}{settings.hidden} units",
+        source=source,
+        text=text,
+        traces=traces,
+        features={feature.name: feature for feature in known},
+        findings={name: f._replace(unit=f.unit + units.start) for name, f in found.items()},
+    )
+
+
+def states_compared(reading: Reading, name: str) -> dict[str, float]:
+    """Return the scores of c and of h, each with its own threshold, of the unit that was found; {} without a c."""
+    finding, labels = reading.findings[name], reading.features[name].labels
+    layer = finding.series[1:]
+    return {
+        state: float(fit(reading.traces[state + layer][:, [finding.unit]], labels[:, None]).score[0, 0])
+        for state in "ch"
+        if "c" + layer in reading.traces
+    }
+
+
+def as_json(reading: Reading) -> dict[str, Any]:
+    """Return the findings; a feature that is too rare has only its share."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, feature in reading.features.items():
+        found[name] = {"meaning": feature.meaning, "share": float(feature.labels.mean())}
+        if name in reading.findings:
+            finding = reading.findings[name]
+            found[name] |= {**finding._asdict(), "found": finding.found, "same_unit": states_compared(reading, name)}
+    return {"model": reading.model, "text": reading.source, "characters": len(reading.text), "features": found}
+
+
+def table(reading: Reading) -> list[list[str]]:
+    """Return the findings for people, the header first."""
+    rows = [["feature", "share", "best unit", "score", "shuffled", "character", "found"]]
+    compared = {name: states_compared(reading, name) for name in reading.findings}
+    states = sorted({state for scores in compared.values() for state in scores})
+    rows[0] += [f"its {state}" for state in states]
+    for name, feature in reading.features.items():
+        cells = [feature.meaning, f"{feature.labels.mean():.2f}"]
+        finding = reading.findings.get(name)
+        if finding is None:
+            cells += [TOO_RARE, *[""] * (len(rows[0]) - 3)]
+        else:
+            scores = (finding.score, finding.shuffled, finding.character)
+            cells += [rule(finding), *(f"{score:.2f}" for score in scores), "yes" if finding.found else "no"]
+            cells += [f"{compared[name][state]:.2f}" for state in states]
+        rows.append(cells)
+    return rows
+
+
+def rule(finding: Finding) -> str:
+    """Return what the unit's guess is, such as ``c_l0[37] > 1.2``."""
+    return f"{finding.series}[{finding.unit}] {'>' if finding.above else '<'} {number(finding.threshold)}"
+
+
+def print_table(reading: Reading, searched: str) -> None:
+    """Print the findings."""
+    print(f"{reading.model} ({reading.net}) reads {len(reading.text):,} characters: {reading.source}")
+    print(f"searched {searched}\n")
+    rows = table(reading)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = (0, 2)  # columns of words; the others are figures
+    for row in rows:
+        cells = (f"{c:{'<' if k in left else '>'}{w}}" for k, (c, w) in enumerate(zip(row, widths, strict=True)))
+        print("  ".join(cells).rstrip())
+
+
+def picture(reading: Reading, options: argparse.Namespace, finding: Finding | None, series: str) -> Picture:
+    """Return the passage with the unit that was found, or else the unit and the series given."""
+    feature = reading.features[options.find]
+    series, unit = (finding.series, finding.unit) if finding else (series, options.unit)
+    start = busiest(reading.text, feature.labels, options.length) if options.start is None else options.start
+    passage = slice(start, min(start + options.length, len(reading.text)))
+    layer = series[1:]
+
+    def band(kind: str) -> Band:
+        values = reading.traces[kind + layer][passage, unit]
+        low, high = (0.0 if kind in SIGMOID else -1.0), 1.0
+        if kind == "c":  # has no bounds
+            low, high = min(0.0, float(values.min())), max(0.1, float(values.max()))
+        return Band(kind, values, low, high, finding.threshold if finding and kind == series[0] else None)
+
+    colours = band(series[0])
+    if series[0] not in SIGMOID:  # the shades are for what is usual
+        usual = float(np.quantile(np.abs(reading.traces[series][:, unit]), 0.98)) or 1.0
+        colours = colours._replace(low=-usual, high=usual)
+
+    size = f"{len(reading.text):,} characters"
+    about = [f"{reading.model} ({reading.net}) reads {reading.source}, {size}; shown from {start:,}."]
+    if finding:
+        about.append(
+            f"“{feature.meaning}” is {'' if finding.found else 'not '}found: {rule(finding)} scores "
+            f"{finding.score:.2f} on the half of the text that its threshold was not fitted on. Chance is 0.50; the "
+            f"best unit with the labels at the wrong places has {finding.shuffled:.2f}; the character just read tells "
+            f"{finding.character:.2f} by itself."
+        )
+    return Picture(
+        title=f"{series[0]} of unit {unit} in layer {layer[2:]}",
+        about=about,
+        text=reading.text[passage],
+        band=colours,
+        bands=[band(kind) for kind in dict.fromkeys(CURVES[reading.cell] + series[0])],
+        feature=feature.meaning,
+        labels=feature.labels[passage],
+        table=table(reading),
+    )
+
+
+def busiest(text: str, labels: Array, length: int) -> int:
+    """Return where the passage starts, at the start of a line in the second half, in which labels (N,) change most."""
+    changes = np.cumsum(np.diff(labels, prepend=labels[:1]))
+    starts = [k for k in range(len(text) // 2, len(text) - length) if text[k - 1] == "\n"]
+    return max(starts, key=lambda k: int(changes[k + length] - changes[k]), default=max(0, len(text) - length))
