@@ -20,6 +20,7 @@ from .charlm.sample import generate
 from .charlm.settings import CELLS, Settings
 from .charlm.text import Corpus, builtin_text, make_corpus, read_files
 from .charlm.train import Trainer
+from .course import compare
 
 DEMO_MODEL = "fastrnn-demo.safetensors"
 TRAIN_MODEL = "model.safetensors"
@@ -133,6 +134,7 @@ def parser() -> Parser:
     )
     sample.add_argument("--seed", type=natural, default=0, metavar="N", help="another seed, another text (default: 0)")
 
+    compare.add_command(commands)
     add(commands, "info", info_command, "show the version, the CPU and how fastrnn uses it")
     top.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
     return top

@@ -1,0 +1,1 @@
+"""The course: what recurrent nets do, made visible."""
