@@ -37,6 +37,12 @@ def test_budgets_are_as_equal_as_they_can_be(hidden: int, vocabulary: int) -> No
     assert models[1].hidden == hidden
 
 
+def test_bigger_nets_learn_at_smaller_rates() -> None:
+    rates = {hidden: [model.lr for model in equal_budgets(hidden, 50)] for hidden in (8, 128, 512)}
+    assert rates[8] == rates[128] == list(compare.RATES.values())
+    assert rates[512] == [rate / 4 for rate in rates[128]]
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A clock that a step moves on by what it costs in COSTS, and a second more for each measurement."""
@@ -61,8 +67,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_every_run_gets_the_same_time_of_training(clock: Any) -> None:
     results = compare.compare(make_corpus(TEXT), hidden=4, seconds=120.0, seeds=2, clock=clock)
     for result in results:
-        cost = COSTS[result.cell]
-        assert result.rate == 16 * 64 / cost
+        cost = COSTS[result.settings.cell]
+        assert result.speed == 16 * 64 / cost
         assert len(result.curves) == 2
         for curve in result.curves:
             assert 120 <= curve[-1].seconds < 120 + cost
@@ -89,10 +95,10 @@ def test_runs_take_turns(clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bits_between_two_points() -> None:
     curves = [[Point(1, 100, 5.0), Point(2, 300, 3.0)], [Point(1, 150, 4.0), Point(2, 250, 2.0)]]
-    result = Result("gru", 8, 500, curves)
+    result = Result(Settings(cell="gru"), 500, curves)
     assert result.after_time() == [3.0, 2.0]
     assert result.after_characters(200) == [4.0, 3.0]
-    assert result.rate == 550 / 4
+    assert result.speed == 550 / 4
     assert compare.read_by_all([result]) == 250
 
 
