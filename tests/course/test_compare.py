@@ -1,6 +1,7 @@
 """``fastrnn compare``: equal budgets, equal time by turns, and what it says of given results."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,14 @@ def test_the_figures_are_there_as_json(text: str, capsys: Any) -> None:
         assert len(cell["bits_after_time"]) == len(cell["bits_after_characters"]) == len(cell["curves"]) == 2
         assert cell["bits_after_time"] == [curve[-1]["bits"] for curve in cell["curves"]]
     assert results["advice"]
+
+
+def test_a_busy_machine_is_told(text: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    for share, told in ((0.3, True), (1.0, False)):
+        begin = time.perf_counter()
+        monkeypatch.setattr(time, "process_time", lambda s=share, b=begin: s * (time.perf_counter() - b))
+        assert cli.main(["compare", text, "--hidden", "1", "--seconds", "0.02", "--seeds", "1"]) == 0
+        assert ("a processor for 30% of the time" in capsys.readouterr().out) == told
 
 
 @pytest.mark.parametrize(
