@@ -265,7 +265,7 @@ def plot(results: Sequence[Result], path: str) -> None:
     """Draw bits against time and against characters read: means, and ranges over seeds. Raises SaveError."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.7), dpi=90, layout="constrained")
+    figure = Figure(figsize=(7.8, 3.6), dpi=80, layout="constrained")
     plots = figure.subplots(1, 2, sharey=True)
     for axes, field, unit in zip(plots, ("seconds", "characters"), (1.0, 1e6), strict=True):
         for result, colour, line in zip(results, ("#7f7f7f", "#c0392b", "#1f4e79"), (":", "-", "--"), strict=True):
