@@ -20,7 +20,7 @@ from .charlm.sample import generate
 from .charlm.settings import CELLS, Settings
 from .charlm.text import Corpus, builtin_text, make_corpus, read_files
 from .charlm.train import Trainer
-from .course import gradients, inspect
+from .course import compare, gradients, inspect
 
 DEMO_MODEL = "fastrnn-demo.safetensors"
 TRAIN_MODEL = "model.safetensors"
@@ -136,6 +136,7 @@ def parser() -> Parser:
 
     gradients.add_command(commands)
     inspect.add_command(commands)
+    compare.add_command(commands)
     add(commands, "info", info_command, "show the version, the CPU and how fastrnn uses it")
     top.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
     return top

@@ -4,7 +4,7 @@ import os
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from .baselines import baselines
 from .checkpoint import save
@@ -12,6 +12,9 @@ from .errors import MissingExtraError, SaveError
 from .report import report_on
 from .sample import generate
 from .train import Interruption, Trainer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAVE_EVERY = 60.0  # seconds
 SAMPLE_LENGTH = 240
@@ -182,6 +185,11 @@ def plot(trainer: Trainer, path: str) -> None:
     axes.set_ylim(bottom=0)
     axes.set_title(f"{trainer.settings.cell.upper()}, {trainer.settings.hidden} units")
     axes.legend(loc="lower left")
+    save_figure(figure, path)
+
+
+def save_figure(figure: "Figure", path: str) -> None:
+    """Write a figure; the name of the file decides the format. Raises :class:`SaveError`."""
     try:
         figure.savefig(path)
     except OSError as error:
