@@ -13,9 +13,9 @@ import argparse
 from collections.abc import Sequence
 
 import numpy as np
+
 from digits_classify import BATCH, CLASSES, Array, Digits, I, T, load
 from digits_classify import train as train_reader
-
 from fastrnn import GRU, Embedding, Linear, Modules, mean_squared_error
 from fastrnn.optim import Adam
 

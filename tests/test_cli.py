@@ -309,7 +309,9 @@ def test_info() -> None:
         assert part in result.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["sample"], ["info"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["train"], ["sample"], ["history"], ["gradients"], ["inspect"], ["compare"], ["info"]]
+)
 def test_help(command: list[str]) -> None:
     result = run(*command, "--help", cwd=Path.cwd())
     assert result.returncode == 0
@@ -319,6 +321,6 @@ def test_help(command: list[str]) -> None:
 def test_importing_fastrnn_imports_no_command() -> None:
     code = (
         "import sys, numpy; before = set(sys.modules); import fastrnn; new = set(sys.modules) - before; "
-        "assert not new & {'argparse', 'rich', 'safetensors', 'matplotlib', 'fastrnn.cli', 'fastrnn.charlm'}, new"
+        "assert not new & {'argparse', 'rich', 'safetensors', 'matplotlib', 'fastrnn.cli', 'fastrnn.charlm', 'fastrnn.course'}, new"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

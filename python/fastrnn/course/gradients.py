@@ -26,8 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn.arguments import Parser, add, count, natural, number, positive
-from fastrnn.charlm.errors import SaveError, SettingsError
-from fastrnn.charlm.session import check_plot
+from fastrnn.charlm.errors import SettingsError
+from fastrnn.charlm.session import check_plot, save_figure
 from fastrnn.layers import GRU, LSTM, RNN, Layer
 from fastrnn.losses import mean_squared_error
 from fastrnn.modules import Linear, Modules
@@ -316,10 +316,8 @@ def plot(radii: list[Curve], biases: list[Curve], path: str) -> None:
     legend: dict[str, Any] = {"ncols": 3, "fontsize": "small", "frameon": False}
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", **legend)
     figure.legend(*grid[0, 2].get_legend_handles_labels(), loc="outside lower right", **legend)
-    try:
-        figure.savefig(path, dpi=80)
-    except OSError as error:
-        raise SaveError(f"cannot save {path}: {error.strerror}") from None
+    figure.set_dpi(80)
+    save_figure(figure, path)
 
 
 def show_lessons(lessons: Iterable[Lesson], out: TextIO) -> None:
