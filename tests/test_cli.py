@@ -309,9 +309,10 @@ def test_info() -> None:
         assert part in result.stdout
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["demo"], ["train"], ["sample"], ["history"], ["gradients"], ["inspect"], ["compare"], ["info"]]
-)
+COMMANDS = ("demo", "train", "sample", "history", "gradients", "inspect", "compare", "info")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help(command: list[str]) -> None:
     result = run(*command, "--help", cwd=Path.cwd())
     assert result.returncode == 0
@@ -321,6 +322,7 @@ def test_help(command: list[str]) -> None:
 def test_importing_fastrnn_imports_no_command() -> None:
     code = (
         "import sys, numpy; before = set(sys.modules); import fastrnn; new = set(sys.modules) - before; "
-        "assert not new & {'argparse', 'rich', 'safetensors', 'matplotlib', 'fastrnn.cli', 'fastrnn.charlm', 'fastrnn.course'}, new"
+        "assert not new & {'argparse', 'rich', 'safetensors', 'matplotlib'}, new; "
+        "assert not new & {'fastrnn.cli', 'fastrnn.charlm', 'fastrnn.course'}, new"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
