@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     net, history = Translator(options.seed), []
     adam = Adam(net.params)
     for step in range(1, options.steps + 1):
-        adam.lr = 1e-2 * (1 - step / options.steps)
+        adam.lr = 2e-2 * (1 - step / options.steps)
         net.learn(*examples(rng.choice(days[TEST:], BATCH), rng))
         clip_global_norm(net.grads.values(), 1.0)
         adam.step(net.grads)
