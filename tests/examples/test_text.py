@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -31,7 +31,8 @@ def is_figure(path: Path) -> bool:
 def test_spellings_are_unambiguous(example: Example) -> None:
     dates = example("dates")
     spelled: dict[str, date] = {}
-    for day in (date(2001, 1, 1) + timedelta(n) for n in range(12 * 365)):  # 01/02/03 might be three of these
+    numbers = range(1, 13)  # 01/02/03 might be three dates
+    for day in (date(2000 + y, m, d) for y in numbers for m in numbers for d in numbers):
         for way in range(len(dates.WAYS)):
             chosen = iter((way, 1))  # in small letters
             text = dates.spell(day, SimpleNamespace(integers=lambda n, chosen=chosen: next(chosen)))
@@ -105,13 +106,9 @@ SPANS = [
     ("\ny = rb", CODE),
     (r"'\\'", STRING),
     (" + f", CODE),
-    ("""f"{d['a']}: {z!r:>{w}} # {{}}\"""", STRING),
+    (""""{d['a']}: {z!r:>{w}} # {{}}\"""", STRING),
     (" \\\n", CODE),
-    (
-        r"'a\nb\
-# c'",
-        STRING,
-    ),
+    ("'a\\\n# c'", STRING),
     ("; bu = rf", CODE),
     ("# no'", COMMENT),
     ("\n", CODE),
@@ -152,14 +149,15 @@ def test_labels(example: Example) -> None:
 
 @pytest.mark.parametrize("name", ["json/decoder", "shlex", "textwrap"])
 def test_labels_follow_from_the_past(name: str, example: Example) -> None:
-    tokens, labels = example("python_spans").read(name).T
+    [module] = example("python_spans").read(name)
+    tokens, labels = module.T
     assert follow(bytes(tokens).decode("ascii")) == labels.tolist()
     assert {*labels} == {CODE, STRING, COMMENT}
 
 
 def test_stream_is_one_call(example: Example) -> None:
     spans = example("python_spans")
-    tokens = spans.read("textwrap")[:2000, 0]
+    tokens = spans.read("textwrap")[0][:2000, 0]
     rnn, decoder = GRU(128, spans.HIDDEN, seed=0), Linear(spans.HIDDEN, 3, seed=0)
     decoder.params["bias"][:] -= decoder(rnn(tokens)[0]).mean(axis=0)  # so that all labels come up
     labels, nanoseconds = spans.stream(rnn, decoder, tokens)
