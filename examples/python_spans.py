@@ -25,7 +25,7 @@ gettext http/client http/server imaplib inspect ipaddress locale mailbox optpars
 socket ssl subprocess tarfile threading traceback typing unittest/case urllib/parse uuid"""
 TEST = "fractions heapq html/parser json/decoder shlex statistics tempfile textwrap tokenize"
 LABELS = ("code", "string", "comment")
-SHOWN = """s = '''it's "s" # ''' + f(r"\\"")  # "no", it isn't\n"""
+SHOWN = r"""print('it\'s "one" #', f"{n['#']}", '''"two"''')  # isn't "it"?""" + "\n"
 BATCH, STEPS, HIDDEN = 32, 100, 64
 
 
@@ -70,16 +70,16 @@ def stream(rnn: GRU, decoder: Linear, tokens: np.ndarray) -> np.ndarray:
 
 
 def plot(path: str, logits: np.ndarray) -> None:
-    """Draw how probable each label is after each character of SHOWN, from logits (N, 3)."""
+    """Draw how probable each label is after each character of SHOWN, from logits (N, 3), and which is right."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    axes = figure.add_subplot(xlabel="characters, as they arrive", ylabel="probability")
+    figure = Figure(figsize=(9, 1.9), layout="constrained")
+    axes = figure.add_subplot(xlabel="characters, as they arrive (dots: what is right)")
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    for name, style, probability in zip(LABELS, ("-", "--", ":"), probabilities.T, strict=True):
-        axes.step(range(len(SHOWN)), probability, style, where="mid", color="black", label=name)
-    axes.set_xticks(range(len(SHOWN)), SHOWN, family="monospace")
-    axes.legend()
+    image = axes.imshow(probabilities.T, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    axes.plot(label(SHOWN), "o", color="grey", markersize=3)
+    axes.set(xticks=range(len(SHOWN)), xticklabels=SHOWN, yticks=range(len(LABELS)), yticklabels=LABELS)
+    figure.colorbar(image, label="probability")
     figure.savefig(path, dpi=80)
 
 
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     figures |= {f"us a step, {q}%": np.percentile(took, q) / 1000 for q in (50, 99)}
     print(*(f"{name:>17} {value:.4f}" for name, value in figures.items()), sep="\n")
     if options.plot:
-        plot(options.plot, decoder(rnn(np.frombuffer(SHOWN.encode(), np.uint8))[0]))
+        plot(options.plot, decoder(rnn(np.frombuffer(("import os\n\n" + SHOWN).encode(), np.uint8))[0][-len(SHOWN) :]))
     return figures
 
 
