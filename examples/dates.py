@@ -31,7 +31,7 @@ TEST, BATCH, HIDDEN = 2000, 64, 128
 
 
 def spell(day: date, rng: np.random.Generator) -> str:
-    """Return the date in one of the ways, perhaps all in small letters or in capitals."""
+    """Return the date in one of the ways, perhaps in small letters or capitals; strftime knows the weekday."""
     months, way = WAYS[rng.integers(len(WAYS))]
     d, m, y = day.day, day.month, day.year
     th = "th" if d in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(d % 10, "th")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,6 +167,15 @@ def test_stream_is_one_call(example: Example) -> None:
     assert nanoseconds.min() > 0
 
 
+def test_windows_go_on(example: Example) -> None:
+    spans = example("python_spans")
+    module = spans.read("textwrap")[0]
+    windows = spans.batches([module], np.random.default_rng(0))
+    first, second = next(windows), next(windows)
+    text = np.concatenate([first, second], axis=1)[:, :, 0]  # of the first stream
+    assert np.array_equal(text, module[: 2 * spans.STEPS].T)
+
+
 def test_spans(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,7 +183,18 @@ def test_spans(
     assert set(spans.TRAIN.split()).isdisjoint(spans.TEST.split())
     monkeypatch.setattr(spans, "TRAIN", "argparse doctest logging/handlers random")
     monkeypatch.setattr(spans, "TEST", "json/decoder textwrap")
+    carried, last = [], None
+
+    class Recorder(GRU):
+        def __call__(self, x: np.ndarray, state: Any = None, **options: Any) -> Any:
+            nonlocal last
+            carried.append(state is not None and state is last)
+            y, last = super().__call__(x, state, **options)
+            return y, last
+
+    monkeypatch.setattr(spans, "GRU", Recorder)
     figures = spans.main(["--steps", "400", "--plot", str(tmp_path / "spans.png")])
+    assert carried == [False, *[True] * 399, False, False]  # the last two are of the test and of the figure
     assert figures["right"] > figures["majority"] + 0.2
     assert min(figures[f"right of {name}"] for name in spans.LABELS) > 0.7
     assert figures["as one call"] == 1
