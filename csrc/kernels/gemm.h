@@ -273,13 +273,25 @@ struct Turns {
     }
 };
 
+// What takes the sums: a function of the caller's, so that the product is compiled once for all of them.
+template <class V>
+struct Epilogue {
+    using Real = typename V::Real;
+    void (*call)(const void* context, Index first, Index count, Index panel, int width, const Real* sums);
+    const void* context;
+
+    void operator()(Index first, Index count, Index panel, int width, const Real* sums) const {
+        call(context, first, count, panel, width, sums);
+    }
+};
+
 // For every row of [row_begin, row_end) and this thread's panels, in no promised order:
 //   epilogue(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
 // They begin with those of `panel`; of a single row they may be those of the panels after it, too.
 // A loop over time that turns round at every step finds in cache the panels that the step before used last.
-template <class V, class Epilogue>
-void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
-             const Turns& turns, const Epilogue& epilogue) {
+template <class V>
+FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
+                                 const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue) {
     using Real = typename V::Real;
     if (row_begin == row_end) return;
     alignas(64) Real sums[kRowBlock * kMaxWidth * V::kLanes];
@@ -311,6 +323,16 @@ void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
         epilogue(row_begin, 1, lowest, static_cast<int>(together) * panels.width_of(lowest), sums);
         i += together;
     }
+}
+
+template <class V, class Function>
+void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
+             const Turns& turns, const Function& function) {
+    const auto call = [](const void* context, Index first, Index count, Index panel, int width,
+                         const typename V::Real* sums) {
+        (*static_cast<const Function*>(context))(first, count, panel, width, sums);
+    };
+    product_of(rows, row_begin, row_end, panels, turns, Epilogue<V>{call, &function});
 }
 
 }  // namespace
