@@ -168,6 +168,7 @@ def demo_command(options: argparse.Namespace) -> int:
     print(f"\nThe model is in {options.out}. Go on:")
     commands = {
         f"fastrnn sample {model} --prime 'The ' --temperature 0.8": "more of its text",
+        f"fastrnn history {model}": "what it wrote as it learned",
         f"fastrnn train --resume {model} --minutes 5": "learn for longer",
         "fastrnn train your-text.txt": "learn from your own text",
     }
@@ -204,6 +205,7 @@ def train_command(options: argparse.Namespace) -> int:
     if options.plot:
         session.plot(trainer, options.plot)
     print(f"\n{'stopped by Ctrl-C; ' if interrupted else ''}saved {out} at step {trainer.step}")
+    print(f"what it wrote on the way: fastrnn history {shlex.quote(out)}")
     return INTERRUPTED if interrupted else 0
 
 

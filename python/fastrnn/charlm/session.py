@@ -158,7 +158,7 @@ def plot(trainer: Trainer, path: str) -> None:
     axes = figure.add_subplot()
     per_step = trainer.settings.batch * trainer.settings.steps
     characters = [row[0] * per_step / 1e6 for row in trainer.history]
-    axes.plot(characters, [row[1] for row in trainer.history], label="training")
+    axes.plot(characters, [row[1] for row in trainer.history], "--", label="training")
     axes.plot(characters, [row[2] for row in trainer.history], label="held-out")
     for name, value in baselines(trainer.corpus)._asdict().items():
         axes.axhline(value, color="grey", linestyle=":", linewidth=1)
