@@ -21,30 +21,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("out")
-    parser.add_argument("--prime", default="        return se")
+    parser.add_argument("--prime", default="\n\nimport s")
     options = parser.parse_args()
     loaded = load(options.model)
     read = loaded.model().reader()
     for token in encode_text(options.prime, loaded.vocabulary).reshape(-1, 1):
         (logits,) = read(token)
     likeliest = np.argsort(-logits)[:SHOWN]
-    names = [{" ": "space", "\n": "newline"}.get(c, c) for c in (loaded.vocabulary[token] for token in likeliest)]
+    names = [repr(loaded.vocabulary[token]) for token in likeliest]
 
     figure = Figure(figsize=(8, 3), layout="constrained")
-    panels = figure.subplots(1, len(TEMPERATURES), sharey=True)
+    panels = figure.subplots(1, len(TEMPERATURES), sharex=True, sharey=True)
     for panel, temperature in zip(panels, TEMPERATURES, strict=True):
         chooser = Chooser(len(logits), temperature=temperature)
         kept = Chooser(len(logits), temperature=temperature, top_p=TOP_P)
-        p, inside = chooser.probabilities(logits)[likeliest], kept.probabilities(logits)[likeliest] > 0
+        p, inside = chooser.probabilities(logits)[likeliest], kept.probabilities(logits) > 0
+        count, inside = np.count_nonzero(inside), inside[likeliest]
         places = np.arange(SHOWN)
-        panel.barh(places[inside], p[inside], color="0.3", label=f"kept by top-p {TOP_P}")
-        panel.barh(places[~inside], p[~inside], color="white", edgecolor="0.3", hatch="////", label="left out")
+        panel.barh(places[inside], p[inside], color="0.3")
+        panel.barh(places[~inside], p[~inside], color="white", edgecolor="0.3", hatch="////")
         panel.set_yticks(places, names, family="monospace")
-        panel.set_title(f"temperature {temperature:g}")
+        panel.set_title(f"temperature {temperature:g}: {count} kept")
         panel.set_xlabel("probability")
     panels[0].invert_yaxis()
     panels[0].set_ylabel(f"character after {options.prime.strip()!r}")
-    panels[-1].legend(fontsize="small")
     figure.savefig(options.out, dpi=110)
 
 

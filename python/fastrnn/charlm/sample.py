@@ -23,7 +23,7 @@ from .text import encode_text
 LEAST_TEMPERATURE = 1e-200
 # Numbers drawn at a time: one by one, drawing them takes as long as the rest of the choice.
 DRAWN_AT_A_TIME = 1024
-EXCERPT_TEMPERATURE = 0.6
+EXCERPT_TEMPERATURE = 0.8  # lower ones lead a net that has just begun into endless blanks
 FLUSH_EVERY = 0.1  # seconds
 
 
@@ -122,8 +122,9 @@ def _generate(model: CharModel, vocabulary: str, prime: Array, length: int | Non
 
 
 def excerpt(model: CharModel, vocabulary: str, length: int, seed: int) -> str:
-    """Return what the model writes as a sample of its work: from the start of a line, rather likely than varied."""
-    text = generate(model, vocabulary, length=length, temperature=EXCERPT_TEMPERATURE, seed=seed)
+    """Return what the model writes as a sample of its work: from the start of a paragraph."""
+    prime = "\n\n" if "\n" in vocabulary else ""
+    text = generate(model, vocabulary, prime=prime, length=length, temperature=EXCERPT_TEMPERATURE, seed=seed)
     return "".join(text).strip("\n")
 
 
