@@ -1,5 +1,6 @@
 """The command, as a user meets it: run in a process of its own, judged by its output, exit status and files."""
 
+import json
 import os
 import signal
 import subprocess
@@ -71,6 +72,11 @@ def test_train_then_sample(trained: Path) -> None:
     assert len(one.stdout) == 3 + 500 + 1
     short = run("sample", "model", "--length", "7", "--temperature", "0.1", cwd=trained)
     assert len(short.stdout) == 8
+    likeliest = {
+        run("sample", "model", *choice, "--seed", seed, cwd=trained).stdout
+        for choice, seed in ((("--temperature", "0"), "1"), (("--top-k", "1"), "2"), (("--top-p", "1e-9"), "3"))
+    }
+    assert len(likeliest) == 1
 
 
 def test_training_reports_the_baselines(folder: Path) -> None:
@@ -143,6 +149,7 @@ def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_p
     [
         (["train", "."], ["directory"]),
         (["train", "text.txt", "--out", "no/such/model"], ["no folder"]),
+        (["train", "text.txt", "--stdlib"], ["--stdlib", "one or the other"]),
         (["train", "text.txt", "--out", "text.txt"], ["will not replace text.txt"]),
         (["train", "text.txt", "--out", "."], ["will not replace", "directory"]),
         (["train", "text.txt", "--layers", "65"], ["layers must be"]),
@@ -174,11 +181,17 @@ def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_p
         (["sample", "model", "--prime", "Ж"], ["never seen 'Ж' (U+0416)"]),
         (["sample", "model", "--prime", os.fsdecode(b"\xff")], ["surrogate"]),
         (["sample", "model", "--temperature", "nan"], ["--temperature"]),
-        (["sample", "model", "--temperature", "0"], ["--temperature"]),
+        (["sample", "model", "--temperature", "inf"], ["--temperature"]),
         (["sample", "model", "--temperature", "-1"], ["--temperature"]),
-        (["sample", "model", "--length", "0"], ["--length"]),
+        (["sample", "model", "--top-k", "0"], ["--top-k", "'0'"]),
+        (["sample", "model", "--top-p", "0"], ["--top-p", "above 0"]),
+        (["sample", "model", "--top-p", "1.1"], ["--top-p", "at most 1"]),
+        (["sample", "model", "--top-p", "nan"], ["--top-p"]),
         (["sample", "model", "--length", "-5"], ["--length"]),
         (["sample"], ["MODEL"]),
+        (["history", "missing"], ["missing", "No such file"]),
+        (["history", "text.txt"], ["not a model"]),
+        (["history"], ["MODEL"]),
         (["fly"], ["fly"]),
         ([], ["COMMAND"]),
     ],
@@ -243,8 +256,9 @@ def test_a_full_disk_below_the_output_is_told_in_one_line(trained: Path) -> None
         assert_fails(run("sample", "model", cwd=trained, stdout=full), "No space left on device")
 
 
-def test_a_reader_that_leaves_is_no_error(trained: Path) -> None:
-    command = [sys.executable, "-m", "fastrnn", "sample", "model", "--length", "100000"]
+@pytest.mark.parametrize("length", ["0", "100000"])
+def test_a_reader_that_leaves_is_no_error(length: str, trained: Path) -> None:
+    command = [sys.executable, "-m", "fastrnn", "sample", "model", "--length", length]
     with subprocess.Popen(command, cwd=trained, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -253,6 +267,44 @@ def test_a_reader_that_leaves_is_no_error(trained: Path) -> None:
         stderr = process.stderr.read()
     assert process.returncode == 0
     assert stderr == b""
+
+
+def test_ctrl_c_ends_a_text_without_end(trained: Path) -> None:
+    command = [sys.executable, "-m", "fastrnn", "sample", "model", "--length", "0", "--seed", "1"]
+    with (
+        (trained / "endless").open("wb") as out,
+        subprocess.Popen(command, cwd=trained, stdout=out, stderr=subprocess.PIPE) as process,
+    ):
+        while (trained / "endless").stat().st_size < 1000:  # it arrives as it is written
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == b""
+    text = (trained / "endless").read_text(encoding="utf-8")
+    (trained / "endless").unlink()
+    assert text.endswith("\n")
+    assert text.startswith(run("sample", "model", "--length", "400", "--seed", "1", cwd=trained).stdout[:-1])
+
+
+def test_history(trained: Path) -> None:
+    result = run("history", "model", cwd=trained)
+    assert result.returncode == 0, result.stderr
+    for step in (16, 32, 64):
+        assert f"--- step {step}, {step * 4 * 16:,} characters read, " in result.stdout
+    told = json.loads(run("history", "model", "--json", cwd=trained).stdout)
+    loaded = load(str(trained / "model"))
+    assert told["step"] == loaded.training.step
+    rows = [[row["step"], row["training_bits"], row["held_out_bits"]] for row in told["evaluations"]]
+    assert rows == loaded.training.history.tolist()
+    kept = {sample.step: (sample.held_out, sample.text) for sample in loaded.training.samples}
+    shown = {sample["step"]: (sample["held_out_bits"], sample["text"]) for sample in told["samples"]}
+    assert kept.items() <= shown.items()
+    best = min(told["evaluations"], key=lambda row: row["held_out_bits"])
+    assert shown[best["step"]][0] == best["held_out_bits"]  # of the weights in the file
+    for _, text in shown.values():
+        assert text in result.stdout
 
 
 def test_a_terminal_without_unicode_is_no_error(trained: Path) -> None:

@@ -117,7 +117,7 @@ private:
         const Index B = size_.B, I = size_.I, H = size_.H;
         const int part = team_.rank(), parts = team_.size();
         if (!args_.packed || args_.fills_packed) pack();
-        if (size_.D) project_tokens(share(Cell::kGates * H, part, parts));
+        if (size_.D) project_tokens(share(Hp_ / kLanes, part, parts));
         if (part == 0) {
             if (!args_.state_0[kH]) clear(work_.zeros, B * H);
             for (int s = 0; s < Cell::kStates; ++s) {
@@ -190,14 +190,24 @@ private:
         pack_columns<V>(w, columns, size_.H, columns, gate, count, own.begin, own.end, packed);
     }
 
-    // One projected row per distinct token: rows [own) of w_ih, read along, written down the columns.
+    // One projected row per distinct token, of blocks [own) of units.
     void project_tokens(Range own) const {
-        for (Index row = own.begin; row < own.end; ++row) {
-            const Index gate = row / size_.H, unit = row % size_.H;
-            const Real bias = args_.b_ih ? args_.b_ih[row] : 0;
-            for (Index d = 0; d < size_.D; ++d)
-                projected_at(unit / kLanes, d)[gate * kLanes + unit % kLanes] =
-                    args_.w_ih[row * size_.I + args_.tokens.id[d]] + bias;
+        const Index H = size_.H;
+        for (Index block = own.begin; block < own.end; ++block) {
+            const Index unit = block * kLanes, n = smaller(kLanes, H - unit);
+            for (Index d = 0; d < size_.D; ++d) {
+                const Index token = args_.tokens.id[d];
+                for (int g = 0; g < Cell::kGates; ++g) {
+                    const Index row = g * H + unit;
+                    Real column[kLanes] = {};
+                    for (Index i = 0; i < n && !args_.transposed_w_ih; ++i)
+                        column[i] = args_.w_ih[(row + i) * size_.I + token];
+                    const V x = args_.transposed_w_ih ? load_part<V>(args_.w_ih + token * Cell::kGates * H + row, n)
+                                                      : V::load(column);
+                    const V bias = args_.b_ih ? load_part<V>(args_.b_ih + row, n) : V::zero();
+                    (x + bias).store(projected_at(block, d) + g * kLanes);
+                }
+            }
         }
     }
 

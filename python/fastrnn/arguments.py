@@ -54,6 +54,16 @@ def share(text: str) -> float:
     return number(text, float, "a number from 0 to below 1", lambda value: 0 <= value < 1)
 
 
+def not_negative(text: str) -> float:
+    """Read a finite number, 0 or above."""
+    return number(text, float, "a finite number, 0 or above", lambda value: 0 <= value < math.inf)
+
+
+def probability(text: str) -> float:
+    """Read a number above 0, at most 1."""
+    return number(text, float, "a number above 0, at most 1", lambda value: 0 < value <= 1)
+
+
 def number(text: str, kind: type[Number], what: str, good: Callable[[Number], bool]) -> Number:
     """Return the number in an argument, if it is good."""
     try:

@@ -12,13 +12,13 @@ import numpy as np
 
 import fastrnn
 
-from .arguments import Parser, add, count, natural, positive, share
-from .charlm import checkpoint, session
+from .arguments import Parser, add, count, natural, not_negative, positive, probability, share
+from .charlm import checkpoint, history, session
 from .charlm.demo import run_demo
-from .charlm.errors import SettingsError, UserError
-from .charlm.sample import generate
+from .charlm.errors import SettingsError, TextError, UserError
+from .charlm.sample import generate, write
 from .charlm.settings import CELLS, Settings
-from .charlm.text import Corpus, builtin_text, make_corpus, read_files
+from .charlm.text import Corpus, builtin_text, library_sources, make_corpus, read_files
 from .charlm.train import Trainer
 from .course import compare, gradients, inspect
 
@@ -92,9 +92,11 @@ def parser() -> Parser:
         "train a model on your own text",
         "Train a character-level language model. Runs with the same text, settings and seed give bit-identical models\n"
         "when they are bounded by --epochs; --minutes ends at whatever step the clock allows. Ctrl-C saves and stops;\n"
-        "--resume goes on from there as if nothing had happened.",
+        "--resume goes on from there as if nothing had happened. After 16, 32, 64, ... steps a sample of what the\n"
+        "model writes is shown on a terminal, and kept in its file, where fastrnn history finds it.",
     )
     train.add_argument("files", nargs="*", metavar="FILE", help="UTF-8 text; without any, text that comes with Python")
+    train.add_argument("--stdlib", action="store_true", help="instead, the sources of Python's standard library")
     train.add_argument("--cell", choices=CELLS, help=f"kind of net (default: {DEFAULT.cell})")
     train.add_argument(
         "--hidden", type=count, metavar="N", help=f"hidden units: more learn more, slower (default: {DEFAULT.hidden:g})"
@@ -121,19 +123,36 @@ def parser() -> Parser:
     train.add_argument("--resume", metavar="MODEL", help="go on with this model, on the same FILEs, with its settings")
     train.add_argument("--plot", metavar="FILE", help="draw the learning curve to this .png, .svg or .pdf file")
 
-    sample = add(commands, "sample", sample_command, "let a model write text")
+    sample = add(
+        commands,
+        "sample",
+        sample_command,
+        "let a model write text",
+        "Let a model write text, each character drawn with the probability that the model gives it after all before.\n"
+        "The same seed gives the same text. Ctrl-C ends it.",
+    )
     sample.add_argument("model", metavar="MODEL", help="a file that demo or train saved")
     sample.add_argument("--prime", default="", metavar="TEXT", help="how the text begins")
-    sample.add_argument("--length", type=count, default=500, metavar="N", help="characters to write (default: 500)")
+    sample.add_argument(
+        "--length", type=natural, default=500, metavar="N", help="characters to write; 0: without end (default: 500)"
+    )
     sample.add_argument(
         "--temperature",
-        type=positive,
+        type=not_negative,
         default=0.7,
         metavar="X",
-        help="below 1 safe and repetitive, above 1 varied and odd (default: 0.7)",
+        help="below 1 safe and repetitive, above 1 varied and odd; 0: always the likeliest (default: 0.7)",
+    )
+    sample.add_argument("--top-k", type=count, metavar="N", help="draw from the N likeliest characters only")
+    sample.add_argument(
+        "--top-p",
+        type=probability,
+        metavar="X",
+        help="draw from the likeliest characters only: so many that together they have a probability of X",
     )
     sample.add_argument("--seed", type=natural, default=0, metavar="N", help="another seed, another text (default: 0)")
 
+    history.add_command(commands)
     gradients.add_command(commands)
     inspect.add_command(commands)
     compare.add_command(commands)
@@ -153,6 +172,7 @@ def demo_command(options: argparse.Namespace) -> int:
     print(f"\nThe model is in {options.out}. Go on:")
     commands = {
         f"fastrnn sample {model} --prime 'The ' --temperature 0.8": "more of its text",
+        f"fastrnn history {model}": "what it wrote as it learned",
         f"fastrnn train --resume {model} --minutes 5": "learn for longer",
         "fastrnn train your-text.txt": "learn from your own text",
     }
@@ -176,25 +196,30 @@ def train_command(options: argparse.Namespace) -> int:
                 raise SettingsError(
                     f"{options.resume} was trained with {name} {getattr(resumed.settings, name)}, not {value}"
                 )
-        trainer = Trainer.resume(resumed, corpus_of(options.files))
+        trainer = Trainer.resume(resumed, corpus_of(options))
     else:
-        trainer = Trainer(Settings(**given), corpus_of(options.files))
+        trainer = Trainer(Settings(**given), corpus_of(options))
     if options.minutes:
         bounds = session.Bounds(seconds=60 * options.minutes)
     else:
         bounds = session.Bounds(epochs=options.epochs or EPOCHS)
     session.introduce(trainer, sys.stdout)
-    interrupted = session.run(trainer, bounds, out, sys.stdout, sample_every=30.0 if sys.stdout.isatty() else None)
+    interrupted = session.run(trainer, bounds, out, sys.stdout, show_samples=sys.stdout.isatty())
     session.summarise(trainer, sys.stdout)
     if options.plot:
         session.plot(trainer, options.plot)
     print(f"\n{'stopped by Ctrl-C; ' if interrupted else ''}saved {out} at step {trainer.step}")
+    print(f"what it wrote on the way: fastrnn history {shlex.quote(out)}")
     return INTERRUPTED if interrupted else 0
 
 
-def corpus_of(files: Sequence[str]) -> Corpus:
-    """Return the text of the files, or the built-in one, ready for training."""
-    return make_corpus(read_files(files) if files else builtin_text()[1])
+def corpus_of(options: argparse.Namespace) -> Corpus:
+    """Return the text that ``fastrnn train`` is to learn from."""
+    if options.stdlib:
+        if options.files:
+            raise TextError("--stdlib takes the place of files to learn from: give one or the other")
+        return make_corpus(library_sources())
+    return make_corpus(read_files(options.files) if options.files else builtin_text()[1])
 
 
 def sample_command(options: argparse.Namespace) -> int:
@@ -204,17 +229,21 @@ def sample_command(options: argparse.Namespace) -> int:
         loaded.model(),
         loaded.vocabulary,
         prime=options.prime,
-        length=options.length,
+        length=options.length or None,
         temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
         seed=options.seed,
     )
-    sys.stdout.write(options.prime)
-    for character in text:
-        sys.stdout.write(character)
-        if sys.stdout.isatty():
-            sys.stdout.flush()
+    status = 0
+    try:
+        with session.one_blas_thread():
+            sys.stdout.write(options.prime)
+            write(text, sys.stdout)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
     sys.stdout.write("\n")
-    return 0
+    return status
 
 
 def info_command(options: argparse.Namespace) -> int:

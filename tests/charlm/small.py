@@ -53,6 +53,7 @@ def assert_same(one: Checkpoint, other: Checkpoint) -> None:
     assert one.settings == other.settings
     assert one.vocabulary == other.vocabulary
     assert one.training.fingerprint == other.training.fingerprint
+    assert one.training.samples == other.training.samples
     left, right = arrays(one), arrays(other)
     assert left.keys() == right.keys()
     for name in left:

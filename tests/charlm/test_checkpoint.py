@@ -59,6 +59,11 @@ def test_the_same_checkpoint_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_files_from_before_there_were_samples_are_loaded(model: Path) -> None:
+    rewrite(model, lambda about, _: about.pop("samples"))
+    assert load(str(model)).training.samples == ()
+
+
 def test_the_largest_vocabulary_can_be_loaded_again(tmp_path: Path) -> None:
     content = "".join(chr(code) for code in range(0x10000, 0x10000 + LARGEST_VOCABULARY))
     run = Trainer(Settings(hidden=1, batch=1, steps=1, cell="rnn"), make_corpus(content))
@@ -203,6 +208,10 @@ def field(name: str, value: Any) -> Change:
     return lambda about, _: about.update({name: value})
 
 
+def sample(name: str, value: Any) -> Change:
+    return lambda about, _: about["samples"][1].update({name: value})  # of steps 16 and 32
+
+
 def tensor(name: str, change: Callable[[Any], Any]) -> Change:
     return lambda _, tensors: tensors.update({name: change(tensors[name])})
 
@@ -244,11 +253,20 @@ def poke(name: str, value: float) -> Change:
         (field("loss_sum", math_nan), "damaged"),
         (field("loss_sum", "0"), "loss_sum"),
         (field("fingerprint", 5), "fingerprint"),
+        (field("samples", {}), "samples are not a list"),
+        (sample("step", 41), "steps of the samples"),
+        (sample("step", 16), "steps of the samples"),
+        (sample("step", True), "steps of the samples"),
+        (sample("held_out", "4"), "bits of a sample"),
+        (sample("held_out", math_nan), "damaged"),
+        (sample("text", None), "not text"),
+        (sample("text", "\ud800"), "damaged"),
+        (lambda about, _: about["samples"][0].pop("text"), "sample is not complete"),
         (poke("rnn.weight_hh_l0", np.nan), "weight_hh_l0 is not finite"),
         (poke("training.decoder.bias", np.inf), "not finite"),
         (poke("adam_v.decoder.bias", -1.0), "negative"),
         (poke("history", np.nan), "not finite"),
-        (tensor("history", lambda a: a.reshape(3, -1)), "history has shape"),
+        (tensor("history", lambda a: a.reshape(-1, 1)), "history has shape"),
         (tensor("history", lambda a: np.zeros(())), "history has shape"),
         (tensor("history", lambda a: a.astype(np.float32)), "history has .*float32"),
         (tensor("decoder.bias", lambda a: a.astype(np.float64)), "float64"),
@@ -260,6 +278,13 @@ def poke(name: str, value: float) -> Change:
 )
 def test_whole_files_with_wrong_content_are_refused(change: Change, message: str, model: Path) -> None:
     """As above, but with a checksum that fits, as if someone had meant it."""
+    rewrite(model, change)
+    with pytest.raises(ModelFileError, match=message):
+        load(str(model))
+
+
+def rewrite(model: Path, change: Change) -> None:
+    """Change a model file, and give it a checksum that fits."""
     tensors = safetensors.load_file(model)
     about = header_of(model)
     del about["checksum"]
@@ -267,8 +292,6 @@ def test_whole_files_with_wrong_content_are_refused(change: Change, message: str
     about["checksum"] = checksum(about, tensors)
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     safetensors.save_file(tensors, model, {KEY: json.dumps(about)})
-    with pytest.raises(ModelFileError, match=message):
-        load(str(model))
 
 
 def header_of(path: Path) -> dict[str, Any]:

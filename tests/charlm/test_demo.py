@@ -14,8 +14,7 @@ pytest.importorskip("safetensors")
 pytest.importorskip("pydoc_data.topics")
 
 
-def test_the_demonstration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "SAMPLE_EVERY", 1.0)
+def test_the_demonstration(tmp_path: Path) -> None:
     out = io.StringIO()
     path = str(tmp_path / "demo")
     trainer, interrupted = demo.run_demo(path, out, seconds=3, settings=Settings(hidden=32))

@@ -19,9 +19,9 @@ def test_a_corpus_is_the_text_again() -> None:
     kept = len(content) // stretches - len(corpus.held_out)
     again = ""
     for i in range(stretches):
-        again += text.decode(corpus.train[i * kept : (i + 1) * kept], corpus.vocabulary)
-        again += text.decode(corpus.held_out[:, i], corpus.vocabulary)
-    again += text.decode(corpus.train[stretches * kept :], corpus.vocabulary)
+        again += "".join(corpus.vocabulary[token] for token in corpus.train[i * kept : (i + 1) * kept])
+        again += "".join(corpus.vocabulary[token] for token in corpus.held_out[:, i])
+    again += "".join(corpus.vocabulary[token] for token in corpus.train[stretches * kept :])
     assert again == content
 
 
@@ -118,3 +118,10 @@ def test_without_the_reference_the_library_is_the_text(monkeypatch: pytest.Monke
     assert "standard library" in name
     assert 300_000 < len(content) <= text.BUILTIN_LIMIT
     assert "import" in content
+
+
+def test_the_librarys_sources_are_python() -> None:
+    content = text.library_sources()
+    assert len(content) > text.BUILTIN_LIMIT
+    assert content.count("\n    return ") > 1000
+    assert text.library_sources() == content

@@ -96,8 +96,17 @@ def test_evaluations_come_after_each_epoch_and_within_long_ones() -> None:
     run.evaluation_steps = 10
     small.advance(run, 2 * run.epoch_steps)
     within = list(range(10, run.epoch_steps, 10))
-    due = [*within, run.epoch_steps, *(run.epoch_steps + step for step in within), 2 * run.epoch_steps]
-    assert [row[0] for row in run.history] == due
+    due = {*within, run.epoch_steps, *(run.epoch_steps + step for step in within), 2 * run.epoch_steps}
+    assert [row[0] for row in run.history] == sorted(due | {16, 32})  # and where samples are kept
+
+
+def test_samples_are_kept_at_growing_intervals() -> None:
+    run = small.advance(small.trainer(), 130)
+    assert [sample.step for sample in run.samples] == [16, 32, 64, 128]
+    bits = {step: held_out for step, _, held_out in run.history}
+    assert all(sample.held_out == bits[sample.step] for sample in run.samples)
+    assert len({sample.text for sample in run.samples}) == 4
+    assert all(set(sample.text) <= set(run.corpus.vocabulary) for sample in run.samples)
 
 
 def test_diverging_changes_nothing() -> None:

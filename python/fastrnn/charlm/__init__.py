@@ -8,5 +8,6 @@ checkpoint  the model file: safetensors, written atomically, checked when read
 sample      text from a model
 baselines   what a model must beat: uniform, unigram and bigram
 report      what is seen of a run while it goes on
+history     what was written on the way
 session     the runs behind ``fastrnn train`` and ``fastrnn demo``
 """

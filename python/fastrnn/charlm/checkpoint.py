@@ -9,7 +9,7 @@ Tensors (float32):
   history (float64)           (n, 3): step, bits per character in training and held-out, of every evaluation
 
 Metadata, under the one key ``fastrnn.charlm``, as JSON: version, settings, vocabulary, step, loss_sum, fingerprint of
-the text, and a checksum of all of these and the tensors.
+the text, samples (step, held_out, text; absent in older files), and a checksum of all of these and the tensors.
 """
 
 import contextlib
@@ -42,6 +42,15 @@ STATES = ("carried.h", "carried.c")
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What the model wrote on the way."""
+
+    step: int
+    held_out: float  # bits per character
+    text: str
+
+
+@dataclass(frozen=True)
 class TrainingState:
     """What training needs to go on as if it had never stopped."""
 
@@ -50,6 +59,7 @@ class TrainingState:
     fingerprint: str
     carried: tuple[Array, ...]  # (L, B, H) of h, and of c where there is one
     history: Array  # (n, 3)
+    samples: tuple[Sample, ...]  # in the order of their steps
     weights: dict[str, Array]
     average: dict[str, Array]
     adam_m: dict[str, Array]
@@ -89,6 +99,7 @@ def save(path: str, checkpoint: Checkpoint) -> None:
         "step": training.step,
         "loss_sum": training.loss_sum,
         "fingerprint": training.fingerprint,
+        "samples": [dataclasses.asdict(sample) for sample in training.samples],
     }
     about["checksum"] = checksum(about, tensors)
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
@@ -138,10 +149,11 @@ def load(path: str) -> Checkpoint:
         damaged(path, "loss_sum is not a finite number")
     if type(fingerprint) is not str:
         damaged(path, "fingerprint is not a string")
+    samples = samples_of(path, about, step)
     names = weight_shapes(settings, len(vocabulary))
     weights, *training = ({name: tensors[prefix + name] for name in names} for prefix in GROUPS)
     carried = tuple(tensors[name] for name in STATES if name in tensors)
-    state = TrainingState(step, loss_sum, fingerprint, carried, tensors["history"], *training)
+    state = TrainingState(step, loss_sum, fingerprint, carried, tensors["history"], samples, *training)
     return Checkpoint(settings, vocabulary, weights, state)
 
 
@@ -216,6 +228,30 @@ def vocabulary_of(path: str, about: Mapping[str, Any]) -> str:
     if (codes[1:] <= codes[:-1]).any():
         damaged(path, "the vocabulary is not in order")
     return vocabulary
+
+
+def samples_of(path: str, about: Mapping[str, Any], steps: int) -> tuple[Sample, ...]:
+    """Return the samples in the metadata: none in files from before there were any."""
+    entries = about.get("samples", [])
+    if not isinstance(entries, list):
+        damaged(path, "the samples are not a list")
+    samples: list[Sample] = []
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.keys() != {field.name for field in dataclasses.fields(Sample)}:
+            damaged(path, "a sample is not complete")
+        sample = Sample(**entry)
+        if type(sample.step) is not int or not (samples[-1].step if samples else 0) < sample.step <= steps:
+            damaged(path, "the steps of the samples are not in order")
+        if type(sample.held_out) is not float or not math.isfinite(sample.held_out):
+            damaged(path, "the bits of a sample are not a finite number")
+        if type(sample.text) is not str:
+            damaged(path, "a sample is not text")
+        try:
+            code_points(sample.text)
+        except TextError as error:
+            damaged(path, str(error))
+        samples.append(sample)
+    return tuple(samples)
 
 
 def check_tensors(path: str, tensors: Mapping[str, Array], settings: Settings, vocabulary: int) -> None:

@@ -3,14 +3,14 @@
 from typing import TextIO
 
 from .checkpoint import check_writable
-from .session import Bounds, introduce, run, sample_of, summarise
+from .sample import excerpt
+from .session import Bounds, introduce, run, summarise
 from .settings import Settings
 from .text import builtin_text, make_corpus
 from .train import Trainer
 
 SETTINGS = Settings(batch=16, lr=0.01)  # the most learnt from this text in this time
 SECONDS = 45.0  # of training; starting, the last sample and the baselines take a few more
-SAMPLE_EVERY = 8.0
 LAST_SAMPLE = 800
 
 
@@ -26,7 +26,8 @@ def run_demo(
     trainer = Trainer(settings, make_corpus(text))
     print(f"Training on {name} for {seconds:.0f} seconds.", file=out)
     introduce(trainer, out)
-    interrupted = run(trainer, Bounds(seconds=seconds), path, out, sample_every=SAMPLE_EVERY)
-    print(f"\n--- what it writes now\n{sample_of(trainer, LAST_SAMPLE)}", file=out)
+    interrupted = run(trainer, Bounds(seconds=seconds), path, out, show_samples=True)
+    model, vocabulary = trainer.checkpoint().model(), trainer.corpus.vocabulary
+    print(f"\n--- what it writes now\n{excerpt(model, vocabulary, LAST_SAMPLE, settings.seed)}", file=out)
     summarise(trainer, out)
     return trainer, interrupted

@@ -87,8 +87,19 @@ class CharModel(Modules):
         return loss, state
 
     def reader(self, batch: int = 1) -> Callable[[Array], Array]:
-        """Return a function that reads one character each, tokens (B,), and gives the logits (B, V) of the next."""
+        """Return a function that reads one character each, tokens (B,), and gives the logits (B, V) of the next.
+
+        It has the weights as they are now, and writes to the same logits each time, so that nothing is allocated.
+        """
         self.eval()
-        stream = self.rnn.stream(batch, tokens=True)
+        step = self.rnn.stream(batch, tokens=True).step
         h = np.empty((batch, self.rnn.hidden_size), self.rnn.dtype)
-        return lambda tokens: self.decoder(stream.step(tokens, h))
+        weight, bias = self.decoder.params["weight"].T.copy(), self.decoder.params["bias"].copy()
+        logits = np.empty((batch, len(bias)), self.rnn.dtype)
+
+        def read(tokens: Array) -> Array:
+            np.matmul(step(tokens, h), weight, out=logits)
+            np.add(logits, bias, out=logits)
+            return logits
+
+        return read

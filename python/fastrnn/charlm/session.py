@@ -10,16 +10,12 @@ from .baselines import baselines
 from .checkpoint import save
 from .errors import MissingExtraError, SaveError
 from .report import report_on
-from .sample import generate
 from .train import Interruption, Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAVE_EVERY = 60.0  # seconds
-SAMPLE_LENGTH = 240
-SAMPLE_TEMPERATURE = 0.6
-SAMPLE_PRIME = "The "
 
 
 @dataclass(frozen=True)
@@ -79,23 +75,22 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def run(trainer: Trainer, bounds: Bounds, path: str, out: TextIO, *, sample_every: float | None = None) -> bool:
+def run(trainer: Trainer, bounds: Bounds, path: str, out: TextIO, *, show_samples: bool) -> bool:
     """Train until the bounds are reached or Ctrl-C is pressed; save at ``path``. Return whether it was Ctrl-C.
 
-    Shows progress on ``out``, and a sample every ``sample_every`` seconds. Saves every minute and at the end.
+    Shows progress on ``out``, and, if asked to, the samples that are kept. Saves every minute and at the end.
     """
     pace = Pace(trainer, bounds)
-    saved = sampled = 0.0
+    saved = 0.0
     with Interruption() as interruption, report_on(out) as report, one_blas_thread():
         while not (interruption.requested or pace.over()):
             pace.note(trainer.advance())
             if trainer.evaluation_due:
                 trainer.evaluate()
+                if show_samples and trainer.sample_due:
+                    report.text(pace.describe(), trainer.samples[-1].text)
             report.update(pace.fraction(), pace.describe())
             elapsed = pace.elapsed()
-            if sample_every is not None and elapsed - sampled >= sample_every:
-                sampled = elapsed
-                report.text(pace.describe(), sample_of(trainer, SAMPLE_LENGTH))
             if elapsed - saved >= SAVE_EVERY:
                 saved = elapsed
                 save(path, trainer.checkpoint())
@@ -126,15 +121,6 @@ def introduce(trainer: Trainer, out: TextIO) -> None:
         file=out,
         flush=True,
     )
-
-
-def sample_of(trainer: Trainer, length: int) -> str:
-    """Return some text from the model as it is now, after the same words each time."""
-    model, vocabulary = trainer.checkpoint().model(), trainer.corpus.vocabulary
-    prime = SAMPLE_PRIME if set(SAMPLE_PRIME) <= set(vocabulary) else ""
-    seed = trainer.settings.seed
-    text = generate(model, vocabulary, prime=prime, length=length, temperature=SAMPLE_TEMPERATURE, seed=seed)
-    return (prime + "".join(text)).strip("\n")
 
 
 def summarise(trainer: Trainer, out: TextIO) -> None:
@@ -175,7 +161,7 @@ def plot(trainer: Trainer, path: str) -> None:
     axes = figure.add_subplot()
     per_step = trainer.settings.batch * trainer.settings.steps
     characters = [row[0] * per_step / 1e6 for row in trainer.history]
-    axes.plot(characters, [row[1] for row in trainer.history], label="training")
+    axes.plot(characters, [row[1] for row in trainer.history], "--", label="training")
     axes.plot(characters, [row[2] for row in trainer.history], label="held-out")
     for name, value in baselines(trainer.corpus)._asdict().items():
         axes.axhline(value, color="grey", linestyle=":", linewidth=1)

@@ -4,11 +4,12 @@ A token is the index of a character in the vocabulary; the vocabulary is every c
 order. "Character" means Unicode code point: combining marks are characters of their own.
 """
 
+import contextlib
 import hashlib
 import os
 import stat
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ HELD_OUT_LIMIT = 100_000  # characters: enough to know bits per character to wit
 STRETCHES = 16
 SHORTEST_TEXT = 100
 LARGEST_VOCABULARY = 1 << 17
-BUILTIN_LIMIT = 1_000_000  # characters taken from the standard library's sources
+BUILTIN_LIMIT = 1_000_000  # characters of the standard library's sources, where they stand in
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def builtin_text() -> tuple[str, str]:
     try:
         from pydoc_data.topics import topics
     except ImportError:  # some distributions leave it out
-        return "the sources of Python's standard library", _library_sources()
+        return "the sources of Python's standard library", library_sources()[:BUILTIN_LIMIT]
     text = "\n\n".join(topics[name] for name in sorted(topics))
     return "the Python language reference", without_repeats(text)
 
@@ -98,18 +99,18 @@ def without_repeats(text: str) -> str:
     return "\n\n".join(first.values())
 
 
-def _library_sources() -> str:
+def library_sources() -> str:
+    """Return the sources of the standard library: its modules of one file, in the order of their names.
+
+    Raises :class:`TextError` where there are none.
+    """
     parts: list[str] = []
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        try:
+        with contextlib.suppress(TextError):  # an empty file, or one in another encoding
             parts.append(read_file(str(path)))
-        except TextError:
-            continue  # an empty file, or one in another encoding
-        if sum(map(len, parts)) > BUILTIN_LIMIT:
-            break
     if not parts:
         raise TextError("this Python carries no text to train on: name a text file")
-    return "\n\n".join(parts)[:BUILTIN_LIMIT]
+    return "\n\n".join(parts)
 
 
 def make_corpus(text: str) -> Corpus:
@@ -158,8 +159,3 @@ def encode_text(text: str, vocabulary: str) -> Tokens:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise TextError(f"the model has never seen {shown}{more}")
     return encode(codes, code_points(vocabulary))
-
-
-def decode(tokens: Iterable[int], vocabulary: str) -> str:
-    """Return the text of tokens."""
-    return "".join(vocabulary[token] for token in tokens)

@@ -21,14 +21,18 @@ import numpy as np
 from fastrnn.data import side_by_side
 from fastrnn.optim import Adam, clip_global_norm
 
-from .checkpoint import Checkpoint, TrainingState
+from .checkpoint import Checkpoint, Sample, TrainingState
 from .errors import TextError, TrainingError
 from .model import Array, CharModel, state_shapes
+from .sample import excerpt
 from .settings import Settings
 from .text import Corpus
 
 # An evaluation follows each epoch, and within one each so many characters.
 EVALUATION_EVERY = 1_000_000
+# Another one, with a sample, follows this many steps, and each doubling of them.
+FIRST_SAMPLE = 16
+SAMPLE_LENGTH = 240
 # The average reaches back over about the last tenth of all steps.
 AVERAGING = 9.0
 NATS_TO_BITS = 1 / math.log(2)
@@ -61,6 +65,7 @@ class Trainer:
         self.carried = tuple(np.zeros(shape, np.float32) for shape in state_shapes(settings))
         self.loss_sum = 0.0  # of the steps since the last evaluation, in nats
         self.history: list[tuple[float, float, float]] = []  # step, bits per character: training, held-out
+        self.samples: list[Sample] = []
 
     @classmethod
     def resume(cls, checkpoint: Checkpoint, corpus: Corpus) -> "Trainer":
@@ -83,6 +88,7 @@ class Trainer:
         trainer.carried = saved.carried
         trainer.loss_sum = saved.loss_sum
         trainer.history = [tuple(row) for row in saved.history.tolist()]
+        trainer.samples = list(saved.samples)
         return trainer
 
     @property
@@ -96,10 +102,15 @@ class Trainer:
         return min((held_out for _, _, held_out in self.history), default=math.inf)
 
     @property
+    def sample_due(self) -> bool:
+        """Whether the evaluation after the steps taken so far keeps a sample."""
+        return self.step >= FIRST_SAMPLE and self.step & (self.step - 1) == 0
+
+    @property
     def evaluation_due(self) -> bool:
         """Whether an evaluation belongs after the steps taken so far."""
         within_epoch = self.step % self.epoch_steps
-        return self.step > 0 and within_epoch % self.evaluation_steps == 0
+        return self.sample_due or (self.step > 0 and within_epoch % self.evaluation_steps == 0)
 
     def advance(self) -> float:
         """Take one step; return its training loss in bits per character.
@@ -128,21 +139,31 @@ class Trainer:
         return loss * NATS_TO_BITS
 
     def evaluate(self) -> float:
-        """Return the held-out bits per character of the averaged weights, and keep them if they are the best so far."""
+        """Return the held-out bits per character of the averaged weights, and keep them if they are the best so far.
+
+        Keeps a sample of their text if it is due.
+        """
         held_out = self.held_out_bits(self.average)
         last = self.history[-1][0] if self.history else 0.0
         if held_out < self.best_bits or not self.history:
             self.best = {name: weight.copy() for name, weight in self.average.items()}
         self.history.append((float(self.step), self.loss_sum / (self.step - last) * NATS_TO_BITS, held_out))
         self.loss_sum = 0.0
+        if self.sample_due:
+            text = excerpt(self.predictor(self.average), self.corpus.vocabulary, SAMPLE_LENGTH, self.settings.seed)
+            self.samples.append(Sample(self.step, held_out, text))
         return held_out
+
+    def predictor(self, weights: dict[str, Array]) -> CharModel:
+        """Return a model with these weights."""
+        model = CharModel(self.settings, len(self.corpus.vocabulary))
+        model.load_state_dict(weights)
+        return model
 
     def held_out_bits(self, weights: dict[str, Array]) -> float:
         """Return the bits per character of a model with these weights on the held-out text."""
-        model = CharModel(self.settings, len(self.corpus.vocabulary))
-        model.load_state_dict(weights)
         tokens = self.corpus.held_out
-        nats, _ = model.loss(tokens[:-1], tokens[1:])
+        nats, _ = self.predictor(weights).loss(tokens[:-1], tokens[1:])
         return nats * NATS_TO_BITS
 
     def checkpoint(self) -> Checkpoint:
@@ -161,6 +182,7 @@ class Trainer:
                 adam_v=self.adam.v,
                 carried=self.carried,
                 history=np.array(self.history, np.float64).reshape(-1, 3),
+                samples=tuple(self.samples),
             ),
         )
 
