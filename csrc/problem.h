@@ -80,13 +80,14 @@ template <class Real>
 struct ForwardArgs {
     Sizes size;
     Split split;
-    const Real* x;        // (T, B, I); null with tokens
-    Tokens tokens;        // null pointers with x
-    const Real* w_ih;     // (G*H, I)
-    const Real* w_hh;     // (R*H, H); null where a cell has none, here and below
-    const Real* b_ih;     // (G*H,); null is zeros
-    const Real* b_hh;     // (G*H,); null is zeros
-    const Real* vectors;  // (V, H): the parameters that each unit has for itself
+    const Real* x;         // (T, B, I); null with tokens
+    Tokens tokens;         // null pointers with x
+    const Real* w_ih;      // (G*H, I)
+    bool transposed_w_ih;  // whether it is (I, G*H) instead, for tokens
+    const Real* w_hh;      // (R*H, H); null where a cell has none, here and below
+    const Real* b_ih;      // (G*H,); null is zeros
+    const Real* b_hh;      // (G*H,); null is zeros
+    const Real* vectors;   // (V, H): the parameters that each unit has for itself
     Regularisation<Real> regularisation;
     const Real* state_0[kMaxStates];  // (B, H) each: h0, c0; null is zeros
     Real* y;                          // (T, B, H); null: only the last states are wanted

@@ -314,7 +314,8 @@ constexpr StepFunction kRnnStep{
 template <const StepFunction& called>
 PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
     return with_python_errors([&] {
-        PyObject* values[Signature::kMost] = {};
+        static_assert(static_cast<int>(Inputs::kArguments) >= Signature::kMost);
+        PyObject* values[Inputs::kArguments] = {};
         called.signature.parse(args, given, keywords, values);
         const Cell cell = choose_cell(called.function, called.option < 0 ? nullptr : values[called.option]);
         const Inputs inputs(called.function, cell, values);

@@ -89,7 +89,12 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
     args.b_hh = copies.data<Real>(in.b_hh);
     args.vectors = copies.data<Real>(in.vectors);
     if (tokens) {
-        layer.w_ih = bytes_of(args.w_ih, rows * layer.I);
+        // A token's column at one place.
+        std::vector<Real> columns(static_cast<std::size_t>(rows * layer.I));
+        for (Index row = 0; row < rows; ++row)
+            for (Index i = 0; i < layer.I; ++i)
+                columns[static_cast<std::size_t>(i * rows + row)] = args.w_ih[row * layer.I + i];
+        layer.w_ih = bytes_of(columns.data(), rows * layer.I);
         layer.b_ih = bytes_of(args.b_ih, rows);
     }
     // No step yet: the weights are packed, and the states stay as they are.
@@ -111,6 +116,7 @@ void run_step(Stream& stream, const Real* x, Real* out) {
         if (first && stream.tokens) {
             args.tokens = {stream.slots.data(), stream.tokens_at_hand.data()};
             args.w_ih = reinterpret_cast<const Real*>(layer.w_ih.data());
+            args.transposed_w_ih = true;
             args.b_ih = layer.b_ih.empty() ? nullptr : reinterpret_cast<const Real*>(layer.b_ih.data());
         }
         args.x = x;

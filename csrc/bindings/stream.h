@@ -12,7 +12,7 @@ struct Stream {
     struct Layer {
         std::shared_ptr<const Packed> packed;
         Index I;
-        std::vector<char> w_ih;  // (G*H, I), for tokens: their columns are looked up
+        std::vector<char> w_ih;  // (I, G*H), for tokens: their columns are looked up
         std::vector<char> b_ih;  // (G*H,), likewise; empty is zeros
         Regularising regularising;
         pybind11::object state[kMaxStates];  // (B, H) each

@@ -14,7 +14,7 @@ from fastrnn.charlm import checkpoint, session
 from fastrnn.charlm.checkpoint import Checkpoint
 from fastrnn.charlm.errors import SaveError, SettingsError, TextError
 from fastrnn.charlm.model import Array, CharModel
-from fastrnn.charlm.text import SHORTEST_TEXT, builtin_text, decode, encode_text, make_corpus, read_files
+from fastrnn.charlm.text import SHORTEST_TEXT, builtin_text, encode_text, make_corpus, read_files
 from fastrnn.files import write_atomically
 
 from .page import Band, Picture, html, number, png
@@ -163,7 +163,7 @@ def text_to_read(loaded: Checkpoint, files: list[str]) -> tuple[str, str]:
         corpus = make_corpus(text)
         if not files or corpus.fingerprint == loaded.training.fingerprint:
             gap = "\n\n" if "\n" in corpus.vocabulary else ""
-            text = gap.join(decode(column, corpus.vocabulary) for column in corpus.held_out.T.tolist())
+            text = gap.join("".join(corpus.vocabulary[n] for n in column) for column in corpus.held_out.T.tolist())
             source = f"the held-out part of {source}"
     return source, text[:LIMIT]
 
