@@ -72,8 +72,6 @@ struct Regularisation {
     const Real* mask;              // (B, H): what h is multiplied with before W_hh (Gal and Ghahramani, 2016)
     const Real* keep[kMaxStates];  // (T, B, H) each, or (H,) for all rows: how much of its change a state takes over,
     Index keep_pitch;              // 0 to 1 (zoneout of Krueger et al., 2017). From row to row: H, or 0
-
-    const Real* keep_of(int state, Index row) const { return keep[state] ? keep[state] + row * keep_pitch : nullptr; }
 };
 
 template <class Real>

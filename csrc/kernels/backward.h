@@ -217,7 +217,7 @@ private:
                     for (int s = 0; s < Cell::kStates; ++s) before[s] = V::load(state(s, from + b) + unit);
                     Cell::restore(kept, before, own, after);
                     for (int s = 0; s < Cell::kStates; ++s)
-                        if (const Real* const keep = args_.regularisation.keep_of(s, row + b))
+                        if (const Real* const keep = keep_of(args_.regularisation, s, row + b))
                             after[s] = zoned_out(load_part<V>(keep + unit, smaller(kLanes, size_.H - unit)), before[s],
                                                  after[s]);
                     for (int s = 0; s < Cell::kStates; ++s) after[s].store(state(s, to + b) + unit);
@@ -306,7 +306,7 @@ private:
         Step at;
         for (int s = 0; s < Cell::kStates; ++s) {
             at.prev[s] = state(s, place);
-            at.keep[s] = args_.regularisation.keep_of(s, row);
+            at.keep[s] = keep_of(args_.regularisation, s, row);
         }
         at.saved = tape_.saved + row * tape_.saved_pitch;
         at.dy = args_.dy ? args_.dy + row * size_.H : nullptr;

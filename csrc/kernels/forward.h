@@ -322,7 +322,7 @@ private:
             at.next[s] = after(s, t);
             at.first[s] =
                 training_ && t % steps == 0 ? tape_.state[s] + t / steps * size_.B * tape_.state_pitch : nullptr;
-            at.keep[s] = args_.regularisation.keep_of(s, row);
+            at.keep[s] = keep_of(args_.regularisation, s, row);
         }
         at.masked = args_.regularisation.mask ? work_.masked[t % 2] : nullptr;
         at.saved = training_ ? tape_.saved + row * tape_.saved_pitch : work_.saved;

@@ -15,6 +15,13 @@ constexpr Index depth_of(Phase phase, Index H) { return phase.operand == kNothin
 
 constexpr int at_least_one(int n) { return n > 0 ? n : 1; }  // the length of an array
 
+// How much of its change state `state` takes over from row `row` of all on; null: all.
+template <class Real>
+const Real* keep_of(const Regularisation<Real>& regularisation, int state, Index row) {
+    const Real* const keep = regularisation.keep[state];
+    return keep ? keep + row * regularisation.keep_pitch : nullptr;
+}
+
 // What zoneout makes of a state's change from `before` to `after`: exactly one of them, where keep is 0 or 1.
 template <class V>
 FASTRNN_INLINE V zoned_out(V keep, V before, V after) {

@@ -30,7 +30,7 @@ void trace(const TraceArgs<Real>& args) {
                 for (int v = 0; v < Cell::kVectors; ++v) own[v] = load_part<V>(tape.vectors + v * H + unit, n);
                 Cell::restore(kept, before, own, after);
                 for (int s = 0; s < Cell::kStates; ++s)
-                    if (const Real* const keep = args.regularisation.keep_of(s, row))
+                    if (const Real* const keep = keep_of(args.regularisation, s, row))
                         after[s] = zoned_out(load_part<V>(keep + unit, n), before[s], after[s]);
                 for (int s = 0; s < Cell::kStates; ++s) store_part(after[s], args.state[s] + row * H + unit, n);
                 for (int g = 0; g < Cell::kGates; ++g)

@@ -107,15 +107,15 @@ class Noise:
     So a sequence that is gone through in parts draws what it would draw as a whole.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: "np.random.Generator") -> None:
         self._seed = int(rng.integers(2**63))
         self._rngs: dict[str, np.random.Generator] = {}
 
-    def first(self, purpose: str, suffix: str) -> np.random.Generator:
+    def first(self, purpose: str, suffix: str) -> "np.random.Generator":
         """Return a new generator, which draws the same each time."""
         return np.random.default_rng([self._seed, *(purpose + suffix).encode()])
 
-    def rng(self, purpose: str, suffix: str) -> np.random.Generator:
+    def rng(self, purpose: str, suffix: str) -> "np.random.Generator":
         """Return the generator that goes on where the part before has left it."""
         name = purpose + suffix
         if name not in self._rngs:
