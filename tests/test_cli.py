@@ -270,16 +270,23 @@ def test_a_reader_that_leaves_is_no_error(length: str, trained: Path) -> None:
 
 
 def test_ctrl_c_ends_a_text_without_end(trained: Path) -> None:
-    command = [sys.executable, "-m", "fastrnn", "sample", "model", "--length", "0", "--seed", "1"]
+    # Whoever runs the tests may ignore Ctrl-C, and what is started ignores it then too.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from fastrnn.cli import main; sys.exit(main(['sample', 'model', '--length', '0', '--seed', '1']))"
+    )
     with (
         (trained / "endless").open("wb") as out,
-        subprocess.Popen(command, cwd=trained, stdout=out, stderr=subprocess.PIPE) as process,
+        subprocess.Popen([sys.executable, "-c", code], cwd=trained, stdout=out, stderr=subprocess.PIPE) as process,
     ):
-        while (trained / "endless").stat().st_size < 1000:  # it arrives as it is written
-            time.sleep(0.05)
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        try:
+            while (trained / "endless").stat().st_size < 1000:  # it arrives as it is written
+                time.sleep(0.05)
+                assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert stderr == b""
     text = (trained / "endless").read_text(encoding="utf-8")
