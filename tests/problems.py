@@ -5,6 +5,7 @@ The calls take the module to ask: fastrnn or fastrnn.reference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -177,3 +178,25 @@ def solve(module: ModuleType, problem: Problem) -> dict[str, Array]:
     """All outputs and all gradients by name."""
     out = forward(module, problem)
     return arrays(out) | arrays(backward(module, problem, out.tape))
+
+
+# Central differences of step 1e-5 on values of order 1 in float64: truncation 1e-10, rounding 1e-16 / 1e-5 = 1e-11.
+STEP = 1e-5
+
+
+def central_difference(loss: Callable[[], float], array: Array, index: tuple[int, ...]) -> float:
+    """The derivative by one element of an array that the loss reads; it is changed, and set back."""
+    before, ends = array[index], []
+    for sign in (1, -1):
+        array[index] = before + sign * STEP
+        ends.append(loss())
+    array[index] = before
+    return (ends[0] - ends[1]) / (2 * STEP)
+
+
+def finite_difference(loss: Callable[[], float], array: Array) -> Array:
+    """The gradient by a whole array that the loss reads."""
+    gradient = np.empty_like(array)
+    for index in np.ndindex(array.shape):
+        gradient[index] = central_difference(loss, array, index)
+    return gradient

@@ -14,7 +14,7 @@ from fastrnn import _core, reference
 from fastrnn._calls import Noise
 from fastrnn.modules import dropout_mask
 from fastrnn.reference.regularised import regularised_backward, regularised_forward
-from problems import CELLS, Array, Cell, make_smooth_problem
+from problems import CELLS, Array, Cell, central_difference, finite_difference, make_smooth_problem
 from tolerances import gradient_tolerance, output_tolerance
 
 Arrays = dict[str, Array]
@@ -92,14 +92,7 @@ def test_gradients_are_finite_differences(cell: Cell) -> None:
 
     expected = solve(cell, a)
     for name in ("x", *WEIGHTS, *(f"{s}0" for s in cell.state_names)):
-        gradient = np.empty_like(a[name])
-        for index in np.ndindex(gradient.shape):
-            before, ends = a[name][index], []
-            for sign in (1, -1):
-                a[name][index] = before + sign * 1e-5
-                ends.append(loss())
-            a[name][index] = before
-            gradient[index] = (ends[0] - ends[1]) / 2e-5
+        gradient = finite_difference(loss, a[name])
         np.testing.assert_allclose(expected[f"d{name}"], gradient, rtol=0, atol=1e-8, err_msg=name)
 
 
@@ -200,12 +193,8 @@ def test_gradients_with_lengths(kind: type[fastrnn.Layer], options: dict[str, An
     for array, gradient in ((x, dx), *((layer.params[name], g) for name, g in grads.items())):
         for _ in range(3):
             index = tuple(rng.integers(n) for n in array.shape)
-            before, ends = array[index], []
-            for sign in (1, -1):
-                array[index] = before + sign * 1e-5
-                ends.append(loss())
-            array[index] = before
-            np.testing.assert_allclose(gradient[index], (ends[0] - ends[1]) / 2e-5, rtol=1e-7, atol=1e-8)
+            difference = central_difference(loss, array, index)
+            np.testing.assert_allclose(gradient[index], difference, rtol=1e-7, atol=1e-8)
 
 
 def test_inference_is_what_is_to_be_expected() -> None:

@@ -14,7 +14,7 @@ from fastrnn.reference.lstm_peephole import lstm_peephole_backward, lstm_peephol
 from fastrnn.reference.lstm_projected import lstm_projected_backward, lstm_projected_forward
 from fastrnn.reference.mingru import mingru_backward, mingru_forward
 from fastrnn.reference.normalised import normalised_backward, normalised_forward
-from problems import Array
+from problems import Array, finite_difference
 from tolerances import gradient_tolerance, output_tolerance
 
 Arrays = dict[str, Array]
@@ -176,14 +176,7 @@ def test_gradients_are_finite_differences(variant: Variant, tokens: bool) -> Non
     names = [n for n in a if not n.startswith("d") and not (n == "x" and tokens)]
     assert {f"d{n}" for n in names} == {n for n in expected if n.startswith("d")}
     for name in names:
-        gradient = np.empty_like(a[name])
-        for index in np.ndindex(gradient.shape):
-            before, ends = a[name][index], []
-            for sign in (1, -1):
-                a[name][index] = before + sign * 1e-5
-                ends.append(loss())
-            a[name][index] = before
-            gradient[index] = (ends[0] - ends[1]) / 2e-5
+        gradient = finite_difference(loss, a[name])
         np.testing.assert_allclose(expected[f"d{name}"], gradient, rtol=0, atol=1e-8, err_msg=name)
 
 

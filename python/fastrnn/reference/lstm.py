@@ -59,6 +59,18 @@ def lstm_states(gates: Array, c_prev: Array) -> tuple[Array, Array]:
     return h, c
 
 
+def lstm_gradients(gates: Array, c_prev: Array, c: Array, dq: Array, dc: Array) -> tuple[Array, Array]:
+    """Return the gradients by the gates' sums, (4, B, H), and by ``c_prev``, given those by q = o * tanh(c) and c."""
+    i, f, g, o = gates
+    tanh_c = np.tanh(c)
+    dc = dc + dq * o * (1 - tanh_c**2)
+    di = dc * g * i * (1 - i)
+    df = dc * c_prev * f * (1 - f)
+    dg = dc * i * (1 - g**2)
+    do = dq * tanh_c * o * (1 - o)
+    return np.stack([di, df, dg, do]), dc * f
+
+
 def lstm_step(
     x: Array,
     w_ih: Array,
@@ -111,20 +123,13 @@ def lstm_backward(
     dw_hh = np.zeros_like(w_hh)
     db = np.zeros_like(w_ih, shape=w_ih.shape[0])
     for t in reversed(range(T)):
-        i, f, g, o = gates[t]
-        tanh_c = np.tanh(c[t + 1])
         dh = dh + dy[t]
-        dc = dc + dh * o * (1 - tanh_c**2)
-        di = dc * g * i * (1 - i)
-        df = dc * c[t] * f * (1 - f)
-        dg = dc * i * (1 - g**2)
-        do = dh * tanh_c * o * (1 - o)
-        da = np.concatenate([di, df, dg, do], axis=1)
+        da, dc = lstm_gradients(gates[t], c[t], c[t + 1], dh, dc)
+        da = np.concatenate(da, axis=1)
         if dx is not None:
             dx[t] = da @ w_ih
         add_outer(dw_ih, da, x[t])
         add_outer(dw_hh, da, h[t])
         db += da.sum(axis=0)
         dh = da @ w_hh
-        dc = dc * f
     return LstmGradients(dx, dw_ih, dw_hh, db, db.copy(), np.array(dh), np.array(dc))

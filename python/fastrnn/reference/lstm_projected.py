@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arithmetic import Array, add_outer, is_tokens, zeros_if_none
-from .lstm import lstm_gates, lstm_states
+from .lstm import lstm_gates, lstm_gradients, lstm_states
 
 
 class LstmProjectedTape(NamedTuple):
@@ -65,22 +65,14 @@ def lstm_projected_backward(
     dw_ih, dw_hh, dw_hr = np.zeros_like(w_ih), np.zeros_like(w_hh), np.zeros_like(w_hr)
     db = np.zeros_like(w_ih, shape=len(w_ih))
     for t in reversed(range(len(x))):
-        i, f, g, o = gates[t]
-        tanh_c = np.tanh(c[t + 1])
         dh = dh + dy[t]
-        add_outer(dw_hr, dh, o * tanh_c)
-        dq = dh @ w_hr
-        dc = dc + dq * o * (1 - tanh_c**2)
-        di = dc * g * i * (1 - i)
-        df = dc * c[t] * f * (1 - f)
-        dg = dc * i * (1 - g**2)
-        do = dq * tanh_c * o * (1 - o)
-        da = np.concatenate([di, df, dg, do], axis=1)
+        add_outer(dw_hr, dh, lstm_states(gates[t], c[t])[0])
+        da, dc = lstm_gradients(gates[t], c[t], c[t + 1], dh @ w_hr, dc)
+        da = np.concatenate(da, axis=1)
         if dx is not None:
             dx[t] = da @ w_ih
         add_outer(dw_ih, da, x[t])
         add_outer(dw_hh, da, h[t])
         db += da.sum(axis=0)
         dh = da @ w_hh
-        dc = dc * f
     return LstmProjectedGradients(dx, dw_ih, dw_hh, db, dw_hr, np.array(dh), np.array(dc))

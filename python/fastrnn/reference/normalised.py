@@ -18,7 +18,7 @@ import numpy as np
 
 from .arithmetic import Array, add_outer, affine, is_tokens, sigmoid, zeros_if_none
 from .gru import gru_state
-from .lstm import lstm_states
+from .lstm import lstm_gradients, lstm_states
 
 
 class NormalisedTape(NamedTuple):
@@ -101,13 +101,8 @@ def normalised_backward(
     for t in reversed(range(len(x))):
         dh = dh + dy[t]
         if c is not None:
-            i, f, g, o = gates[t]
-            tanh_c = np.tanh(c[t + 1])
-            dc = dc + dh * o * (1 - tanh_c**2)
-            da = np.stack(
-                [dc * g * i * (1 - i), dc * c[t] * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)]
-            )
-            dc, dh_direct = dc * f, 0.0
+            da, dc = lstm_gradients(gates[t], c[t], c[t + 1], dh, dc)
+            dh_direct = 0.0
         else:
             r, z, n = gates[t]
             n_h = gain[3] * normalised[t, 3] + shift[3]
