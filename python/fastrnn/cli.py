@@ -18,7 +18,7 @@ from .charlm.demo import run_demo
 from .charlm.errors import SettingsError, TextError, UserError
 from .charlm.sample import generate, write
 from .charlm.settings import CELLS, Settings
-from .charlm.text import Corpus, builtin_text, library_sources, make_corpus, read_files
+from .charlm.text import Corpus, corpus_of, library_sources, make_corpus
 from .charlm.train import Trainer
 from .course import compare, gradients, inspect
 
@@ -196,9 +196,9 @@ def train_command(options: argparse.Namespace) -> int:
                 raise SettingsError(
                     f"{options.resume} was trained with {name} {getattr(resumed.settings, name)}, not {value}"
                 )
-        trainer = Trainer.resume(resumed, corpus_of(options))
+        trainer = Trainer.resume(resumed, training_text(options))
     else:
-        trainer = Trainer(Settings(**given), corpus_of(options))
+        trainer = Trainer(Settings(**given), training_text(options))
     if options.minutes:
         bounds = session.Bounds(seconds=60 * options.minutes)
     else:
@@ -213,13 +213,13 @@ def train_command(options: argparse.Namespace) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def corpus_of(options: argparse.Namespace) -> Corpus:
+def training_text(options: argparse.Namespace) -> Corpus:
     """Return the text that ``fastrnn train`` is to learn from."""
     if options.stdlib:
         if options.files:
             raise TextError("--stdlib takes the place of files to learn from: give one or the other")
         return make_corpus(library_sources())
-    return make_corpus(read_files(options.files) if options.files else builtin_text()[1])
+    return corpus_of(options.files)
 
 
 def sample_command(options: argparse.Namespace) -> int:

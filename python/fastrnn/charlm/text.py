@@ -135,6 +135,11 @@ def make_corpus(text: str) -> Corpus:
     )
 
 
+def corpus_of(files: Sequence[str]) -> Corpus:
+    """Return the text of the files, or without any the built-in one, ready for training. Raises :class:`TextError`."""
+    return make_corpus(read_files(files) if files else builtin_text()[1])
+
+
 def code_points(text: str) -> npt.NDArray[np.uint32]:
     """Return the Unicode code points of the text, (N,). Raises :class:`TextError` for lone surrogates."""
     try:

@@ -27,7 +27,7 @@ from fastrnn.charlm import session
 from fastrnn.charlm.model import weight_shapes
 from fastrnn.charlm.report import Report, report_on
 from fastrnn.charlm.settings import CELLS, LARGEST_SIZE, Settings
-from fastrnn.charlm.text import Corpus, builtin_text, make_corpus, read_files
+from fastrnn.charlm.text import Corpus, corpus_of
 from fastrnn.charlm.train import Trainer
 
 HIDDEN = 128
@@ -329,7 +329,7 @@ def run(options: argparse.Namespace) -> int:
     """``fastrnn compare``."""
     if options.plot:
         session.check_plot(options.plot)
-    corpus = make_corpus(read_files(options.files) if options.files else builtin_text()[1])
+    corpus = corpus_of(options.files)
     watched = sys.stdout.isatty() and not options.json
     began = time.perf_counter(), time.process_time()
     with report_on(sys.stdout) if watched else nullcontext() as report, session.one_blas_thread():
