@@ -115,8 +115,7 @@ private:
           tape_(args.size, const_cast<Real*>(args.tape)),
           work_(args.size, team.size(), args.workspace),
           shares_units_(args.split.unit_parts > 1),
-          regularised_(args.regularisation.mask || args.regularisation.keep[kH] ||
-                       args.regularisation.keep[Cell::kStates - 1]),
+          regularised_(regularises<Cell>(args.regularisation)),
           carries_h_(Cell::kCarriesH || args.regularisation.keep[kH]),
           Hp_(padded<V>(size_.H)) {
         const int unit_part = team.rank() % args.split.unit_parts;

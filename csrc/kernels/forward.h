@@ -81,8 +81,7 @@ private:
           size_(args.size),
           training_(args.tape != nullptr),
           shares_units_(args.split.unit_parts > 1),
-          regularised_(args.regularisation.mask || args.regularisation.keep[kH] ||
-                       args.regularisation.keep[Cell::kStates - 1]),
+          regularised_(regularises<Cell>(args.regularisation)),
           tape_(args.size, args.tape),
           work_(args, args.workspace),
           Hp_(padded<V>(size_.H)) {

@@ -15,6 +15,12 @@ constexpr Index depth_of(Phase phase, Index H) { return phase.operand == kNothin
 
 constexpr int at_least_one(int n) { return n > 0 ? n : 1; }  // the length of an array
 
+// Whether there is anything to do.
+template <class Cell, class Real>
+bool regularises(const Regularisation<Real>& regularisation) {
+    return regularisation.mask || regularisation.keep[0] || regularisation.keep[Cell::kStates - 1];
+}
+
 // How much of its change state `state` takes over from row `row` of all on; null: all.
 template <class Real>
 const Real* keep_of(const Regularisation<Real>& regularisation, int state, Index row) {
