@@ -90,6 +90,7 @@ struct ForwardArgs {
     const Real* state_0[kMaxStates];  // (B, H) each: h0, c0; null is zeros
     Real* y;                          // (T, B, H); null: only the last states are wanted
     Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n; may be state_0
+    bool turned;                      // whether the first step goes through W_hh from its end
     Real* packed;       // packed_size() elements, the weights as the same table packs them; null: it packs
     bool fills_packed;  // into the workspace. Whether `packed` is still to be filled.
     Real* tape;         // tape_size() elements, filled for backward; null at inference

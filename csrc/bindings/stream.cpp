@@ -120,10 +120,12 @@ void run_step(Stream& stream, const Real* x, Real* out) {
             args.b_ih = layer.b_ih.empty() ? nullptr : reinterpret_cast<const Real*>(layer.b_ih.data());
         }
         args.x = x;
+        args.turned = stream.turned;
         args.y = gives ? out : static_cast<Real*>(layer.y.data());
         run_forward(*stream.table, stream.cell, args, nullptr);
         x = args.y;
     }
+    stream.turned = !stream.turned;
     if (stream.outputs == stream.H) return;
     for (Index b = 0; b < stream.B; ++b) std::copy_n(x + b * stream.H, stream.outputs, out + b * stream.outputs);
 }

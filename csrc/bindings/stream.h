@@ -29,6 +29,7 @@ struct Stream {
     std::vector<Layer> layers;
     std::vector<std::int32_t> slots;           // 0, 1, ..., B-1: every row's token counts as another
     std::vector<std::int64_t> tokens_at_hand;  // (B,)
+    bool turned = false;  // the next step's direction through the weights: the last one's end is near
 };
 
 }  // namespace fastrnn

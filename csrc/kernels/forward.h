@@ -102,7 +102,7 @@ private:
         const Index steps = size_.D ? larger(1, size_.T) : projected_steps(size_);
         for (Index begin = 0; begin < size_.T; begin += steps) {
             const Index end = smaller(begin + steps, size_.T);
-            if (!size_.D) {
+            if (!size_.D && !projects_late()) {
                 project(begin, end);
                 if (shares_units_) team_.barrier();
             }
@@ -239,6 +239,25 @@ private:
         }
     }
 
+    // Whether each panel of W_hh is followed by the same units' of W_ih. In a stream, whose steps are calls of their
+    // own, both are then found in cache where the call before turned round.
+    bool projects_late() const { return size_.T == 1 && keeps_ih(size_, args_.packed); }
+
+    // W_ih x + b_ih of rows [first, first + count) of the one step, for blocks [begin, end) of units.
+    void project_units(Index first, Index count, Index begin, Index end) const {
+        const Panels<V> panels{work_.weights.ih, Hp_ / kLanes * Cell::kGates, kInputBlocks * Cell::kGates, size_.I,
+                               work_.weights.bias_ih};
+        product<V>(Rows<Real>{args_.x, size_.I}, first, first + count, panels,
+                   Turns{begin / kInputBlocks, ceil_div(end, kInputBlocks)},
+                   [&](Index row, Index rows, Index panel, int width, const Real* sums) {
+                       const Index each = smaller(panels.width, width) * kLanes;  // of several panels, with one row
+                       for (Index i = 0; i * each < width * kLanes; ++i)
+                           copy(sums + i * each, rows * each,
+                                projected_at((panel + i) * kInputBlocks, row - row_begin_));
+                       team_.poll(2.0 * static_cast<double>(rows * width * kLanes * size_.I));
+                   });
+    }
+
     // The gates of a block of units in one of this thread's rows of `projected`.
     Real* projected_at(Index block, Index row) const {
         if constexpr (kInputBlocks == 1) return projected_ + (block * projected_rows_ + row) * kGroup;
@@ -268,11 +287,16 @@ private:
         const Panels<V> panels{work_.weights.hh[p], Hp_ / kLanes * phase.count, blocks * phase.count,
                                depth_of(phase, size_.H), work_.weights.bias_hh[p]};
 
-        const Turns turns{block_begin_ / blocks, ceil_div(block_end_, blocks), t % 2 != 0,
+        const bool late = projects_late();
+        const Turns turns{block_begin_ / blocks, ceil_div(block_end_, blocks), (t % 2 != 0) != args_.turned,
                           shares_units_ ? &team_ : nullptr, panels.count()};
         product<V>(operand, row_begin_, smaller(row_end_, step_rows(size_, t)), panels, turns,
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        const Index begin = panel * blocks, end = begin + width / phase.count;
+                       if constexpr (p == 0) {
+                           static_assert(blocks % kInputBlocks == 0);
+                           if (late) project_units(first, count, begin, end);
+                       }
                        const Index whole = smaller(end, size_.H / kLanes);
                        // Of a single row, the blocks that lie evenly in `projected` are gone through at once.
                        constexpr Index even = kInputBlocks > 1 ? kInputBlocks : PTRDIFF_MAX;

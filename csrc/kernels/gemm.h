@@ -31,12 +31,15 @@ constexpr int max_rows(int strip_width) {
     return rows < 8 ? rows : 8;
 }
 
-// A single row has too few sums in flight to hide the latency of an FMA: it takes several strips at a time.
+// A single row has too few sums in flight to hide the latency of an FMA: it takes several strips at a time, of several
+// panels. Two or three rows take those of one panel.
 template <class V>
 constexpr int max_strips(int strip_width) {
     const int strips = (V::kRegisters == 32 ? 16 : 12) / strip_width;
     return strips < 8 ? strips : 8;
 }
+template <class V>
+constexpr int kStripRows = strip_width<V>(kMaxWidth) < kMaxWidth ? 3 : 0;
 
 template <class Real>
 constexpr Index kLine = 64 / static_cast<Index>(sizeof(Real));
@@ -84,7 +87,7 @@ struct Panels {
     Index strip_step(Index panel) const { return k_step(panel) * depth; }
 };
 
-// What one register tile is made of: rows times one strip; or one row times several.
+// What one register tile is made of: rows times one strip; or a few rows times several.
 template <class Real>
 struct Tile {
     const Real* const* row;  // where each row begins
@@ -100,7 +103,7 @@ struct Tile {
     Index sums_row = 0;
 };
 
-// `Strips` of them side by side, for one row; else 1.
+// `Strips` of them side by side, for a few rows; else 1.
 template <class V, int R, int Width, int Strips, bool Ahead>
 void multiply(const Tile<typename V::Real>& tile) {
     using Real = typename V::Real;
@@ -118,7 +121,7 @@ void multiply(const Tile<typename V::Real>& tile) {
     [[maybe_unused]] const Index ahead_step = tile.ahead_step;
     for (Index k = 0; k < depth; ++k, strip += Width * V::kLanes) {
         if constexpr (Ahead) {
-            V::prefetch(ahead);
+            for (int s = 0; s < Strips; ++s) V::prefetch(ahead + s * strip_stride);
             if constexpr (Width * V::kLanes > kLine<Real>)
                 if (ahead_step > kLine<Real>) V::prefetch(ahead + kLine<Real>);
             ahead += ahead_step;
@@ -181,6 +184,16 @@ Multiply<V> multiply_strips_for(int strip_width, int strips) {
     }
 }
 
+// The kernel for all strips of a panel of kMaxWidth and `rows` rows (1 .. kStripRows).
+template <class V, bool Ahead, int R = kStripRows<V>>
+Multiply<V> multiply_panel(int rows) {
+    if constexpr (R > 1) {
+        if (rows < R) return multiply_panel<V, Ahead, R - 1>(rows);
+    }
+    constexpr int wide = strip_width<V>(kMaxWidth);
+    return multiply<V, R, wide, kMaxWidth / wide, Ahead>;
+}
+
 // A block of rows, at most kRowBlock: where each begins.
 template <class Real>
 struct RowBlock {
@@ -212,6 +225,20 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     constexpr Index pass = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
     Tile<Real> tile;
     tile.sums_row = sums_row;
+    if constexpr (kStripRows<V> > 0) {
+        if (count <= kStripRows<V> && width == kMaxWidth) {
+            tile.row = rows.row;
+            tile.strip = weights;
+            tile.strip_stride = strip_step;
+            tile.ahead = weights + kAhead<Real>;
+            tile.ahead_step = strip_row;
+            tile.depth = panels.depth;
+            tile.start = start;
+            tile.sums = sums;
+            (far ? multiply_panel<V, true> : multiply_panel<V, false>)(count)(tile);
+            return;
+        }
+    }
     for (Index k = 0; k == 0 || k < panels.depth; k += pass) {
         tile.first_k = k;
         tile.depth = panels.depth - k < pass ? panels.depth - k : pass;
@@ -310,9 +337,17 @@ FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_b
         }
         return;
     }
-    const int wide = strip_width<V>(panels.width);
-    const Index most = max_strips<V>(wide) * wide / panels.width, groups = (all + most - 1) / most;
-    const Index each = all > 0 ? (all + groups - 1) / groups : 0;
+    constexpr auto at_once = [](int width) {
+        return max_strips<V>(strip_width<V>(width)) * strip_width<V>(width) / width;
+    };
+    static_assert(kMaxWidth == 4);
+    constexpr Index most_of[] = {0, at_once(1), at_once(2), at_once(3), at_once(4)};
+    const Index most = most_of[panels.width];
+    Index each = all;
+    if (all > most) {  // divisions count, where a step takes a tenth of a microsecond
+        const Index groups = (all + most - 1) / most;
+        each = (all + groups - 1) / groups;
+    }
     for (Index i = 0; i < all;) {
         // Only the last of all panels may be narrower, and is then taken alone.
         Index together = all - i < each ? all - i : each;
