@@ -47,6 +47,8 @@ struct KernelTable {
     CellKernels<float> f32[kCellCount];
     CellKernels<double> f64[kCellCount];
     Index (*block_steps)(const Sizes&);  // see kernels/tape.h
+    void (*linear_f32)(const LinearArgs<float>&);
+    void (*linear_f64)(const LinearArgs<double>&);
     MathKernels<float> math_f32;
     MathKernels<double> math_f64;
     Probes probes;

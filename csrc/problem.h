@@ -145,4 +145,14 @@ struct StepArgs {
     Real* workspace;                // step_workspace() elements
 };
 
+// What often follows a step: y = x W^T + b of a few rows.
+template <class Real>
+struct LinearArgs {
+    Index B, I, O;
+    const Real* x;       // (B, I)
+    const Real* weight;  // (O, I)
+    const Real* bias;    // (O,); null is zeros
+    Real* y;             // (B, O); may not overlap any input
+};
+
 }  // namespace fastrnn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import Dropout, Embedding, Linear, Modules, cross_entropy, mean_squared_error
+from fastrnn import Dropout, Embedding, Linear, Modules, _core, cross_entropy, mean_squared_error
 from fastrnn.data import side_by_side, windows
 from fastrnn.optim import SGD, Adam, clip_value
 from problems import Array
+from tolerances import output_tolerance
 
 
 def draw(*shape: int, seed: int = 0) -> Array:
@@ -51,6 +53,61 @@ def test_linear(shape: tuple[int, ...], bias: bool) -> None:
         direction = draw(*at.shape, seed=2)
         expected_slope = slope(lambda: float((layer(x) * dy).sum()), at, direction)
         assert float((got * direction).sum()) == pytest.approx(expected_slope, rel=1e-7, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_of_few_rows(isa: str, bias: bool, dtype: type) -> None:
+    for rows, inputs, outputs in itertools.product((0, 1, 2, 3, 4, 5, 8, 9), (0, 1, 7, 8, 9, 33), (0, 1, 7, 16, 17)):
+        # Every second row and column, from the last on.
+        x = draw(2 * rows, 2 * inputs).astype(dtype)[::-2, ::-2]
+        weight = draw(2 * outputs, 2 * inputs, seed=1).astype(dtype)[::-2, ::-2]
+        b = draw(2 * outputs, seed=2).astype(dtype)[::2] if bias else None
+        y = _core.linear(x, weight, b)
+        expected = x.astype(np.float64) @ weight.T + (0 if b is None else b)
+        assert (y.shape, y.dtype) == ((rows, outputs), dtype)
+        scale = output_tolerance(dtype, terms=inputs) * max(1.0, float(np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(y, expected, rtol=0, atol=scale)
+        out = np.full_like(y, np.nan)
+        assert _core.linear(x, weight, b, out) is out
+        assert out.tobytes() == y.tobytes()
+        if rows and inputs:
+            x[0, 0] = np.nan  # stays in its row
+            with_nan = _core.linear(x, weight, b)
+            assert np.isnan(with_nan[0]).all()
+            assert with_nan[1:].tobytes() == y[1:].tobytes()
+
+
+def test_few_rows_are_as_good_as_many() -> None:
+    layer = Linear(40, 30, seed=1)
+    x = draw(20, 40).astype(np.float32)
+    np.testing.assert_allclose(np.concatenate([layer(x[:3]), layer(x[3:])]), layer(x), rtol=0, atol=1e-5)
+
+
+X, WEIGHT, BIAS = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32), np.ones(4, np.float32)
+SHARED = np.ones(8, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((X, WEIGHT.tolist()), TypeError, "linear: weight is a list, expected a NumPy array of float32 or float64"),
+        ((X.astype("d"), WEIGHT), TypeError, "linear: x has dtype float64, expected a NumPy array of float32"),
+        ((None, WEIGHT), TypeError, "linear: x is None, expected"),
+        ((X, WEIGHT, BIAS.astype("d")), TypeError, "linear: bias has dtype float64"),
+        ((X[0], WEIGHT), ValueError, r"linear: x has shape \(3,\), expected \(B, I\)"),
+        ((X[:, :2], WEIGHT), ValueError, r"linear: x has shape \(2, 2\), expected \(B, I\) = \(2, 3\)"),
+        ((X, WEIGHT[0]), ValueError, r"linear: weight has shape \(3,\), expected \(O, I\)"),
+        ((X, WEIGHT, BIAS[:3]), ValueError, r"linear: bias has shape \(3,\), expected \(O,\) = \(4,\)"),
+        ((X, WEIGHT, BIAS, X), ValueError, r"linear: out has shape \(2, 3\), expected \(B, O\) = \(2, 4\)"),
+        ((X, WEIGHT, BIAS, np.ones((4, 2), np.float32).T), ValueError, "linear: out is read-only or has gaps"),
+        ((SHARED[:6].reshape(2, 3), WEIGHT, None, SHARED.reshape(2, 4)), ValueError, "out shares memory with an input"),
+        ((X, WEIGHT, SHARED[::-2], SHARED.reshape(2, 4)), ValueError, "out shares memory with an input"),
+    ],
+)
+def test_bad_arguments_of_linear(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        _core.linear(*arguments)
 
 
 def test_embedding() -> None:

@@ -6,6 +6,7 @@
 #include "bindings.h"
 #include "contract.h"
 #include "dispatch.h"
+#include "float_mode.h"
 #include "gil.h"
 #include "packed.h"
 #include "plan.h"
@@ -323,6 +324,48 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject
     });
 }
 
+// --- what often follows a step
+
+constexpr Signature kLinearSignature{"linear", 4, 2, 4, {"x", "weight", "bias", "out"}};
+
+template <class Real>
+void linear(const LinearInputs& in, PyObject* out, void (*kernel)(const LinearArgs<Real>&)) {
+    Copies copies;
+    LinearArgs<Real> args{in.B, in.I, in.O, nullptr, nullptr, nullptr, nullptr};
+    args.x = copies.data<Real>(in.x);
+    args.weight = copies.data<Real>(in.weight);
+    args.bias = copies.data<Real>(in.bias);
+    args.y = data_of<Real>(py::reinterpret_borrow<py::object>(out));
+    const auto run = [&] {
+        const KernelFloatMode mode;
+        kernel(args);
+    };
+    const double flops = 2.0 * static_cast<double>(in.B) * static_cast<double>(in.I) * static_cast<double>(in.O);
+    if (flops < kWorthReleasingGil)
+        run();
+    else
+        without_gil(run);
+}
+
+PyObject* call_linear(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
+    return with_python_errors([&] {
+        PyObject* values[Signature::kMost] = {};
+        kLinearSignature.parse(args, given, keywords, values);
+        const LinearInputs in(values);
+        py::object out = in.out ? py::reinterpret_borrow<py::object>(in.out) : new_array(in.single, {in.B, in.O});
+        if (in.single)
+            linear<float>(in, out.ptr(), active_table().linear_f32);
+        else
+            linear<double>(in, out.ptr(), active_table().linear_f64);
+        return out.release().ptr();
+    });
+}
+
+constexpr char kLinearDoc[] =
+    "linear($module, /, x, weight, bias=None, out=None)\n--\n\n"
+    "x W^T + b (B, O), a new array or `out`, from x (B, I), weight (O, I) and bias (O,): for the few rows that a step\n"
+    "gives, on one thread. With an `out` nothing is allocated. See fastrnn.Linear.";
+
 constexpr char kForwardDoc[] =
     "forward($module, family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, "
     "vectors, regularised, /)\n--\n\n"
@@ -404,6 +447,7 @@ void bind_cells(py::module_& m) {
         {"backward", as_c(call_backward), METH_FASTCALL, kBackwardDoc},
         {"block_steps", as_c(call_block_steps), METH_FASTCALL, kBlockStepsDoc},
         {"trace", call_trace, METH_O, kTraceDoc},
+        {"linear", as_c(call_linear), METH_FASTCALL | METH_KEYWORDS, kLinearDoc},
         {"lstm_step", as_c(call_step<kLstmStep>), METH_FASTCALL | METH_KEYWORDS, kLstmStepDoc},
         {"gru_step", as_c(call_step<kGruStep>), METH_FASTCALL | METH_KEYWORDS, kGruStepDoc},
         {"rnn_step", as_c(call_step<kRnnStep>), METH_FASTCALL | METH_KEYWORDS, kRnnStepDoc},

@@ -41,6 +41,17 @@ bool is_integer(PyObject* array) {
 
 const char* dtype_name(bool single) { return single ? "float32" : "float64"; }
 
+// Whether any of the memory from its first to its last element lies in [begin, end).
+bool overlaps(PyObject* array, const char* begin, const char* end) {
+    const char *first = static_cast<const char*>(fields(array).data), *last = first;
+    for (int axis = 0; axis < fields(array).nd; ++axis) {
+        if (fields(array).dimensions[axis] == 0) return false;
+        const Index reach = (fields(array).dimensions[axis] - 1) * fields(array).strides[axis];
+        (reach < 0 ? first : last) += reach;
+    }
+    return last >= begin && first < end;
+}
+
 // --- what was got and what was expected, in words
 
 std::string words(const std::vector<Index>& shape) {
@@ -374,6 +385,31 @@ std::vector<std::int64_t> Inputs::token_list() const {
     ids.reserve(static_cast<std::size_t>(size.B));
     for_each_token(function, x, size.I, [&](std::int64_t id) { ids.push_back(id); });
     return ids;
+}
+
+LinearInputs::LinearInputs(PyObject* const* arguments)
+    : x(arguments[X]), weight(arguments[Weight]), bias(nullptr), out(nullptr) {
+    const Function function{"", "", "linear"};
+    const Checks checks(function, kCells[0]);
+    single = weight && is_array(weight) && is_float(weight, true);
+    if (!single && !(weight && is_array(weight) && is_float(weight, false)))
+        checks.wrong_type("weight", weight, "a NumPy array of float32 or float64");
+    checks.axes("weight", weight, "(O, I)", 2);
+    O = fields(weight).dimensions[0], I = fields(weight).dimensions[1];
+    checks.floats("x", x, single, "weight");
+    checks.axes("x", x, "(B, I)", 2);
+    B = fields(x).dimensions[0];
+    checks.shape("x", x, "(B, I)", {B, I});
+    bias = checks.optional("bias", arguments[Bias], single, "weight", "(O,)", {O});
+    out = checks.optional("out", arguments[Out], single, "weight", "(B, O)", {B, O});
+    if (!out) return;
+    check_output(function, "out", out);
+    const char* const begin = static_cast<const char*>(fields(out).data);
+    const char* const end = begin + B * O * (single ? 4 : 8);
+    for (PyObject* const in : {x, weight, bias}) {
+        if (in && B * O > 0 && overlaps(in, begin, end))
+            throw py::value_error("linear: out shares memory with an input, expected an array apart from them");
+    }
 }
 
 void check_floats(const Function& function, const char* argument, PyObject* value, bool single, const char* reference,

@@ -84,6 +84,18 @@ struct Inputs {
     PyObject* keep[kMaxStates];  // (N, H) each, of T * B or all rows, or (1, H)
 };
 
+// The arguments of `linear`, checked likewise.
+struct LinearInputs {
+    enum Argument { X, Weight, Bias, Out, kArguments };
+
+    explicit LinearInputs(PyObject* const* arguments);
+
+    bool single;
+    Index B, I, O;
+    PyObject *x, *weight, *bias;
+    PyObject* out;  // (B, O), apart from the others; null if it is to be made
+};
+
 // The gradients that come into a backward function, checked likewise.
 struct Upstream {
     enum Argument { Y, State, kArguments = State + kMaxStates };

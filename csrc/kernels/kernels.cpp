@@ -78,6 +78,8 @@ constexpr KernelTable FASTRNN_TABLE = {
 #undef FASTRNN_KERNELS
     },
     FASTRNN_ISA::block_steps,
+    FASTRNN_ISA::linear<float>,
+    FASTRNN_ISA::linear<double>,
     FASTRNN_ISA::math_kernels<float>(),
     FASTRNN_ISA::math_kernels<double>(),
     {FASTRNN_ISA::probe_fma, FASTRNN_ISA::probe_read},

@@ -102,6 +102,33 @@ FASTRNN_NOINLINE void add_sums(const SumsOf<typename V::Real>& of, int first, in
     }
 }
 
+// For `rows` of them, at most kStepRows.
+template <class V>
+decltype(&add_sums<V, 1>) add_sums_for(int rows) {
+    static_assert(kStepRows == 4);
+    static constexpr decltype(&add_sums<V, 1>) add[] = {add_sums<V, 1>, add_sums<V, 2>, add_sums<V, 3>, add_sums<V, 4>};
+    return add[rows - 1];
+}
+
+template <class Real>
+void linear(const LinearArgs<Real>& args) {
+    using V = Vec<Real>;
+    SumsOf<Real> sums{};  // with a hidden size of 0
+    sums.I = args.I;
+    for (Index b = 0; b < args.B; b += kStepRows) {
+        const int rows = static_cast<int>(smaller(kStepRows, args.B - b));
+        for (int r = 0; r < rows; ++r) sums.input[r] = args.x + (b + r) * args.I;
+        for (Index unit = 0; unit < args.O; unit += V::kLanes) {
+            const Index n = smaller(V::kLanes, args.O - unit);
+            sums.w_ih = args.weight + unit * args.I, sums.n = n;
+            V y[kStepRows];
+            for (int r = 0; r < rows; ++r) y[r] = args.bias ? load_part<V>(args.bias + unit, n) : V::zero();
+            add_sums_for<V>(rows)(sums, 0, 1, 1, nullptr, y);
+            for (int r = 0; r < rows; ++r) store_part(y[r], args.y + (b + r) * args.O + unit, n);
+        }
+    }
+}
+
 template <template <class> class CellOf, class Real>
 class Step {
     using V = Vec<Real>;
@@ -135,9 +162,6 @@ private:
     // Blocks [own) of units, of `rows` rows from b on.
     template <int p>
     static void run_phase(const StepArgs<Real>& args, Team* team, Range own, Index b, int rows) {
-        static_assert(kStepRows == 4);
-        static constexpr decltype(&add_sums<V, 1>) add[] = {add_sums<V, 1>, add_sums<V, 2>, add_sums<V, 3>,
-                                                            add_sums<V, 4>};
         constexpr Phase phase = Cell::kForward[p];
         const Index H = args.size.H, I = args.size.I, Hp = padded<V>(H);
         const Real* const zeros = args.workspace;
@@ -167,7 +191,7 @@ private:
                 }
             }
             sums.w_ih = args.w_ih + unit * I, sums.w_hh = args.w_hh + unit * H, sums.n = n;
-            add[rows - 1](sums, phase.first, phase.count, Cell::kGates, x[0], hidden[0]);
+            add_sums_for<V>(rows)(sums, phase.first, phase.count, Cell::kGates, x[0], hidden[0]);
             for (int r = 0; r < rows; ++r) {
                 V prev[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
                 for (int s = 0; s < Cell::kStates; ++s) prev[s] = load_part<V>(state[r][s] + unit, n);

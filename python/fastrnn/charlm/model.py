@@ -4,6 +4,7 @@ T steps, B batch, L layers, H hidden size, V size of the vocabulary. Tokens go i
 V is never expanded. Weights have PyTorch's names, shapes and gate order.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -89,17 +90,9 @@ class CharModel(Modules):
     def reader(self, batch: int = 1) -> Callable[[Array], Array]:
         """Return a function that reads one character each, tokens (B,), and gives the logits (B, V) of the next.
 
-        It has the weights as they are now, and writes to the same logits each time, so that nothing is allocated.
+        It has the weights as they are now.
         """
         self.eval()
-        step = self.rnn.stream(batch, tokens=True).step
+        step, decoder = self.rnn.stream(batch, tokens=True).step, copy.deepcopy(self.decoder)
         h = np.empty((batch, self.rnn.hidden_size), self.rnn.dtype)
-        weight, bias = self.decoder.params["weight"].T.copy(), self.decoder.params["bias"].copy()
-        logits = np.empty((batch, len(bias)), self.rnn.dtype)
-
-        def read(tokens: Array) -> Array:
-            np.matmul(step(tokens, h), weight, out=logits)
-            np.add(logits, bias, out=logits)
-            return logits
-
-        return read
+        return lambda tokens: decoder(step(tokens, h))

@@ -21,17 +21,20 @@ from .text import encode_text
 # As good as 0: the least difference of two float32 logits, over this, already gives the smaller one no chance; and the
 # largest does not overflow.
 LEAST_TEMPERATURE = 1e-200
-# Numbers drawn at a time: one by one, drawing them takes as long as the rest of the choice.
-DRAWN_AT_A_TIME = 1024
+# At these the logits themselves can take the noise: it is not lost beside them in float32, nor they beside it.
+PLAIN_TEMPERATURES = (0.05, 20.0)
+# Choices whose noise is drawn at a time: one by one, that takes as long as all the rest.
+DRAWN_AT_A_TIME = 64
 EXCERPT_TEMPERATURE = 0.8  # lower ones lead a net that has just begun into endless blanks
 FLUSH_EVERY = 0.1  # seconds
 
 
 class Chooser:
-    """Chooses tokens, with what that needs of memory kept from one to the next.
+    """Chooses tokens at random.
 
-    At temperature 0 it takes the likeliest, and one of them at random if there are several. ``top_k`` and ``top_p``
-    may both apply, or neither: None.
+    The largest of logits / temperature + g, with an own g of Gumbel's distribution for each token, is a token with the
+    probability softmax(logits / temperature) (Yellott, 1977): one sum and one search. At temperature 0 it is the
+    likeliest, and one of them at random if there are several. ``top_k`` and ``top_p`` may both apply, or neither: None.
     """
 
     def __init__(
@@ -46,44 +49,39 @@ class Chooser:
         self.temperature = max(temperature, LEAST_TEMPERATURE)
         self.top_k = top_k
         self.top_p = top_p
-        self._filtered = top_k is not None or top_p is not None
-        self._weights = np.empty(vocabulary)
-        self._sums = np.empty(vocabulary)
-        self._numbers = _numbers(np.random.default_rng(seed))
+        low, high = PLAIN_TEMPERATURES
+        self._plain = top_k is None and top_p is None and low <= temperature <= high
+        self._noise = _noise(vocabulary, temperature if self._plain else 1.0, np.random.default_rng(seed))
+        self._scores = np.empty(vocabulary, np.float32)
 
     def probabilities(self, logits: Array) -> npt.NDArray[np.float64]:
         """Return what tokens are drawn with, (V,), where the logits are (V,)."""
-        probabilities: npt.NDArray[np.float64] = self._weigh(logits) / self._weights.sum()
-        return probabilities
-
-    def draw(self, logits: Array) -> int:
-        """Return one token; logits are (V,)."""
-        sums = np.add.accumulate(self._weigh(logits), out=self._sums)
-        # A token of weight 0 has the sum of the one before it, to the right of which the search goes on.
-        drawn = int(sums.searchsorted(next(self._numbers) * sums[-1], "right"))
-        return min(drawn, len(sums) - 1)
-
-    def _weigh(self, logits: Array) -> npt.NDArray[np.float64]:
-        """(V,): numbers in proportion to the probabilities."""
-        weights = self._weights
-        weights[:] = logits
-        weights -= np.maximum.reduce(weights)
-        weights /= self.temperature
-        np.exp(weights, out=weights)
-        if self._filtered:
+        weights = logits.astype(np.float64)
+        weights -= weights.max()
+        weights = np.exp(weights / self.temperature)
+        if self.top_k is not None or self.top_p is not None:
             order = np.argsort(-weights, kind="stable")
             kept = len(order) if self.top_k is None else min(self.top_k, len(order))
             if self.top_p is not None:
                 sums = weights[order[:kept]].cumsum()
                 kept = min(int(sums.searchsorted(self.top_p * sums[-1])) + 1, kept)
             weights[order[kept:]] = 0
-        return weights
+        probabilities: npt.NDArray[np.float64] = weights / weights.sum()
+        return probabilities
+
+    def draw(self, logits: Array) -> int:
+        """Return one token; logits are (V,)."""
+        if not self._plain:
+            with np.errstate(divide="ignore"):  # the logarithm of 0, which no noise makes up for
+                logits = np.log(self.probabilities(logits))
+        return int(np.add(logits, next(self._noise), self._scores).argmax())
 
 
-def _numbers(rng: np.random.Generator) -> Iterator[float]:
-    """Yield numbers from 0 to below 1 without end."""
+def _noise(vocabulary: int, scale: float, rng: np.random.Generator) -> Iterator[Array]:
+    """Yield (V,) numbers of Gumbel's distribution, times ``scale``, without end."""
     while True:
-        yield from rng.random(DRAWN_AT_A_TIME).tolist()
+        noise = -scale * np.log(rng.standard_exponential((DRAWN_AT_A_TIME, vocabulary)))
+        yield from noise.astype(np.float32)
 
 
 def generate(
@@ -111,14 +109,14 @@ def generate(
 def _generate(model: CharModel, vocabulary: str, prime: Array, length: int | None, chooser: Chooser) -> Iterator[str]:
     read = model.reader()
     for token in prime.reshape(-1, 1):
-        (logits,) = read(token)
+        logits = read(token)
     token = np.empty(1, np.int64)
     written = 0
     while length is None or written < length:
-        token[0] = chosen = chooser.draw(logits)
+        token[0] = chosen = chooser.draw(logits[0])
         yield vocabulary[chosen]
         written += 1
-        (logits,) = read(token)
+        logits = read(token)
 
 
 def excerpt(model: CharModel, vocabulary: str, length: int, seed: int) -> str:
