@@ -56,7 +56,7 @@ std::uint64_t fingerprint(const CellInfo& info, const ForwardArgs<Real>& args) {
     const auto of = [](const Real* array, Index n, std::uint64_t seed) {
         return array ? fingerprint(array, static_cast<std::size_t>(n) * sizeof(Real), seed) : folded(seed + 1, kGolden);
     };
-    std::uint64_t hash = of(args.b_hh, rows, of(args.w_hh, info.recurrent * args.size.H * args.size.H, 0));
+    std::uint64_t hash = of(args.b_hh, rows, of(args.w_hh, info.recurrent * args.size.H * units_of_h(args.size), 0));
     hash = of(args.vectors, info.vectors * args.size.H, hash);
     if (args.size.D == 0) hash = of(args.b_ih, rows, of(args.w_ih, rows * args.size.I, hash));
     return hash;
@@ -76,11 +76,11 @@ std::shared_ptr<const Packed> run_forward(const KernelTable& table, Cell cell, F
     const std::uint64_t made_of = frozen ? 0 : fingerprint(kCells[static_cast<int>(cell)], args);
     const bool same = kept && kept->table == &table && kept->cell == cell && kept->single == single &&
                       kept->dense == dense && kept->I == args.size.I && kept->H == args.size.H &&
-                      kept->fingerprint == made_of;
+                      kept->P == args.size.P && kept->fingerprint == made_of;
     if (!same) {
         Buffer memory(static_cast<std::size_t>(packed_size<Real>(table, cell, args.size)) * sizeof(Real));
         kept = std::make_shared<const Packed>(
-            Packed{&table, cell, single, dense, args.size.I, args.size.H, made_of, std::move(memory)});
+            Packed{&table, cell, single, dense, args.size.I, args.size.H, args.size.P, made_of, std::move(memory)});
     }
     args.packed = static_cast<Real*>(kept->memory.data());
     args.fills_packed = !same;

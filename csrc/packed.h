@@ -15,7 +15,7 @@ struct Packed {
     Cell cell;
     bool single;  // float32, not float64
     bool dense;   // of a dense input, not of tokens
-    Index I, H;
+    Index I, H, P;
     std::uint64_t fingerprint;  // of the weights it was made of; 0 of frozen ones
     Buffer memory;
 };

@@ -17,8 +17,8 @@ constexpr Index kRowsPerThread = 8;
 }  // namespace
 
 double step_flops(const CellInfo& cell, const Sizes& size) {
-    const double depths =
-        cell.recurrent * static_cast<double>(size.H) + (size.D > 0 ? 0.0 : cell.gates * static_cast<double>(size.I));
+    const double depths = cell.recurrent * static_cast<double>(units_of_h(size)) +
+                          (size.D > 0 ? 0.0 : cell.gates * static_cast<double>(size.I));
     return 2.0 * static_cast<double>(size.B) * static_cast<double>(size.H) * depths;
 }
 
@@ -28,7 +28,7 @@ Split choose_split(const Workload& work, int threads) {
     const double step = step_flops(work.cell, size);
     if (threads <= 1 || step * static_cast<double>(size.T) < kWorthThreads) return alone;
 
-    const Index weights = work.cell.recurrent * size.H * size.H * work.real_bytes;
+    const Index weights = work.cell.recurrent * size.H * units_of_h(size) * work.real_bytes;
     // Batch parts each read all of W_hh: it has to fit into a core's own cache.
     const bool fits = weights <= static_cast<Index>(private_cache_bytes());
     // Of sequences of different lengths the first rows have more to do.

@@ -45,13 +45,18 @@ inline constexpr int kC = 1;  // index of the cell state
 
 // D is 0 for a dense input, and the number of distinct tokens for a token input.
 //
+// With a projection h has only P of the H units, and zeros in the place of the others; P of 0 stands for H.
+//
 // Sequences may have lengths of their own. Then they are sorted, the longest first, so that step t works on the first
 // of them only, and arrays over (T, B) have these rows without gaps: those of step t from first_row[t] to first_row[t +
 // 1]. Every step has at least one, and step 0 has B.
 struct Sizes {
     Index T, B, I, H, D;
     const Index* first_row = nullptr;  // (T + 1,); null is t * B
+    Index P = 0;
 };
+
+inline Index units_of_h(const Sizes& size) { return size.P > 0 ? size.P : size.H; }
 
 // How a team shares one problem: thread `rank` owns batch part rank / unit_parts and hidden-unit part rank % unit_parts
 // of every step. Batch parts never wait for each other; unit parts meet at a barrier after each step.
@@ -82,7 +87,7 @@ struct ForwardArgs {
     Tokens tokens;         // null pointers with x
     const Real* w_ih;      // (G*H, I)
     bool transposed_w_ih;  // whether it is (I, G*H) instead, for tokens
-    const Real* w_hh;      // (R*H, H); null where a cell has none, here and below
+    const Real* w_hh;      // (R*H, H), or (G*H, P) and then W_hr (P, H); null where a cell has none, here and below
     const Real* b_ih;      // (G*H,); null is zeros
     const Real* b_hh;      // (G*H,); null is zeros
     const Real* vectors;   // (V, H): the parameters that each unit has for itself
@@ -110,7 +115,7 @@ struct BackwardArgs {
     Real* dh;                             // (T, B, H): dL/dh of every step, whole; null: not wanted
     bool adds;                            // whether dw and db are added to what these hold
     Real* dw_ih;                          // (G*H, I)
-    Real* dw_hh;                          // (R*H, H)
+    Real* dw_hh;                          // that of w_hh
     Real* db_ih;                          // (G*H,)
     Real* db_hh;                          // (G*H,)
     Real* dvectors;                       // (L, H): of the learned ones

@@ -152,10 +152,9 @@ def test_what_a_layer_draws_is_what_the_reference_gets() -> None:
     noise = Noise(copy.deepcopy(layer.rng))
     y, (h_n, c_n) = layer(x)
     mask = dropout_mask(noise.rng("recurrent_dropout", "_l0"), 0.25, (B, H), np.float64)  # all steps share it
-    keep = tuple(
-        (noise.rng(f"zoneout_{s}", "_l0").random((T * B, H), np.float32) >= z).reshape(T, B, H) * 1.0
-        for s, z in (("h", 0.05), ("c", 0.5))
-    )
+    drawn = noise.numbers("zoneout", "_l0", T * B, 2 * H).reshape(T, B, 2, H) / 2**32
+    assert abs(drawn.mean() - 0.5) < 4 / (12 * drawn.size) ** 0.5  # uniform: within four standard deviations
+    keep = (1.0 * (drawn[:, :, 0] >= 0.05), 1.0 * (drawn[:, :, 1] >= 0.5))
     zeros = np.zeros((B, H))
     states, _ = regularised_forward(reference.lstm_forward, x, tuple(layer.params.values()), (zeros, zeros), mask, keep)
     for got, expected in ((y, states[0][1:]), (h_n[0], states[0][-1]), (c_n[0], states[1][-1])):

@@ -154,8 +154,10 @@ PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, b
     const CellInfo& info = info_of(tape.cell);
     const Index B = tape.size.B, I = tape.size.I, H = tape.size.H, rows = info.gates * H;
     const Function function{info.family, "backward"};
+    const bool projects = info.recurrent > info.gates;
+    const std::initializer_list<Index> matrix = {info.recurrent * H, H}, both = {info.recurrent * H * tape.size.P};
     const std::initializer_list<Index> shapes[kWeights] = {
-        {rows, I}, {info.recurrent * H, H}, {rows}, {rows}, {info.learned, H}};
+        {rows, I}, projects ? both : matrix, {rows}, {rows}, {info.learned, H}};
     const bool has[kWeights] = {true, info.recurrent > 0, true, true, info.learned > 0};
     py::object results[2 + kWeights + kMaxStates];
     results[0] = tape.dense ? new_sequence(tape.single, tape.size, I) : py::object(py::none());

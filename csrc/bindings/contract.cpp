@@ -307,9 +307,10 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     } else {
         checks.floats("w_ih", w_ih, single, reference);
     }
+    const bool projects = info.recurrent > info.gates;  // W_hh (G*H, P) and W_hr (P, H), one behind the other
     if (info.recurrent) {
         checks.floats("w_hh", w_hh, single, reference);
-        checks.axes("w_hh", w_hh, "(G*H, H)", 2);
+        checks.axes("w_hh", w_hh, projects ? "(G*H*P + P*H,)" : "(G*H, H)", projects ? 1 : 2);
     } else if (!is_none(w_hh)) {
         checks.wrong_type("w_hh", w_hh, "None");
     } else {
@@ -317,7 +318,7 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     }
     checks.axes("w_ih", w_ih, "(G*H, I)", 2);
     const Index* const x_shape = fields(x).dimensions;
-    const Index H = w_hh ? fields(w_hh).dimensions[1] : fields(w_ih).dimensions[0] / info.gates,
+    const Index H = w_hh && !projects ? fields(w_hh).dimensions[1] : fields(w_ih).dimensions[0] / info.gates,
                 I = fields(w_ih).dimensions[1];
     if (rows_differ) first_row = first_rows(checks, row_counts);
     const Index T = step ? 1 : rows_differ ? static_cast<Index>(first_row.size()) - 1 : x_shape[0];
@@ -330,7 +331,15 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     if (H > std::numeric_limits<Index>::max() / 16)
         checks.wrong_value("w_hh", "has shape " + words(shape_of(w_hh)) + ", which is more than memory can hold");
     const Index rows = info.gates * H;
-    if (w_hh) checks.shape("w_hh", w_hh, "(G*H, H)", {info.recurrent * H, H});
+    if (projects) {
+        size.P = fields(w_hh).dimensions[0] / std::max<Index>(1, info.recurrent * H);
+        if (size.P > H || (H > 0 && size.P == 0))
+            checks.wrong_value("w_hh",
+                               "has shape " + words(shape_of(w_hh)) + ", expected P from 1 to H = " + words({H}));
+        checks.shape("w_hh", w_hh, "(G*H*P + P*H,)", {info.recurrent * H * size.P});
+    } else if (w_hh) {
+        checks.shape("w_hh", w_hh, "(G*H, H)", {info.recurrent * H, H});
+    }
     checks.shape("w_ih", w_ih, "(G*H, I)", {rows, I});
     if (!tokens && flat) checks.shape("x", x, axes, {x_shape[0], I});
     if (!tokens && !flat) checks.shape("x", x, axes, {T, B, I});

@@ -41,7 +41,7 @@ Stream& stream_of(PyObject* self) { return reinterpret_cast<StreamObject*>(self)
 template <class Real>
 ForwardArgs<Real> arguments(const Stream& stream, Stream::Layer& layer, bool tokens) {
     ForwardArgs<Real> args{};
-    args.size = {1, stream.B, layer.I, stream.H, tokens ? stream.B : 0};
+    args.size = {1, stream.B, layer.I, stream.H, tokens ? stream.B : 0, nullptr, stream.P};
     for (int s = 0; s < info_of(stream.cell).states; ++s)
         args.state_0[s] = args.state_n[s] = data_of<Real>(layer.state[s]);
     args.regularisation = layer.regularising.view<Real>();
@@ -209,8 +209,9 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject*) {
             if (layer.size() > 5) values[Inputs::Regularised] = layer[5].ptr();
             const Inputs inputs(function, stream.cell, values);
             const bool first = stream.layers.empty();
-            if (first) stream.single = inputs.single, stream.H = inputs.size.H;
-            if (inputs.single != stream.single || inputs.size.H != stream.H || (!first && inputs.size.I != stream.H))
+            if (first) stream.single = inputs.single, stream.H = inputs.size.H, stream.P = inputs.size.P;
+            if (inputs.single != stream.single || inputs.size.H != stream.H || inputs.size.P != stream.P ||
+                (!first && inputs.size.I != stream.H))
                 throw py::value_error("Stream(): the layers do not fit each other");
             stream.layers.push_back(stream.single ? make_layer<float>(stream, inputs, first && stream.tokens)
                                                   : make_layer<double>(stream, inputs, first && stream.tokens));
@@ -230,8 +231,8 @@ PyObject* copy_stream(PyObject* self, PyObject*) {
         const Stream& from = stream_of(self);
         const std::size_t width = from.single ? sizeof(float) : sizeof(double);
         const std::size_t bytes = static_cast<std::size_t>(from.B * from.H) * width;
-        Stream stream{from.cell,    from.single, from.tokens, from.B,     from.H,
-                      from.outputs, from.table,  {},          from.slots, from.tokens_at_hand};
+        Stream stream{from.cell, from.single, from.tokens,        from.B, from.H, from.P, from.outputs, from.table,
+                      {},        from.slots,  from.tokens_at_hand};
         for (const Stream::Layer& layer : from.layers) {
             Stream::Layer copy{layer.packed,       layer.I, layer.w_ih,    layer.b_ih,
                                layer.regularising, {},      Buffer(bytes), {}};

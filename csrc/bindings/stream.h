@@ -23,7 +23,7 @@ struct Stream {
     Cell cell;
     bool single;  // float32, not float64
     bool tokens;
-    Index B, H;
+    Index B, H, P;  // P of 0 stands for H
     Index outputs;  // of the H columns of y, those that are given out
     const KernelTable* table;
     std::vector<Layer> layers;

@@ -54,8 +54,8 @@ struct Lstm : Plain {
 };
 
 // With the projection of Sak et al. (2014):  h = W_hr (o * tanh(c))
-// W_hr is gate R of W_hh, without input and bias. Where it makes P < H numbers, its other rows are zeros, as are the
-// columns of W_hh that h past P would meet.
+// W_hr is gate R of W_hh, without input and bias. It makes P numbers, which are all of h that W_hh meets; in arrays of
+// H units the others are zeros.
 template <class V>
 struct LstmProjected : Lstm<V> {
     using Real = typename V::Real;

@@ -30,6 +30,12 @@ constexpr int recurrent_gates() {
     return static_cast<int>(sizeof Cell::kHiddenGradient / sizeof(int));
 }
 
+// Whether gate g, or its plane of gradients, is no gate but what becomes h: W_hr (o * tanh c).
+template <class Cell>
+constexpr bool is_projection(int g) {
+    return recurrent_gates<Cell>() > Cell::kGates && g == Cell::kGates;
+}
+
 // Blocks of rows in W_ih or in W_hh, whichever has more.
 template <class Cell>
 constexpr int most_gates() {

@@ -181,8 +181,11 @@ private:
             clear(args_.db_ih + row, own_units());
             clear(args_.db_hh + row, own_units());
         }
-        for (int g = 0; args_.dw_hh && g < recurrent_gates<Cell>(); ++g)
-            clear(args_.dw_hh + (g * size_.H + unit_begin_) * size_.H, own_units() * size_.H);
+        for (int g = 0; args_.dw_hh && g < recurrent_gates<Cell>(); ++g) {
+            const HiddenRows<Real> dw = hidden_rows<Cell>(g, size_, args_.dw_hh);
+            const Index end = smaller(unit_end_, dw.rows);
+            clear(dw.first + unit_begin_ * dw.length, larger(0, end - unit_begin_) * dw.length);
+        }
         for (int v = 0; v < Cell::kLearned; ++v) clear(args_.dvectors + v * size_.H + unit_begin_, own_units());
     }
 
@@ -256,7 +259,9 @@ private:
         const Index from_later = own_rows_end(source), row_end = own_rows_end(t);
         const Rows<Real> operand{gradients(source < end ? first_row(size_, source) - block_row : 0, phase.first),
                                  work_.gradient_pitch};
-        const Panels<V> panels{tape_.packed_hh[p], Hp_ / kLanes, kMaxWidth, phase.count * H};
+        // With a projection units beyond those of h have nothing to learn here.
+        const Panels<V> panels{tape_.packed_hh[p], ceil_div(units_of(phase, size_), kLanes), kMaxWidth,
+                               gradient_depth<Cell>(phase, size_)};
         Step at = step_at(t, first_row(size_, t) - block_row);
         const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
             const Index past = panel * kMaxWidth + width, whole = smaller(past, H / kLanes);
@@ -270,12 +275,13 @@ private:
                     apply_with_care<p>(at, range, sums, width * kLanes);
             }
         };
-        const Turns turns{panel_begin_, panel_end_, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
+        const Index panels_end = smaller(panel_end_, panels.count()), panels_begin = smaller(panel_begin_, panels_end);
+        const Turns turns{panels_begin, panels_end, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
         product<V>(operand, row_begin_, from_later, panels, turns, epilogue);
         at.adds_carry = true;
         Panels<V> nothing = panels;
         nothing.depth = 0;
-        product<V>(operand, from_later, row_end, nothing, {panel_begin_, panel_end_}, epilogue);
+        product<V>(operand, from_later, row_end, nothing, {panels_begin, panels_end}, epilogue);
         if (shares_units_) team_.barrier();
         if constexpr (p == 0 && Cell::kNormalised > 0) {
             normalise_gradients(at, t, row_end);
@@ -413,7 +419,7 @@ private:
             const int plane = Cell::kForward[p].operand;
             if (plane == kNothing) continue;
             if (plane == kPreviousH)
-                pack_operand(state(kH, 0), tape_.state_pitch, rows, size_.H, work_.packed_h[p]);
+                pack_operand(state(kH, 0), tape_.state_pitch, rows, units_of_h(size_), work_.packed_h[p]);
             else
                 pack_operand(tape_.saved + first * tape_.saved_pitch + plane * Hp_, tape_.saved_pitch, rows, size_.H,
                              work_.packed_h[p]);
@@ -469,9 +475,11 @@ private:
             transpose<V>(dh_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
         int phase = 0;
         while (g >= Cell::kForward[phase].first + Cell::kForward[phase].count) ++phase;
-        if (Cell::kForward[phase].operand != kNothing)
-            outer_product(transposed, count, work_.packed_h[phase], H, rows, add,
-                          args_.dw_hh + (g * H + units.begin) * H);
+        if (Cell::kForward[phase].operand != kNothing) {
+            const HiddenRows<Real> dw = hidden_rows<Cell>(g, size_, args_.dw_hh);
+            outer_product(transposed, smaller(count, larger(0, dw.rows - units.begin)), work_.packed_h[phase],
+                          dw.length, rows, add, dw.first + units.begin * dw.length);
+        }
         if (has_input) column_sums<V>(dh_gate, work_.gradient_pitch, units, rows, add, args_.db_hh + g * H);
 
         for (int v = 0; g == 0 && v < Cell::kLearned; ++v)
@@ -502,23 +510,26 @@ private:
         constexpr Phase phase = Cell::kBackward[0];
         const bool steps = size_.T > 0;
         const Rows<Real> operand{gradients(0, phase.first), work_.gradient_pitch};
-        const Panels<V> panels{tape_.packed_hh[0], Hp_ / kLanes, kMaxWidth, steps ? phase.count * H : 0};
-        product<V>(operand, row_begin_, row_end_, panels, {panel_begin_, panel_end_},
+        const Index units_begin = panel_begin_ * kMaxWidth * kLanes,
+                    units_end = smaller(panel_end_ * kMaxWidth * kLanes, H);
+        for (int s = 0; s < Cell::kStates; ++s)
+            for (Index b = row_begin_; b < row_end_; ++b)
+                copy(work_.carry[s] + b * work_.carry_pitch + units_begin, larger(0, units_end - units_begin),
+                     args_.dstate_0[s] + b * H + units_begin);
+        const Panels<V> panels{tape_.packed_hh[0], ceil_div(units_of(phase, size_), kLanes), kMaxWidth,
+                               steps ? gradient_depth<Cell>(phase, size_) : 0};
+        const Index panels_end = smaller(panel_end_, panels.count());
+        product<V>(operand, row_begin_, row_end_, panels, {smaller(panel_begin_, panels_end), panels_end},
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        for (Index b = first; b < first + count; ++b) {
                            for (int u = 0; u < width; ++u, sums += kLanes) {
                                const Index unit = (panel * kMaxWidth + u) * kLanes;
                                const Index n = smaller(kLanes, H - unit);
-                               for (int s = 0; s < Cell::kStates; ++s) {
-                                   V d = V::load(work_.carry[s] + b * work_.carry_pitch + unit);
-                                   if (s == kH) {
-                                       V sum = V::load(sums);
-                                       if (const Real* const mask = args_.regularisation.mask)
-                                           sum = sum * load_part<V>(mask + b * H + unit, n);
-                                       d = carries_h_ || !steps ? d + sum : sum;
-                                   }
-                                   store_part(d, args_.dstate_0[s] + b * H + unit, n);
-                               }
+                               Real* const dh0 = args_.dstate_0[kH] + b * H + unit;
+                               V sum = V::load(sums);
+                               if (const Real* const mask = args_.regularisation.mask)
+                                   sum = sum * load_part<V>(mask + b * H + unit, n);
+                               store_part(carries_h_ || !steps ? sum + load_part<V>(dh0, n) : sum, dh0, n);
                            }
                        }
                    });

@@ -133,14 +133,17 @@ private:
             if (!size_.D) {
                 const Range rows = share(first_row(size_, size_.T), part, parts);
                 copy(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
-                pack_gradient(args_.w_ih, I, Cell::kInputGradient, first_input_plane<Cell>(), Cell::kGates,
+                pack_gradient(args_.w_ih, H, I, Cell::kInputGradient, first_input_plane<Cell>(), Cell::kGates, 0,
                               tape_.packed_ih);
             }
             if (part == 0 && Cell::kVectors > 0) copy(args_.vectors, Cell::kVectors * H, tape_.vectors);
             for (int p = 0; p < Cell::kPhases; ++p) {
                 const Phase phase = Cell::kBackward[p];
-                if (phase.operand != kNothing)
-                    pack_gradient(args_.w_hh, H, Cell::kHiddenGradient, phase.first, phase.count, tape_.packed_hh[p]);
+                if (phase.operand == kNothing) continue;
+                const int first = is_projection<Cell>(phase.first) ? phase.first : 0;
+                const HiddenRows<const Real> w = hidden_rows<Cell>(first, size_, args_.w_hh);
+                pack_gradient(w.first, w.rows, w.length, Cell::kHiddenGradient, phase.first, phase.count, first,
+                              tape_.packed_hh[p]);
             }
         }
         if (parts > 1) team_.barrier();
@@ -157,13 +160,14 @@ private:
         const Weights<Cell, V>& weights = work_.weights;
         if (keeps_ih(size_, args_.packed)) {
             const Range own = panels(Cell::kGates);
-            pack_rows<V>(args_.w_ih, H, I, 0, Cell::kGates, own.begin, own.end, weights.ih);
+            pack_rows<V>(args_.w_ih, H, Hp_ / kLanes, I, Cell::kGates, own.begin, own.end, weights.ih);
         }
         for (int p = 0; p < Cell::kPhases; ++p) {
             const Phase phase = Cell::kForward[p];
             const Range own = panels(phase.count);
-            if (phase.operand != kNothing)
-                pack_rows<V>(args_.w_hh, H, H, phase.first, phase.count, own.begin, own.end, weights.hh[p]);
+            if (phase.operand == kNothing) continue;
+            const HiddenRows<const Real> w = hidden_rows<Cell>(phase.first, size_, args_.w_hh);
+            pack_rows<V>(w.first, w.rows, Hp_ / kLanes, w.length, phase.count, own.begin, own.end, weights.hh[p]);
         }
         if (team_.rank() > 0) return;
         if (Cell::kVectors > 0) copy(args_.vectors, Cell::kVectors * H, weights.vectors);
@@ -180,13 +184,15 @@ private:
                     .store(filled);
     }
 
+    // Of the gates with planes first, first + 1, ... of gradients; w, (..., columns), begins with gate `first_gate`.
     template <int gates>
-    void pack_gradient(const Real* w, Index columns, const int (&plane_of)[gates], int first, int count,
-                       Real* packed) const {
+    void pack_gradient(const Real* w, Index units, Index columns, const int (&plane_of)[gates], int first, int count,
+                       int first_gate, Real* packed) const {
         int gate[gates];
         gates_in_order(plane_of, first, count, gate);
+        for (int i = 0; i < count; ++i) gate[i] -= first_gate;
         const Range own = share(ceil_div(columns, kMaxWidth * kLanes), team_.rank(), team_.size());
-        pack_columns<V>(w, columns, size_.H, columns, gate, count, own.begin, own.end, packed);
+        pack_columns<V>(w, columns, units, columns, gate, count, own.begin, own.end, packed);
     }
 
     // One projected row per distinct token, of blocks [own) of units.
@@ -228,7 +234,7 @@ private:
         for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
             const Index first = panel * kInputBlocks;
             const int blocks = static_cast<int>(smaller(kInputBlocks, Hp_ / kLanes - first));
-            if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, 0, Cell::kGates, first, blocks, at_hand);
+            if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, Cell::kGates, first, blocks, at_hand);
             const Panels<V> one{kept ? work_.weights.ih + first * kGroup * I : at_hand, blocks * Cell::kGates,
                                 kInputBlocks * Cell::kGates, I, work_.weights.bias_ih + first * kGroup};
             for (Index row = 0; row < rows; row += kRowBlock) {
@@ -285,7 +291,7 @@ private:
         Rows<Real> operand{args_.regularisation.mask ? work_.masked[(t + 1) % 2] : at.prev[kH], size_.H};
         if constexpr (phase.operand >= 0) operand = {at.saved + phase.operand * Hp_, tape_.saved_pitch};
         const Panels<V> panels{work_.weights.hh[p], Hp_ / kLanes * phase.count, blocks * phase.count,
-                               depth_of(phase, size_.H), work_.weights.bias_hh[p]};
+                               depth_of(phase, size_), work_.weights.bias_hh[p]};
 
         const bool late = projects_late();
         const Turns turns{block_begin_ / blocks, ceil_div(block_end_, blocks), (t % 2 != 0) != args_.turned,

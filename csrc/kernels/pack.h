@@ -102,11 +102,11 @@ constexpr Index vector_offset(const Panels<V>& panels, Index panel, int v) {
     return panels.offset(panel) + v / wide * panels.strip_step(panel) + v % wide * V::kLanes;
 }
 
-// One panel for x W^T: W is (G*H, depth), of which gates [first, first + count) of unit blocks [block, block + blocks)
-// are taken.
+// One panel for x W^T: W is (count*units, depth), the rows of `count` gates, of which unit blocks [block, block +
+// blocks) are taken. What is beyond the units is filled with zeros.
 template <class V>
-FASTRNN_NOINLINE void pack_rows_panel(const typename V::Real* w, Index units, Index depth, int first, int count,
-                                      Index block, int blocks, typename V::Real* packed) {
+FASTRNN_NOINLINE void pack_rows_panel(const typename V::Real* w, Index units, Index depth, int count, Index block,
+                                      int blocks, typename V::Real* packed) {
     constexpr Index lanes = V::kLanes;
     constexpr Index chunk = 64;  // of k: lines are written to the end while they are in L1
     const Panels<V> panels{packed, blocks * count, blocks * count, depth};
@@ -114,7 +114,7 @@ FASTRNN_NOINLINE void pack_rows_panel(const typename V::Real* w, Index units, In
         const Index end = smaller(begin + chunk, depth);
         for (int v = 0; v < blocks * count; ++v) {
             const Index unit = (block + v / count) * lanes;
-            const typename V::Real* const rows = w + ((first + v % count) * units + unit) * depth;
+            const typename V::Real* const rows = w + (v % count * units + unit) * depth;
             typename V::Real* const to = packed + vector_offset(panels, 0, v);
             const Index valid = smaller(lanes, units - unit);
             for (Index k = begin; k < end; k += lanes) {
@@ -129,15 +129,14 @@ FASTRNN_NOINLINE void pack_rows_panel(const typename V::Real* w, Index units, In
     }
 }
 
-// Panels [begin, end) of all of them.
+// Panels [begin, end) of all of them, which have `all` unit blocks.
 template <class V>
-FASTRNN_NOINLINE void pack_rows(const typename V::Real* w, Index units, Index depth, int first, int count, Index begin,
+FASTRNN_NOINLINE void pack_rows(const typename V::Real* w, Index units, Index all, Index depth, int count, Index begin,
                                 Index end, typename V::Real* packed) {
     const int blocks = blocks_per_panel(count);
-    const Index all = ceil_div(units, V::kLanes);
     const Panels<V> panels{packed, all * count, blocks * count, depth};
     for (Index panel = begin; panel < end; ++panel)
-        pack_rows_panel<V>(w, units, depth, first, count, panel * blocks,
+        pack_rows_panel<V>(w, units, depth, count, panel * blocks,
                            static_cast<int>(smaller(blocks, all - panel * blocks)), packed + panels.offset(panel));
 }
 

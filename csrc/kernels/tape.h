@@ -10,8 +10,32 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-// How many products a sum of the phase has.
-constexpr Index depth_of(Phase phase, Index H) { return phase.operand == kNothing ? 0 : H; }
+// How many products a sum of a phase of forward has.
+inline Index depth_of(Phase phase, const Sizes& size) {
+    return phase.operand == kNothing ? 0 : phase.operand == kPreviousH ? units_of_h(size) : size.H;
+}
+
+// Of a phase of backward: the units that its sums are for, and how many products each has.
+inline Index units_of(Phase phase, const Sizes& size) {
+    return phase.operand == kNextGradients ? units_of_h(size) : size.H;
+}
+template <class Cell>
+Index gradient_depth(Phase phase, const Sizes& size) {
+    return is_projection<Cell>(phase.first) ? units_of_h(size) : phase.count * size.H;
+}
+
+// The rows of W_hh, or of dW_hh, that belong to gate g or to a projection.
+template <class Real>
+struct HiddenRows {
+    Real* first;
+    Index rows, length;
+};
+template <class Cell, class Real>
+HiddenRows<Real> hidden_rows(int g, const Sizes& size, Real* w_hh) {
+    const Index H = size.H, P = units_of_h(size);
+    if (is_projection<Cell>(g)) return {w_hh + g * H * P, P, H};
+    return {w_hh + g * H * P, H, P};
+}
 
 constexpr int at_least_one(int n) { return n > 0 ? n : 1; }  // the length of an array
 
@@ -83,7 +107,8 @@ struct Tape {
         vectors = carver.take(Cell::kVectors * H);
         packed_ih = carver.take(dense ? packed_size<V>(I, 1, Cell::kGates * H) : 0);
         for (int p = 0; p < Cell::kPhases; ++p)
-            packed_hh[p] = carver.take(packed_size<V>(H, 1, Cell::kBackward[p].count * H));
+            packed_hh[p] = carver.take(
+                packed_size<V>(units_of(Cell::kBackward[p], size), 1, gradient_depth<Cell>(Cell::kBackward[p], size)));
         total = carver.used;
     }
 };

@@ -20,7 +20,7 @@ struct Weights {
         const Index H = size.H, Hp = padded<V>(H);
         Carver<Real> carver{base};
         for (int p = 0; p < Cell::kPhases; ++p)
-            hh[p] = carver.take(packed_size<V>(H, Cell::kForward[p].count, depth_of(Cell::kForward[p], H)));
+            hh[p] = carver.take(packed_size<V>(H, Cell::kForward[p].count, depth_of(Cell::kForward[p], size)));
         bias_ih = carver.take(Cell::kGates * Hp);
         for (int p = 0; p < Cell::kPhases; ++p) bias_hh[p] = carver.take(Cell::kForward[p].count * Hp);
         ih = carver.take(keeps_ih ? packed_size<V>(H, Cell::kGates, size.I) : 0);

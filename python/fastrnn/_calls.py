@@ -5,6 +5,7 @@ Shapes: T steps, B batch, I input size, H hidden size, L layers, D directions.
 
 import copy
 import math
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,7 +114,7 @@ class Noise:
 
     def first(self, purpose: str, suffix: str) -> "np.random.Generator":
         """Return a new generator, which draws the same each time."""
-        return np.random.default_rng([self._seed, *(purpose + suffix).encode()])
+        return np.random.default_rng([self._seed, zlib.crc32((purpose + suffix).encode())])
 
     def rng(self, purpose: str, suffix: str) -> "np.random.Generator":
         """Return the generator that goes on where the part before has left it."""
@@ -121,6 +122,12 @@ class Noise:
         if name not in self._rngs:
             self._rngs[name] = self.first(purpose, suffix)
         return self._rngs[name]
+
+    def numbers(self, purpose: str, suffix: str, rows: int, width: int) -> Array:
+        """Return (rows, width) numbers from 0 to 2^32 - 1, drawn with :meth:`rng`, two at a time."""
+        pairs = (width + 1) // 2
+        raw: Array = self.rng(purpose, suffix).bit_generator.random_raw(rows * pairs)
+        return raw.view(np.uint32).reshape(rows, 2 * pairs)[:, :width]
 
 
 class Call:
@@ -252,9 +259,9 @@ class Call:
                 row += rows
         if layer.proj_size:
             for suffix in grads:
-                rows, dw_hh = 4 * layer.hidden_size, named["weight_hh" + suffix]
-                named["weight_hh" + suffix] = np.ascontiguousarray(dw_hh[:rows, :P])
-                named["weight_hr" + suffix] = dw_hh[rows : rows + P]
+                of_gates = 4 * layer.hidden_size * P
+                both = named["weight_hh" + suffix]
+                named["weight_hh" + suffix], named["weight_hr" + suffix] = both[:of_gates], both[of_gates:]
         shaped = {name: named[name].reshape(p.shape) for name, p in layer.params.items()}
         return self._as_given(dxs) if dxs else None, dstate, shaped
 

@@ -194,11 +194,13 @@ class Layer(Module):
             of_h = (batch, self._state_sizes[0])
             ones = dropout_mask(noise.first("recurrent_dropout", suffix), self.recurrent_dropout, of_h, self.dtype)
             mask = widened(ones[order], H)
-        count = len(rows) * (batch if isinstance(order, slice) else 1)
-        keeps: States = []
-        for s, p in zip("hc", self._zoneouts, strict=False):
-            drawn = noise.rng("zoneout_" + s, suffix).random((count, H), np.float32) if p else None
-            keeps.append(None if drawn is None else (drawn >= p).astype(self.dtype))
+        keeps: States = [None for _ in self._zoneouts]
+        if any(self._zoneouts):
+            count = len(rows) * (batch if isinstance(order, slice) else 1)
+            drawn = noise.numbers("zoneout", suffix, count, len(keeps) * H)
+            for s, p in enumerate(self._zoneouts):
+                if p:
+                    keeps[s] = (drawn[:, s * H : (s + 1) * H] >= round(p * 2**32)).astype(self.dtype)
         return (mask, *keeps)
 
     def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
@@ -240,10 +242,8 @@ class Layer(Module):
     def _weights(self, suffix: str) -> tuple[Any, ...]:
         w_hh = self._params["weight_hh" + suffix] if self._recurrent else None
         if w_hh is not None and self.proj_size:
-            rows, H, P = len(w_hh), self.hidden_size, self.proj_size
-            w_hh = np.zeros((rows + H, H), self.dtype)  # W_hr is a gate more: see csrc/cells/lstm.h
-            w_hh[:rows, :P] = self._params["weight_hh" + suffix]
-            w_hh[rows : rows + P] = self._params["weight_hr" + suffix]
+            # W_hr is a gate more: see csrc/cells/lstm.h
+            w_hh = np.concatenate([w_hh.ravel(), self._params["weight_hr" + suffix].ravel()])
         return (
             self._params["weight_ih" + suffix],
             w_hh,
