@@ -365,8 +365,17 @@ PyObject* call_linear(PyObject*, PyObject* const* args, Py_ssize_t given, PyObje
 
 constexpr char kLinearDoc[] =
     "linear($module, /, x, weight, bias=None, out=None)\n--\n\n"
-    "x W^T + b (B, O), a new array or `out`, from x (B, I), weight (O, I) and bias (O,): for the few rows that a step\n"
-    "gives, on one thread. With an `out` nothing is allocated. See fastrnn.Linear.";
+    "y = x W^T + b of a few rows, on one thread: what often follows a step.\n\n"
+    "Args:\n"
+    "    x: (B, I), float32 or float64.\n"
+    "    weight: (O, I), of the same dtype.\n"
+    "    bias: (O,), or None for zeros.\n"
+    "    out: (B, O), contiguous, which shares no memory with the others; or None for a new array.\n\n"
+    "Returns y (B, O), which is `out` if there is one: then nothing is allocated.\n\n"
+    "Raises:\n"
+    "    TypeError: an argument is not an array, or has another dtype.\n"
+    "    ValueError: a shape does not fit, or `out` cannot be written to.\n\n"
+    "From some ten rows on, NumPy's product is faster.";
 
 constexpr char kForwardDoc[] =
     "forward($module, family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, "

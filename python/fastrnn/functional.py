@@ -26,7 +26,7 @@ from typing import Any, Literal, NamedTuple
 from numpy.typing import NDArray
 
 from . import _core
-from ._core import Tape, gru_step, lstm_step, rnn_step
+from ._core import Tape, gru_step, linear, lstm_step, rnn_step
 
 __all__ = [
     "GruGradients",
@@ -39,6 +39,7 @@ __all__ = [
     "gru_backward",
     "gru_forward",
     "gru_step",
+    "linear",
     "lstm_backward",
     "lstm_forward",
     "lstm_step",

@@ -4,13 +4,13 @@ T steps, B batch, L layers, H hidden size, V size of the vocabulary. Tokens go i
 V is never expanded. Weights have PyTorch's names, shapes and gate order.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn.functional import linear
 from fastrnn.layers import GRU, LSTM, RNN, Layer, State, parameter_shapes
 from fastrnn.losses import cross_entropy
 from fastrnn.modules import Dropout, Linear, Modules
@@ -90,9 +90,11 @@ class CharModel(Modules):
     def reader(self, batch: int = 1) -> Callable[[Array], Array]:
         """Return a function that reads one character each, tokens (B,), and gives the logits (B, V) of the next.
 
-        It has the weights as they are now.
+        It has the weights as they are now, and writes to the same logits each time, so that nothing is allocated.
         """
         self.eval()
-        step, decoder = self.rnn.stream(batch, tokens=True).step, copy.deepcopy(self.decoder)
+        step, decoder = self.rnn.stream(batch, tokens=True).step, self.decoder.state_dict()
+        weight, bias = decoder["weight"], decoder["bias"]
         h = np.empty((batch, self.rnn.hidden_size), self.rnn.dtype)
-        return lambda tokens: decoder(step(tokens, h))
+        logits = np.empty((batch, len(weight)), self.rnn.dtype)
+        return lambda tokens: linear(step(tokens, h), weight, bias, logits)

@@ -80,8 +80,9 @@ class Chooser:
 def _noise(vocabulary: int, scale: float, rng: np.random.Generator) -> Iterator[Array]:
     """Yield (V,) numbers of Gumbel's distribution, times ``scale``, without end."""
     while True:
-        noise = -scale * np.log(rng.standard_exponential((DRAWN_AT_A_TIME, vocabulary)))
-        yield from noise.astype(np.float32)
+        # Drawn in float64, where none is 0, whose token would be chosen whatever its probability.
+        drawn = rng.standard_exponential((DRAWN_AT_A_TIME, vocabulary)).astype(np.float32)
+        yield from -scale * np.log(drawn)
 
 
 def generate(
