@@ -256,30 +256,34 @@ def thread_gains(threads: int) -> Iterator[tuple[str, float]]:
             yield f"1 thread over this many: {mode}, lstm {shape}", statistics.median(a / b for a, b in rounds)
 
 
+OF_THREADS = (fma_fractions, read_fractions, thread_gains)
+ON_ONE_THREAD = (
+    float64_rates,
+    packing_shares,
+    kept_shares,
+    length_costs,
+    variant_rates,
+    recompute_costs,
+    stream_steps,
+    training_memory,
+    length_ratio,
+)
+
+
 def main() -> None:
+    names = [measure.__name__ for measure in (*OF_THREADS, *ON_ONE_THREAD)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], metavar="N")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="MEASURE", help=", ".join(names))
     options = parser.parse_args()
     print(f"{machine.cpu_model()}, {_core.isa()} kernels\n\n| what | threads | ratio |\n|---|---:|---:|")
-    for threads in options.threads:
+    todo = [(measure, threads) for threads in options.threads for measure in OF_THREADS]
+    for measure, threads in todo + [(measure, 1) for measure in ON_ONE_THREAD]:
+        if measure.__name__ not in options.only:
+            continue
         fastrnn.set_num_threads(threads)
-        for measure in (fma_fractions, read_fractions, thread_gains):
-            for what, ratio in measure(threads):
-                print(f"| {what} | {threads} | {ratio:.2f} |", flush=True)
-    fastrnn.set_num_threads(1)
-    for measure in (
-        float64_rates,
-        packing_shares,
-        kept_shares,
-        length_costs,
-        variant_rates,
-        recompute_costs,
-        stream_steps,
-        training_memory,
-        length_ratio,
-    ):
-        for what, ratio in measure(1):
-            print(f"| {what} | 1 | {ratio:.2f} |", flush=True)
+        for what, ratio in measure(threads):
+            print(f"| {what} | {threads} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

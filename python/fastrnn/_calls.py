@@ -155,11 +155,11 @@ class Call:
         part = max(1, T)
         if recompute:
             # Of each step backward needs some 8 numbers, of each part about 2: together they are the fewest where a
-            # part has half the square root of T.
+            # part has half the square root of T. In a part of one block of steps what it costs to begin counts.
             blocks = _core.block_steps(
                 self.batch if lengths is None else int(np.count_nonzero(lengths)), layer.hidden_size
             )
-            part = blocks * math.ceil(math.sqrt(T) / 2 / blocks) if T else 1
+            part = blocks * max(2, math.ceil(math.sqrt(T) / 2 / blocks)) if T else 1
         noise = Noise(layer.rng) if layer.training and layer._is_noisy else None
         self.parts = [
             Part(
