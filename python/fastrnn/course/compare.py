@@ -30,6 +30,8 @@ from fastrnn.charlm.settings import CELLS, LARGEST_SIZE, Settings
 from fastrnn.charlm.text import Corpus, corpus_of
 from fastrnn.charlm.train import Trainer
 
+from .columns import aligned
+
 HIDDEN = 128
 BATCH = 16
 # The learning rates that took each cell furthest in 800 steps of the built-in text, at HIDDEN. With one rate for all it
@@ -232,8 +234,7 @@ def table(results: Sequence[Result], seconds: float) -> str:
         )
         for result in results
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return aligned(rows)
 
 
 def spread(bits: Sequence[float]) -> str:

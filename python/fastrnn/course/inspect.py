@@ -17,6 +17,7 @@ from fastrnn.charlm.model import Array, CharModel
 from fastrnn.charlm.text import SHORTEST_TEXT, builtin_text, encode_text, make_corpus, read_files
 from fastrnn.files import write_atomically
 
+from .columns import aligned
 from .page import Band, Picture, html, number, png
 from .probes import FEATURES, Feature, Finding, features, fit, search
 
@@ -251,12 +252,7 @@ def print_table(reading: Reading, searched: str) -> None:
     """Print the findings."""
     print(f"{reading.model} ({reading.net}) reads {len(reading.text):,} characters: {reading.source}")
     print(f"searched {searched}\n")
-    rows = table(reading)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = (0, 2)  # columns of words; the others are figures
-    for row in rows:
-        cells = (f"{c:{'<' if k in left else '>'}{w}}" for k, (c, w) in enumerate(zip(row, widths, strict=True)))
-        print("  ".join(cells).rstrip())
+    print(aligned(table(reading), words=(0, 2)))
 
 
 def picture(reading: Reading, options: argparse.Namespace, finding: Finding | None, series: str) -> Picture:
