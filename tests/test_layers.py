@@ -631,6 +631,21 @@ def test_bad_calls(arguments: dict[str, Any], error: type[Exception], message: s
         layer(**{"x": draw(T, B, I), **arguments})
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "name", "message"),
+    [
+        (fastrnn.LSTM, {"proj_size": 2}, "weight_hr_l0", r"LSTM: weight_hr_l0 has shape \(4, 2\), expected \(2, 4\)"),
+        (fastrnn.LSTM, {"proj_size": 2}, "weight_hh_l0", r"LSTM: weight_hh_l0 has shape \(2, 16\), expected \(16, 2\)"),
+        (fastrnn.GRU, {}, "weight_hh_l0", r"gru_forward: w_hh has shape \(4, 12\)"),
+    ],
+)
+def test_parameters_of_another_shape(kind: Any, options: dict[str, Any], name: str, message: str) -> None:
+    layer = kind(3, 4, seed=0, **options)
+    layer.params[name] = layer.params[name].T.copy()
+    with pytest.raises(ValueError, match=message):
+        layer(draw(T, B, 3, dtype=np.float32))
+
+
 def test_bad_backward() -> None:
     layer = fastrnn.GRU(I, H, seed=0)
     x = draw(T, B, I, dtype=np.float32)

@@ -188,6 +188,9 @@ def _long_problem(seconds: float, threads: int, kind: str = "forward") -> Callab
         return make_problem(LSTM, T, 1, 8, 768)
 
     def call(T: int) -> Callable[[], Any]:
+        if kind == "linear":
+            x, weight = np.ones((T, 4096), np.float32), np.ones((4096, 4096), np.float32)
+            return lambda: fastrnn.linear(x, weight)
         p = problem(T)
         if kind == "forward":
             return lambda: forward(fastrnn, p, training=False)
@@ -251,8 +254,9 @@ def _interrupt(threads: int, kind: str) -> None:
     assert_same_bits(solve(fastrnn, small), expected, "after the interrupt")
 
 
-@pytest.mark.parametrize("kind", ["forward", "backward"])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("threads", "kind"), [(1, "forward"), (2, "forward"), (1, "backward"), (2, "backward"), (1, "linear")]
+)
 def test_ctrl_c(threads: int, kind: str) -> None:
     run_function(_interrupt, threads, kind)
 

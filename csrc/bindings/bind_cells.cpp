@@ -342,11 +342,15 @@ void linear(const LinearInputs& in, PyObject* out, void (*kernel)(const LinearAr
         const KernelFloatMode mode;
         kernel(args);
     };
-    const double flops = 2.0 * static_cast<double>(in.B) * static_cast<double>(in.I) * static_cast<double>(in.O);
-    if (flops < kWorthReleasingGil)
-        run();
-    else
+    const double row = 2.0 * static_cast<double>(in.I) * static_cast<double>(in.O);
+    if (row * static_cast<double>(in.B) < kWorthReleasingGil) return run();
+    // Made for few rows: of many, whole tiles at a time, so that signals are seen in between.
+    const Index most = 4 * std::max<Index>(1, static_cast<Index>(1e8 / (4 * row + 1)));
+    for (Index left = in.B; left > 0; left -= most, args.x += most * in.I, args.y += most * in.O) {
+        args.B = std::min(most, left);
         without_gil(run);
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    }
 }
 
 PyObject* call_linear(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject* keywords) {

@@ -242,8 +242,12 @@ class Layer(Module):
     def _weights(self, suffix: str) -> tuple[Any, ...]:
         w_hh = self._params["weight_hh" + suffix] if self._recurrent else None
         if w_hh is not None and self.proj_size:
-            # W_hr is a gate more: see csrc/cells/lstm.h
-            w_hh = np.concatenate([w_hh.ravel(), self._params["weight_hr" + suffix].ravel()])
+            both = [(name + suffix, self._params[name + suffix]) for name in ("weight_hh", "weight_hr")]
+            expected = (4 * self.hidden_size, self.proj_size), (self.proj_size, self.hidden_size)
+            for (name, w), shape in zip(both, expected, strict=True):
+                if w.shape != shape:  # which could not be seen any more
+                    raise ValueError(f"{self._name}: {name} has shape {w.shape}, expected {shape}")
+            w_hh = np.concatenate([w.ravel() for _, w in both])  # W_hr is a gate more: see csrc/cells/lstm.h
         return (
             self._params["weight_ih" + suffix],
             w_hh,
