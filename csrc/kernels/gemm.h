@@ -48,7 +48,7 @@ constexpr Index kRowBlock = 48;  // rows whose sums wait in L1 for the epilogue:
 template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
 template <class Real>
-constexpr Index kAhead = 2048 / static_cast<Index>(sizeof(Real));  // how far a single tile looks ahead
+constexpr Index kAhead = 4096 / static_cast<Index>(sizeof(Real));  // how far a single tile looks ahead
 constexpr Index kPassBytes = 64 * 1024;  // of a panel, which all rows of a block pass over while it is near
 
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
