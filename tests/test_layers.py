@@ -405,7 +405,8 @@ def test_computing_again_changes_no_bit(
         *again, last = layer._call.parts
         assert len(again) == (9 if recompute else 0)
         assert not any(part.masks or part.tapes for part in again)
-        assert last.masks and last.tapes
+        assert last.masks
+        assert last.tapes
         layer.eval()  # for what comes next, not for the way back
         dx, dstate_0 = layer.backward(draw(*y.shape, dtype=np.float32, seed=3), dstate, trace=True)
         further = layer.rng.random(1)
