@@ -56,7 +56,8 @@ struct Sizes {
     Index P = 0;
 };
 
-inline Index units_of_h(const Sizes& size) { return size.P > 0 ? size.P : size.H; }
+// Static, for the kernels' objects to share no symbol.
+static inline Index units_of_h(const Sizes& size) { return size.P > 0 ? size.P : size.H; }
 
 // How a team shares one problem: thread `rank` owns batch part rank / unit_parts and hidden-unit part rank % unit_parts
 // of every step. Batch parts never wait for each other; unit parts meet at a barrier after each step.
