@@ -1,6 +1,6 @@
 // One step from the caller's own weights, unpacked: for small batches, where a step's time is that of reading the
 // weights once. Rows of W lie along k, so a product is a dot product along vectors, and the sums of one vector of units
-// are gathered at the end.
+// are gathered at the end. So is linear(), which often follows.
 #pragma once
 
 #include "../thread_pool.h"
