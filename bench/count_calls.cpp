@@ -30,7 +30,7 @@ Cell cell_of(const std::string& name) {
 class Calls {
 public:
     Calls(Cell cell, const Sizes& size) : cell_(cell), info_(kCells[static_cast<int>(cell)]) {
-        const auto [T, B, I, H, D, first_row] = size;
+        const auto [T, B, I, H, D, first_row, P] = size;
         const Index rows = info_.gates * H;
         tape_ = Buffer(static_cast<std::size_t>(tape_size<float>(table_, cell, size)) * sizeof(float));
         forward_.size = backward_.size = step_.size = size;

@@ -432,7 +432,7 @@ struct Run {
         step[kMaxStates];
 
     Run(const KernelTable& table, const Problem& p) {
-        const auto [T, B, I, H, D, first_row] = p.size;
+        const auto [T, B, I, H, D, first_row, P] = p.size;
         const std::size_t rows = p.b_ih.size(), states = p.state_0[kH].size();
         const Reals<Real> x = convert<Real>(p.x), w_ih = convert<Real>(p.w_ih), w_hh = convert<Real>(p.w_hh);
         const Reals<Real> b_ih = convert<Real>(p.b_ih), b_hh = convert<Real>(p.b_hh), dy = convert<Real>(p.dy),
@@ -510,7 +510,7 @@ struct Run {
 template <class Real>
 void compare_with_reference(const KernelTable& table, const Problem& p, const Solution& expected, const Array& h_step) {
     const Run<Real> got(table, p);
-    const auto [T, B, I, H, D, first_row] = p.size;
+    const auto [T, B, I, H, D, first_row, P] = p.size;
     const auto n = [](Index i) { return std::to_string(i); };
     const std::string where = std::string(table.isa) + " " + p.info().name + (sizeof(Real) == 4 ? " f32" : " f64") +
                               " T=" + n(T) + " B=" + n(B) + " I=" + n(I) + " H=" + n(H) + (D ? " tokens " : " ");
