@@ -154,10 +154,9 @@ PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, b
     const CellInfo& info = info_of(tape.cell);
     const Index B = tape.size.B, I = tape.size.I, H = tape.size.H, rows = info.gates * H;
     const Function function{info.family, "backward"};
-    const bool projects = info.recurrent > info.gates;
     const std::initializer_list<Index> matrix = {info.recurrent * H, H}, both = {info.recurrent * H * tape.size.P};
     const std::initializer_list<Index> shapes[kWeights] = {
-        {rows, I}, projects ? both : matrix, {rows}, {rows}, {info.learned, H}};
+        {rows, I}, projects(info) ? both : matrix, {rows}, {rows}, {info.learned, H}};
     const bool has[kWeights] = {true, info.recurrent > 0, true, true, info.learned > 0};
     py::object results[2 + kWeights + kMaxStates];
     results[0] = tape.dense ? new_sequence(tape.single, tape.size, I) : py::object(py::none());
@@ -331,13 +330,13 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject
 constexpr Signature kLinearSignature{"linear", 4, 2, 4, {"x", "weight", "bias", "out"}};
 
 template <class Real>
-void linear(const LinearInputs& in, PyObject* out, void (*kernel)(const LinearArgs<Real>&)) {
+void linear(const LinearInputs& in, const py::object& out, void (*kernel)(const LinearArgs<Real>&)) {
     Copies copies;
     LinearArgs<Real> args{in.B, in.I, in.O, nullptr, nullptr, nullptr, nullptr};
     args.x = copies.data<Real>(in.x);
     args.weight = copies.data<Real>(in.weight);
     args.bias = copies.data<Real>(in.bias);
-    args.y = data_of<Real>(py::reinterpret_borrow<py::object>(out));
+    args.y = data_of<Real>(out);
     const auto run = [&] {
         const KernelFloatMode mode;
         kernel(args);
@@ -360,9 +359,9 @@ PyObject* call_linear(PyObject*, PyObject* const* args, Py_ssize_t given, PyObje
         const LinearInputs in(values);
         py::object out = in.out ? py::reinterpret_borrow<py::object>(in.out) : new_array(in.single, {in.B, in.O});
         if (in.single)
-            linear<float>(in, out.ptr(), active_table().linear_f32);
+            linear<float>(in, out, active_table().linear_f32);
         else
-            linear<double>(in, out.ptr(), active_table().linear_f64);
+            linear<double>(in, out, active_table().linear_f64);
         return out.release().ptr();
     });
 }

@@ -41,17 +41,6 @@ bool is_integer(PyObject* array) {
 
 const char* dtype_name(bool single) { return single ? "float32" : "float64"; }
 
-// Whether any of the memory from its first to its last element lies in [begin, end).
-bool overlaps(PyObject* array, const char* begin, const char* end) {
-    const char *first = static_cast<const char*>(fields(array).data), *last = first;
-    for (int axis = 0; axis < fields(array).nd; ++axis) {
-        if (fields(array).dimensions[axis] == 0) return false;
-        const Index reach = (fields(array).dimensions[axis] - 1) * fields(array).strides[axis];
-        (reach < 0 ? first : last) += reach;
-    }
-    return last >= begin && first < end;
-}
-
 // --- what was got and what was expected, in words
 
 std::string words(const std::vector<Index>& shape) {
@@ -98,6 +87,14 @@ public:
     void floats(const char* argument, PyObject* value, bool single, const char* reference) const {
         if (value && is_array(value) && is_float(value, single)) return;
         wrong_type(argument, value, std::string("a NumPy array of ") + dtype_name(single) + ", as " + reference);
+    }
+
+    // An array of either dtype; whether it is float32.
+    bool any_floats(const char* argument, PyObject* value) const {
+        const bool array = value && is_array(value), single = array && is_float(value, true);
+        if (!single && !(array && is_float(value, false)))
+            wrong_type(argument, value, "a NumPy array of float32 or float64");
+        return single;
     }
 
     void shape(const char* argument, PyObject* array, const char* letters,
@@ -301,16 +298,14 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     }
     const char* const reference = tokens ? "w_ih" : "x";
     if (tokens) {
-        single = w_ih && is_array(w_ih) && is_float(w_ih, true);
-        if (!single && !(w_ih && is_array(w_ih) && is_float(w_ih, false)))
-            checks.wrong_type("w_ih", w_ih, "a NumPy array of float32 or float64");
+        single = checks.any_floats("w_ih", w_ih);
     } else {
         checks.floats("w_ih", w_ih, single, reference);
     }
-    const bool projects = info.recurrent > info.gates;  // W_hh (G*H, P) and W_hr (P, H), one behind the other
+    const bool with_projection = projects(info);
     if (info.recurrent) {
         checks.floats("w_hh", w_hh, single, reference);
-        checks.axes("w_hh", w_hh, projects ? "(G*H*P + P*H,)" : "(G*H, H)", projects ? 1 : 2);
+        checks.axes("w_hh", w_hh, with_projection ? "(G*H*P + P*H,)" : "(G*H, H)", with_projection ? 1 : 2);
     } else if (!is_none(w_hh)) {
         checks.wrong_type("w_hh", w_hh, "None");
     } else {
@@ -318,7 +313,7 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     }
     checks.axes("w_ih", w_ih, "(G*H, I)", 2);
     const Index* const x_shape = fields(x).dimensions;
-    const Index H = w_hh && !projects ? fields(w_hh).dimensions[1] : fields(w_ih).dimensions[0] / info.gates,
+    const Index H = w_hh && !with_projection ? fields(w_hh).dimensions[1] : fields(w_ih).dimensions[0] / info.gates,
                 I = fields(w_ih).dimensions[1];
     if (rows_differ) first_row = first_rows(checks, row_counts);
     const Index T = step ? 1 : rows_differ ? static_cast<Index>(first_row.size()) - 1 : x_shape[0];
@@ -331,7 +326,7 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     if (H > std::numeric_limits<Index>::max() / 16)
         checks.wrong_value("w_hh", "has shape " + words(shape_of(w_hh)) + ", which is more than memory can hold");
     const Index rows = info.gates * H;
-    if (projects) {
+    if (with_projection) {
         size.P = fields(w_hh).dimensions[0] / std::max<Index>(1, info.recurrent * H);
         if (size.P > H || (H > 0 && size.P == 0))
             checks.wrong_value("w_hh",
@@ -400,9 +395,7 @@ LinearInputs::LinearInputs(PyObject* const* arguments)
     : x(arguments[X]), weight(arguments[Weight]), bias(nullptr), out(nullptr) {
     const Function function{"", "", "linear"};
     const Checks checks(function, kCells[0]);
-    single = weight && is_array(weight) && is_float(weight, true);
-    if (!single && !(weight && is_array(weight) && is_float(weight, false)))
-        checks.wrong_type("weight", weight, "a NumPy array of float32 or float64");
+    single = checks.any_floats("weight", weight);
     checks.axes("weight", weight, "(O, I)", 2);
     O = fields(weight).dimensions[0], I = fields(weight).dimensions[1];
     checks.floats("x", x, single, "weight");
@@ -413,10 +406,8 @@ LinearInputs::LinearInputs(PyObject* const* arguments)
     out = checks.optional("out", arguments[Out], single, "weight", "(B, O)", {B, O});
     if (!out) return;
     check_output(function, "out", out);
-    const char* const begin = static_cast<const char*>(fields(out).data);
-    const char* const end = begin + B * O * (single ? 4 : 8);
     for (PyObject* const in : {x, weight, bias}) {
-        if (in && B * O > 0 && overlaps(in, begin, end))
+        if (in && overlaps(in, fields(out).data, B * O * (single ? 4 : 8)))
             throw py::value_error("linear: out shares memory with an input, expected an array apart from them");
     }
 }
@@ -426,6 +417,17 @@ void check_floats(const Function& function, const char* argument, PyObject* valu
     const Checks checks(function, kCells[0]);
     checks.floats(argument, value, single, reference);
     checks.shape(argument, value, letters, shape);
+}
+
+bool overlaps(PyObject* array, const void* begin, Index bytes) {
+    const char *first = static_cast<const char*>(fields(array).data), *last = first;
+    for (int axis = 0; axis < fields(array).nd; ++axis) {
+        if (fields(array).dimensions[axis] == 0) return false;
+        const Index reach = (fields(array).dimensions[axis] - 1) * fields(array).strides[axis];
+        (reach < 0 ? first : last) += reach;
+    }
+    const char* const other = static_cast<const char*>(begin);
+    return bytes > 0 && last >= other && first < other + bytes;
 }
 
 void check_output(const Function& function, const char* argument, PyObject* array) {
@@ -456,10 +458,8 @@ Upstream::Upstream(const Function& function, Cell cell, bool single, const Sizes
 }
 
 Floats::Floats(const char* function, PyObject* array) : single(false), size(1), array(array) {
-    const bool any = is_array(array);
-    single = any && is_float(array, true);
-    if (!single && !(any && is_float(array, false)))
-        wrong_type(function, "array", array, "a NumPy array of float32 or float64");
+    const Function called{"", "", function};
+    single = Checks(called, kCells[0]).any_floats("array", array);
     for (int i = 0; i < fields(array).nd; ++i) size *= fields(array).dimensions[i];
 }
 

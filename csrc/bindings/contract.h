@@ -42,6 +42,9 @@ struct TokenTable {
 
 inline const CellInfo& info_of(Cell cell) { return kCells[static_cast<int>(cell)]; }
 
+// Whether w_hh is W_hh (G*H, P) and W_hr (P, H), one behind the other.
+inline bool projects(const CellInfo& info) { return info.recurrent > info.gates; }
+
 // Keeps alive the copies of arrays that were not contiguous, aligned memory.
 class Copies {
 public:
@@ -118,6 +121,9 @@ struct Floats {
 // An array of this dtype, that of `reference`, and of this shape.
 void check_floats(const Function& function, const char* argument, PyObject* value, bool single, const char* reference,
                   const char* letters, std::initializer_list<Index> shape);
+
+// Whether any of the array's memory, from its first to its last element, is among these bytes.
+bool overlaps(PyObject* array, const void* begin, Index bytes);
 
 // An array that results can be written to as they are.
 void check_output(const Function& function, const char* argument, PyObject* array);

@@ -150,16 +150,16 @@ PyObject* step(Stream& stream, PyObject* x, PyObject* out) {
         result = py::reinterpret_borrow<py::object>(out);
     }
     Real* const y = data_of<Real>(result);
-    const Index n = stream.B * stream.H, given = stream.B * stream.outputs;
+    const Index bytes = stream.B * stream.outputs * static_cast<Index>(sizeof(Real));
     for (const Stream::Layer& layer : stream.layers)
         for (const py::object& state : layer.state)
-            if (state && y < data_of<Real>(state) + n && data_of<Real>(state) < y + given)
+            if (state && overlaps(state.ptr(), y, bytes))
                 throw py::value_error(kStreamStep.name() +
                                       ": out is a state of the stream, expected an array apart from it");
 
     double flops = 0;
     for (const Stream::Layer& layer : stream.layers)
-        flops += step_flops(info_of(stream.cell), {1, stream.B, layer.I, stream.H, 0});
+        flops += step_flops(info_of(stream.cell), {1, stream.B, layer.I, stream.H, 0, nullptr, stream.P});
     if (flops < kWorthReleasingGil)
         run_step(stream, dense, y);
     else

@@ -153,17 +153,34 @@ private:
 
     Index own_units() const { return larger(0, unit_end_ - unit_begin_); }
 
+    // This thread's share of the units in the recurrence, up to `limit`.
+    Range recurrent_units(Index limit) const {
+        const Index begin = panel_begin_ * kMaxWidth * kLanes;
+        return {begin, larger(begin, smaller(panel_end_ * kMaxWidth * kLanes, limit))};
+    }
+
+    // What the sums of phase p are made of. With a projection they are for the units of h alone: there may be fewer
+    // panels than those of all units.
+    Panels<V> hidden_panels(int p) const {
+        const Phase phase = Cell::kBackward[p];
+        return {tape_.packed_hh[p], ceil_div(units_of(phase, size_), kLanes), kMaxWidth,
+                gradient_depth<Cell>(phase, size_)};
+    }
+    Range own_panels(const Panels<V>& panels) const {
+        const Index end = smaller(panel_end_, panels.count());
+        return {smaller(panel_begin_, end), end};
+    }
+
     // The gradient of the last states is what is carried into the last step; with no step, weights have no gradient.
     void start() const {
+        const Range units = recurrent_units(size_.H);
         for (int s = 0; s < Cell::kStates; ++s) {
             for (Index b = row_begin_; b < row_end_; ++b) {
-                const Index unit = panel_begin_ * kMaxWidth * kLanes;
-                const Index n = larger(0, smaller(panel_end_ * kMaxWidth * kLanes, size_.H) - unit);
-                Real* const carry = work_.carry[s] + b * work_.carry_pitch + unit;
+                Real* const carry = work_.carry[s] + b * work_.carry_pitch + units.begin;
                 if (args_.dstate_n[s])
-                    copy(args_.dstate_n[s] + b * size_.H + unit, n, carry);
+                    copy(args_.dstate_n[s] + b * size_.H + units.begin, units.end - units.begin, carry);
                 else
-                    clear(carry, n);
+                    clear(carry, units.end - units.begin);
             }
         }
         for (Index d = 0; d < size_.D; ++d)
@@ -200,18 +217,17 @@ private:
     void restore(Index begin, Index end) const {
         if (begin == end) return;
         const Index first = begin / block_steps(size_) * size_.B;
-        const Index unit_begin = panel_begin_ * kMaxWidth * kLanes,
-                    unit_end = smaller(panel_end_ * kMaxWidth * kLanes, Hp_);
+        const Range units = recurrent_units(Hp_);
         for (int s = 0; s < Cell::kStates; ++s)
             for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, begin)); ++b)
-                copy(tape_.state[s] + (first + b) * tape_.state_pitch + unit_begin, unit_end - unit_begin,
-                     state(s, b) + unit_begin);
+                copy(tape_.state[s] + (first + b) * tape_.state_pitch + units.begin, units.end - units.begin,
+                     state(s, b) + units.begin);
         for (Index t = begin; t + 1 < end; ++t) {
             const Index row = first_row(size_, t), from = row - first_row(size_, begin),
                         to = from + step_rows(size_, t);
             for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, t + 1)); ++b) {
                 const Real* const saved = tape_.saved + (row + b) * tape_.saved_pitch;
-                for (Index unit = unit_begin; unit < unit_end; unit += kLanes) {
+                for (Index unit = units.begin; unit < units.end; unit += kLanes) {
                     V kept[Cell::kSaved], before[Cell::kStates], after[Cell::kStates];
                     V own[at_least_one(Cell::kVectors)];
                     load_vectors(unit, smaller(kLanes, size_.H - unit), own);
@@ -230,13 +246,12 @@ private:
 
     // This thread's part of the restored h, as W_hh met it: the cell's arithmetic is through with them.
     void mask_states(Index begin, Index end) const {
-        const Index unit = panel_begin_ * kMaxWidth * kLanes;
-        const Index n = larger(0, smaller(panel_end_ * kMaxWidth * kLanes, size_.H) - unit);
+        const Range units = recurrent_units(size_.H);
         for (Index t = begin; t < end; ++t)
             for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, t)); ++b) {
-                Real* const h = state(kH, first_row(size_, t) - first_row(size_, begin) + b) + unit;
-                const Real* const mask = args_.regularisation.mask + b * size_.H + unit;
-                for (Index u = 0; u < n; ++u) h[u] = h[u] * mask[u];
+                Real* const h = state(kH, first_row(size_, t) - first_row(size_, begin) + b);
+                const Real* const mask = args_.regularisation.mask + b * size_.H;
+                for (Index u = units.begin; u < units.end; ++u) h[u] = h[u] * mask[u];
             }
     }
 
@@ -259,9 +274,7 @@ private:
         const Index from_later = own_rows_end(source), row_end = own_rows_end(t);
         const Rows<Real> operand{gradients(source < end ? first_row(size_, source) - block_row : 0, phase.first),
                                  work_.gradient_pitch};
-        // With a projection units beyond those of h have nothing to learn here.
-        const Panels<V> panels{tape_.packed_hh[p], ceil_div(units_of(phase, size_), kLanes), kMaxWidth,
-                               gradient_depth<Cell>(phase, size_)};
+        const Panels<V> panels = hidden_panels(p);
         Step at = step_at(t, first_row(size_, t) - block_row);
         const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
             const Index past = panel * kMaxWidth + width, whole = smaller(past, H / kLanes);
@@ -275,13 +288,13 @@ private:
                     apply_with_care<p>(at, range, sums, width * kLanes);
             }
         };
-        const Index panels_end = smaller(panel_end_, panels.count()), panels_begin = smaller(panel_begin_, panels_end);
-        const Turns turns{panels_begin, panels_end, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
+        const Range own = own_panels(panels);
+        const Turns turns{own.begin, own.end, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
         product<V>(operand, row_begin_, from_later, panels, turns, epilogue);
         at.adds_carry = true;
         Panels<V> nothing = panels;
         nothing.depth = 0;
-        product<V>(operand, from_later, row_end, nothing, {panels_begin, panels_end}, epilogue);
+        product<V>(operand, from_later, row_end, nothing, {own.begin, own.end}, epilogue);
         if (shares_units_) team_.barrier();
         if constexpr (p == 0 && Cell::kNormalised > 0) {
             normalise_gradients(at, t, row_end);
@@ -510,16 +523,15 @@ private:
         constexpr Phase phase = Cell::kBackward[0];
         const bool steps = size_.T > 0;
         const Rows<Real> operand{gradients(0, phase.first), work_.gradient_pitch};
-        const Index units_begin = panel_begin_ * kMaxWidth * kLanes,
-                    units_end = smaller(panel_end_ * kMaxWidth * kLanes, H);
+        const Range units = recurrent_units(H);
         for (int s = 0; s < Cell::kStates; ++s)
             for (Index b = row_begin_; b < row_end_; ++b)
-                copy(work_.carry[s] + b * work_.carry_pitch + units_begin, larger(0, units_end - units_begin),
-                     args_.dstate_0[s] + b * H + units_begin);
-        const Panels<V> panels{tape_.packed_hh[0], ceil_div(units_of(phase, size_), kLanes), kMaxWidth,
-                               steps ? gradient_depth<Cell>(phase, size_) : 0};
-        const Index panels_end = smaller(panel_end_, panels.count());
-        product<V>(operand, row_begin_, row_end_, panels, {smaller(panel_begin_, panels_end), panels_end},
+                copy(work_.carry[s] + b * work_.carry_pitch + units.begin, units.end - units.begin,
+                     args_.dstate_0[s] + b * H + units.begin);
+        Panels<V> panels = hidden_panels(0);
+        if (!steps) panels.depth = 0;
+        const Range own = own_panels(panels);
+        product<V>(operand, row_begin_, row_end_, panels, {own.begin, own.end},
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
                        for (Index b = first; b < first + count; ++b) {
                            for (int u = 0; u < width; ++u, sums += kLanes) {

@@ -146,13 +146,13 @@ void multiply(const Tile<typename V::Real>& tile) {
 template <class V>
 using Multiply = void (*)(const Tile<typename V::Real>&);
 
-// The kernel for `rows` rows (1 .. max_rows) and a strip of `Width` vectors.
-template <class V, bool Ahead, int Width, int R = max_rows<V>(Width)>
+// The kernel for `rows` rows (1 .. R) and a strip of `Width` vectors, or `Strips` of them.
+template <class V, bool Ahead, int Width, int R = max_rows<V>(Width), int Strips = 1>
 Multiply<V> multiply_rows(int rows) {
     if constexpr (R > 1) {
-        if (rows < R) return multiply_rows<V, Ahead, Width, R - 1>(rows);
+        if (rows < R) return multiply_rows<V, Ahead, Width, R - 1, Strips>(rows);
     }
-    return multiply<V, R, Width, 1, Ahead>;
+    return multiply<V, R, Width, Strips, Ahead>;
 }
 
 // The kernel for one row and `strips` strips (1 .. max_strips) of `Width` vectors.
@@ -182,16 +182,6 @@ Multiply<V> multiply_strips_for(int strip_width, int strips) {
         case 3: return multiply_strips<V, 3>(strips);
         default: return multiply_strips<V, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(strips);
     }
-}
-
-// The kernel for all strips of a panel of kMaxWidth and `rows` rows (1 .. kStripRows).
-template <class V, bool Ahead, int R = kStripRows<V>>
-Multiply<V> multiply_panel(int rows) {
-    if constexpr (R > 1) {
-        if (rows < R) return multiply_panel<V, Ahead, R - 1>(rows);
-    }
-    constexpr int wide = strip_width<V>(kMaxWidth);
-    return multiply<V, R, wide, kMaxWidth / wide, Ahead>;
 }
 
 // A block of rows, at most kRowBlock: where each begins.
@@ -227,6 +217,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     tile.sums_row = sums_row;
     if constexpr (kStripRows<V> > 0) {
         if (count <= kStripRows<V> && width == kMaxWidth) {
+            constexpr int most = kStripRows<V>, each = strip_width<V>(kMaxWidth), strips = kMaxWidth / each;
             tile.row = rows.row;
             tile.strip = weights;
             tile.strip_stride = strip_step;
@@ -235,7 +226,8 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
             tile.depth = panels.depth;
             tile.start = start;
             tile.sums = sums;
-            (far ? multiply_panel<V, true> : multiply_panel<V, false>)(count)(tile);
+            (far ? multiply_rows<V, true, each, most, strips>
+                 : multiply_rows<V, false, each, most, strips>)(count)(tile);
             return;
         }
     }

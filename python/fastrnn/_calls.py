@@ -171,7 +171,6 @@ class Call:
             )
             for t in range(0, max(1, T), part)
         ]
-        self.recomputes = recompute
 
     def _steps_first(self, a: Array) -> Array:
         """(T, B, ...) of what the caller gave."""
@@ -212,8 +211,7 @@ class Call:
         ys: list[Array] = []
         for part in self.parts:
             # Backward begins with the last part, which it need not compute again.
-            tapes = layer.training and (part is self.parts[-1] or not self.recomputes)
-            y, state = part.run(state, tapes, self.return_sequence, self.trace)
+            y, state = part.run(state, layer.training and part is self.parts[-1], self.return_sequence, self.trace)
             if y is not None:
                 ys.append(y)
         layer.trace = {name: self._as_given([a]) for name, a in self.parts[0].trace.items()}
