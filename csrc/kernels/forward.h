@@ -310,11 +310,15 @@ private:
                            const bool plain = block < whole && !regularised_;
                            n = count > 1 || !plain ? 1 : smaller(whole - block, even - block % even);
                            const Real* const own = sums + (block - begin) * phase.count * kLanes;
-                           const Blocks range{first, count, block, n};
-                           if (plain)
-                               apply<p, true>(at, range, own, width * kLanes);
-                           else
-                               apply_with_care<p>(at, range, own, width * kLanes);
+                           const Index sums_row = width * kLanes;
+                           if (!plain) {
+                               apply_with_care<p>(at, {first, count, block, n}, own, sums_row);
+                               continue;
+                           }
+                           const Index paired = count / 2 * 2;
+                           if (paired > 0) apply<p, true, 2>(at, {first, paired, block, n}, own, sums_row);
+                           if (paired < count)
+                               apply<p, true, 1>(at, {first + paired, 1, block, n}, own + paired * sums_row, sums_row);
                        }
                    });
         // Other threads' units of this phase's results are operands of the next.
@@ -375,14 +379,14 @@ private:
 
     // The cell's arithmetic on one block of units of some rows, whose sums are `sums_row` apart, or on some blocks of
     // one row, whose sums lie side by side.
-    // `plain`: whole blocks, and nothing of Regularisation.
-    template <int p, bool plain>
+    // `plain`: whole blocks, and nothing of Regularisation. `at_once`: that many rows side by side, 1 or 2.
+    template <int p, bool plain, int at_once>
     void apply(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
         constexpr Phase phase = Cell::kForward[p];
         constexpr bool last = p + 1 == Cell::kPhases;
         const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes,
                     n = plain ? kLanes : smaller(kLanes, H - unit);
-        const bool training = training_, is_first = at.first[kH], along_units = blocks.blocks > 1;
+        const bool training = training_, is_first = at.first[kH], along_units = at_once == 1 && blocks.blocks > 1;
         const Real* const projected = projected_at(blocks.block, 0);
         const Index projected_pitch = projected_at(blocks.block, 1) - projected;
         // All that moves on, in variables of its own: a store of a vector might change any member.
@@ -404,33 +408,40 @@ private:
                     tape_step = is_first ? step(tape_.state_pitch) : 0;
         const Index Hp = Hp_, count = along_units ? blocks.blocks : blocks.rows;
 
-        for (Index b = 0;; ++b) {
-            V x[kGates], hidden[kGates], state[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
-            V own[at_least_one(Cell::kVectors)];
+        using Some = RowsAtOnce<V, at_once>;
+        using W = typename Some::Vector;
+        for (Index b = 0;; b += at_once) {
+            W x[kGates], hidden[kGates], state[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
+            W own[at_least_one(Cell::kVectors)];
+            const Index to_second = at_once > 1 && slot ? (slot[b + 1] - slot[b]) * projected_pitch : inputs_step;
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
-                if (g < Cell::kGates) x[g] = V::load(inputs + g * kLanes);
-                hidden[g] = V::load(sums + (g - phase.first) * kLanes);
+                if (g < Cell::kGates) x[g] = Some::load(inputs + g * kLanes, to_second, kLanes);
+                hidden[g] = Some::load(sums + (g - phase.first) * kLanes, sums_step, kLanes);
             }
-            for (int s = 0; s < Cell::kStates; ++s) state[s] = load_part<V>(prev[s], n);
-            for (int v = 0; v < Cell::kVectors; ++v) own[v] = load_part<V>(vectors + v * H, n);
+            for (int s = 0; s < Cell::kStates; ++s) state[s] = Some::load(prev[s], state_step, n);
+            for (int v = 0; v < Cell::kVectors; ++v) own[v] = Some::load(vectors + v * H, vector_step, n);
             if constexpr (p > 0)
-                for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved + s * Hp);
+                for (int s = 0; s < Cell::kSaved; ++s) kept[s] = Some::load(saved + s * Hp, saved_step, kLanes);
 
-            Cell::template forward<p>(x, hidden, state, own, kept, next);
+            CellOf<W>::template forward<p>(x, hidden, state, own, kept, next);
 
             if constexpr (!plain) regularise<p>(at, {row + b, 1, blocks.block, 1}, n, state, kept, next);
             if (training || !last)
                 for (int s = 0; s < Cell::kSaved; ++s)
-                    if (writes(phase, s)) kept[s].store(saved + s * Hp);
+                    if (writes(phase, s)) Some::store(kept[s], saved + s * Hp, saved_step, kLanes);
             if constexpr (last) {
                 if (is_first)
-                    for (int s = 0; s < Cell::kStates; ++s) state[s].store(tape[s]);
-                for (int s = 0; s < Cell::kStates; ++s) store_part(next[s], after[s], n);
+                    for (int s = 0; s < Cell::kStates; ++s) Some::store(state[s], tape[s], tape_step, kLanes);
+                for (int s = 0; s < Cell::kStates; ++s) Some::store(next[s], after[s], state_step, n);
             }
-            if (b + 1 == count) break;
-            sums += sums_step, saved += saved_step, vectors += vector_step;
-            inputs = slot && !along_units ? projected + slot[b + 1] * projected_pitch : inputs + inputs_step;
-            for (int s = 0; s < Cell::kStates; ++s) prev[s] += state_step, after[s] += state_step, tape[s] += tape_step;
+            if (b + at_once == count) break;
+            sums += at_once * sums_step, saved += at_once * saved_step, vectors += at_once * vector_step;
+            inputs =
+                slot && !along_units ? projected + slot[b + at_once] * projected_pitch : inputs + at_once * inputs_step;
+            for (int s = 0; s < Cell::kStates; ++s) {
+                prev[s] += at_once * state_step, after[s] += at_once * state_step;
+                tape[s] += at_once * tape_step;
+            }
         }
     }
 
@@ -454,7 +465,7 @@ private:
     template <int p>
     FASTRNN_NOINLINE void apply_with_care(const Step& at, const Blocks& blocks, const Real* sums,
                                           Index sums_row) const {
-        apply<p, false>(at, blocks, sums, sums_row);
+        apply<p, false, 1>(at, blocks, sums, sums_row);
     }
 
     // h_n is the last that y has of each row. Units of a row may come from several threads: the barrier has passed.

@@ -119,6 +119,7 @@ void multiply(const Tile<typename V::Real>& tile) {
     const Real *strip = tile.strip, *ahead = tile.ahead;
     const Index strip_stride = tile.strip_stride, depth = tile.depth;
     [[maybe_unused]] const Index ahead_step = tile.ahead_step;
+    FASTRNN_UNROLL_8
     for (Index k = 0; k < depth; ++k, strip += Width * V::kLanes) {
         if constexpr (Ahead) {
             for (int s = 0; s < Strips; ++s) V::prefetch(ahead + s * strip_stride);

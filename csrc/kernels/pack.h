@@ -49,6 +49,22 @@ void store_part(V v, typename V::Real* p, Index n) {
         v.store_n(p, n);
 }
 
+// The vectors of so many rows, `to_second` elements apart if they are two. Two are whole ones.
+template <class V, int rows>
+struct RowsAtOnce {
+    using Vector = V;
+    static V load(const typename V::Real* p, Index, Index n) { return load_part<V>(p, n); }
+    static void store(V v, typename V::Real* p, Index, Index n) { store_part(v, p, n); }
+};
+template <class V>
+struct RowsAtOnce<V, 2> {
+    using Vector = Pair<V>;
+    static Vector load(const typename V::Real* p, Index to_second, Index) {
+        return {V::load(p), V::load(p + to_second)};
+    }
+    static void store(Vector v, typename V::Real* p, Index to_second, Index) { v.a.store(p), v.b.store(p + to_second); }
+};
+
 template <class Real>
 void copy(const Real* from, Index n, Real* to) {
     std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(Real));

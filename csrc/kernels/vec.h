@@ -18,8 +18,43 @@
 #define FASTRNN_INLINE __attribute__((always_inline)) inline
 #endif
 
+// Eight times the body for each branch. A branch that is taken some dozen times in a row, and then not, is foreseen;
+// one that is taken hundreds of times is not.
+#if defined(__clang__)
+#define FASTRNN_UNROLL_8 _Pragma("unroll 8")
+#elif defined(__GNUC__)
+#define FASTRNN_UNROLL_8 _Pragma("GCC unroll 8")
+#else
+#define FASTRNN_UNROLL_8
+#endif
+
 namespace fastrnn::FASTRNN_ISA {
 namespace {
+
+// Two vectors side by side, with the operations that cells and math.h are made of. Those of one row are a chain in
+// which nearly each waits for the one before; what the processor sees of the next row's is too little to fill the time.
+template <class V>
+struct Pair {
+    using Real = typename V::Real;
+    static constexpr bool kFused = V::kFused;
+    V a, b;
+
+    static Pair broadcast(Real s) { return {V::broadcast(s), V::broadcast(s)}; }
+    static Pair zero() { return {V::zero(), V::zero()}; }
+
+    friend Pair operator+(Pair x, Pair y) { return {x.a + y.a, x.b + y.b}; }
+    friend Pair operator-(Pair x, Pair y) { return {x.a - y.a, x.b - y.b}; }
+    friend Pair operator*(Pair x, Pair y) { return {x.a * y.a, x.b * y.b}; }
+    friend Pair operator/(Pair x, Pair y) { return {x.a / y.a, x.b / y.b}; }
+    friend Pair fma(Pair x, Pair y, Pair z) { return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)}; }
+    friend Pair fnma(Pair x, Pair y, Pair z) { return {fnma(x.a, y.a, z.a), fnma(x.b, y.b, z.b)}; }
+    friend Pair min(Pair x, Pair y) { return {min(x.a, y.a), min(x.b, y.b)}; }
+    friend Pair max(Pair x, Pair y) { return {max(x.a, y.a), max(x.b, y.b)}; }
+    friend Pair abs(Pair x) { return {abs(x.a), abs(x.b)}; }
+    friend Pair copysign(Pair x, Pair y) { return {copysign(x.a, y.a), copysign(x.b, y.b)}; }
+    friend Pair where_positive(Pair x, Pair y) { return {where_positive(x.a, y.a), where_positive(x.b, y.b)}; }
+    friend Pair exponent_bits(Pair biased) { return {exponent_bits(biased.a), exponent_bits(biased.b)}; }
+};
 
 // Rows become columns: lane j of row i goes to lane i of row j. Zipping row i with row i + kLanes / 2, log2(kLanes)
 // times over, is a transposition.
