@@ -124,23 +124,19 @@ template <class V>
 FASTRNN_NOINLINE void pack_rows_panel(const typename V::Real* w, Index units, Index depth, int count, Index block,
                                       int blocks, typename V::Real* packed) {
     constexpr Index lanes = V::kLanes;
-    constexpr Index chunk = 64;  // of k: lines are written to the end while they are in L1
     const Panels<V> panels{packed, blocks * count, blocks * count, depth};
-    for (Index begin = 0; begin < depth; begin += chunk) {
-        const Index end = smaller(begin + chunk, depth);
-        for (int v = 0; v < blocks * count; ++v) {
-            const Index unit = (block + v / count) * lanes;
-            const typename V::Real* const rows = w + (v % count * units + unit) * depth;
-            typename V::Real* const to = packed + vector_offset(panels, 0, v);
-            const Index valid = smaller(lanes, units - unit);
-            for (Index k = begin; k < end; k += lanes) {
-                const Index columns = smaller(lanes, depth - k);
-                V square[lanes];
-                for (Index i = 0; i < lanes; ++i)
-                    square[i] = i < valid ? load_part<V>(rows + i * depth + k, columns) : V::zero();
-                transpose(square);
-                for (Index i = 0; i < columns; ++i) square[i].store(to + (k + i) * panels.k_step(0));
-            }
+    for (int v = 0; v < blocks * count; ++v) {  // each to its end: so the processor foresees what it reads
+        const Index unit = (block + v / count) * lanes;
+        const typename V::Real* const rows = w + (v % count * units + unit) * depth;
+        typename V::Real* const to = packed + vector_offset(panels, 0, v);
+        const Index valid = smaller(lanes, units - unit);
+        for (Index k = 0; k < depth; k += lanes) {
+            const Index columns = smaller(lanes, depth - k);
+            V square[lanes];
+            for (Index i = 0; i < lanes; ++i)
+                square[i] = i < valid ? load_part<V>(rows + i * depth + k, columns) : V::zero();
+            transpose(square);
+            for (Index i = 0; i < columns; ++i) square[i].store(to + (k + i) * panels.k_step(0));
         }
     }
 }
