@@ -382,6 +382,7 @@ private:
     // `plain`: whole blocks, and nothing of Regularisation. `at_once`: that many rows side by side, 1 or 2.
     template <int p, bool plain, int at_once>
     void apply(const Step& at, const Blocks& blocks, const Real* sums, Index sums_row) const {
+        static_assert(at_once == 1 || plain);
         constexpr Phase phase = Cell::kForward[p];
         constexpr bool last = p + 1 == Cell::kPhases;
         const Index H = size_.H, row = blocks.row, unit = blocks.block * kLanes,

@@ -129,15 +129,10 @@ FASTRNN_NOINLINE void pack_rows_panel(const typename V::Real* w, Index units, In
         const Index unit = (block + v / count) * lanes;
         const typename V::Real* const rows = w + (v % count * units + unit) * depth;
         typename V::Real* const to = packed + vector_offset(panels, 0, v);
-        const Index valid = smaller(lanes, units - unit);
-        for (Index k = 0; k < depth; k += lanes) {
-            const Index columns = smaller(lanes, depth - k);
-            V square[lanes];
-            for (Index i = 0; i < lanes; ++i)
-                square[i] = i < valid ? load_part<V>(rows + i * depth + k, columns) : V::zero();
-            transpose(square);
-            for (Index i = 0; i < columns; ++i) square[i].store(to + (k + i) * panels.k_step(0));
-        }
+        const Index valid = larger(0, smaller(lanes, units - unit)), k_step = panels.k_step(0);
+        if (valid < lanes)
+            for (Index k = 0; k < depth; ++k) V::zero().store(to + k * k_step);
+        transpose<V>(rows, depth, valid, depth, to, k_step);
     }
 }
 
