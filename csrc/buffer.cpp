@@ -16,9 +16,8 @@ namespace {
 
 constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kSmallestKept = std::size_t{64} << 10;  // below, the C library's own free lists do as well
 constexpr std::size_t kMostKept = std::size_t{256} << 20;     // bytes in all
-constexpr int kBlocksKept = 8;
+constexpr int kBlocksKept = 16;  // a training step has up to a dozen
 
 struct Block {
     void* data;

@@ -1,7 +1,7 @@
-// Memory for tapes and workspaces.
+// Memory for results, tapes and workspaces.
 //
-// A tape of some megabytes lives for one training step, and fresh pages from the operating system cost as much time as
-// filling them: so a few freed blocks are kept for the next call.
+// Some megabytes live for one training step, and fresh pages from the operating system cost as much time as filling
+// them: so a few freed blocks are kept for the next call.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,8 @@ namespace fastrnn {
 // Owns `bytes` of uninitialised memory aligned to a cache line. Throws std::bad_alloc.
 class Buffer {
 public:
+    static constexpr std::size_t kSmallestKept = std::size_t{64} << 10;  // below, the C library's free lists do as well
+
     Buffer() noexcept = default;
     explicit Buffer(std::size_t bytes);
     ~Buffer();

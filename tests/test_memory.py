@@ -124,6 +124,19 @@ def test_calls_and_errors_leak_nothing() -> None:
     run_function(_leak_nothing, timeout=120)
 
 
+def test_a_view_keeps_its_results_memory() -> None:
+    """The memory of large results serves later calls, but not before the last view of them is gone."""
+    problem = make_problem(CELLS[2], 20, 16, 64, 64, dtype=np.float32)
+    views = [array[1:] for array in solve(fastrnn, problem).values() if array.nbytes >= 2**16]
+    assert len(views) >= 4
+    before = [view.copy() for view in views]
+    for seed in range(10):
+        solve(fastrnn, make_problem(CELLS[2], 20, 16, 64, 64, dtype=np.float32, seed=seed))
+    for view, values in zip(views, before, strict=True):
+        np.testing.assert_array_equal(view, values)
+        assert view.flags.writeable and view.flags.aligned
+
+
 def test_references_are_given_back() -> None:
     problem = make_problem(CELLS[2], 5, 3, 7, 17)
     inputs = [a for a in (*problem.inputs.values(), *problem.upstream.values()) if a is not None]

@@ -2,8 +2,10 @@
 
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <type_traits>
 
+#include "buffer.h"
 #include "run.h"
 
 namespace py = pybind11;
@@ -473,12 +475,23 @@ const void* Copies::pointer(PyObject* array) {
 }
 
 py::object new_array(bool single, std::initializer_list<Index> shape) {
+    std::size_t bytes = single ? sizeof(float) : sizeof(double);
+    for (const Index length : shape) bytes *= static_cast<std::size_t>(length);
+    std::unique_ptr<Buffer> memory;
+    if (bytes >= Buffer::kSmallestKept) memory = std::make_unique<Buffer>(bytes);
     PyObject* const descr = api().PyArray_DescrFromType_(single ? Api::NPY_FLOAT_ : Api::NPY_DOUBLE_);
     // Takes over the reference to descr.
-    PyObject* const array = api().PyArray_NewFromDescr_(api().PyArray_Type_, descr, static_cast<int>(shape.size()),
-                                                        shape.begin(), nullptr, nullptr, 0, nullptr);
+    PyObject* const array = api().PyArray_NewFromDescr_(
+        api().PyArray_Type_, descr, static_cast<int>(shape.size()), shape.begin(), nullptr,
+        memory ? memory->data() : nullptr, memory ? Api::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
     if (!array) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(array);
+    py::object result = py::reinterpret_steal<py::object>(array);
+    if (memory) {
+        py::capsule owner(memory.get(), [](void* owned) { delete static_cast<Buffer*>(owned); });
+        memory.release();
+        if (api().PyArray_SetBaseObject_(array, owner.release().ptr()) < 0) throw py::error_already_set();
+    }
+    return result;
 }
 
 py::object new_sequence(bool single, const Sizes& size, Index n) {

@@ -134,7 +134,7 @@ void check_tokens(const Function& function, const char* argument, PyObject* valu
 [[noreturn]] void wrong_type(const std::string& function, const char* argument, PyObject* value,
                              const std::string& expected);
 
-// A new array, not initialised.
+// A new array, not initialised; a large one on memory that is kept for others when it dies. The size is addressable.
 pybind11::object new_array(bool single, std::initializer_list<Index> shape);
 
 // One over (T, B) and n features, or over rows of different lengths (N) and n features.
