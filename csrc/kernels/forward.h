@@ -66,7 +66,7 @@ class Forward {
     static bool keeps_ih(const Sizes& size, const Real* packed) {
         return size.D == 0 && (packed || size.T > projected_steps(size));
     }
-    static Index panel_size(const Sizes& size) { return pitch<Real>(kInputBlocks * kLanes * Cell::kGates * size.I); }
+    static Index panel_size(const Sizes& size) { return pitch<Real>(kInputBlocks * kGroup * strip_pitch(size.I)); }
 
 public:
     static Index tape_size(const Sizes& size) { return Tape<Cell, V>(size, nullptr).total; }
@@ -235,8 +235,9 @@ private:
             const Index first = panel * kInputBlocks;
             const int blocks = static_cast<int>(smaller(kInputBlocks, Hp_ / kLanes - first));
             if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, Cell::kGates, first, blocks, at_hand);
-            const Panels<V> one{kept ? work_.weights.ih + first * kGroup * I : at_hand, blocks * Cell::kGates,
-                                kInputBlocks * Cell::kGates, I, work_.weights.bias_ih + first * kGroup};
+            const Panels<V> one{kept ? work_.weights.ih + first * kGroup * strip_pitch(I) : at_hand,
+                                blocks * Cell::kGates, kInputBlocks * Cell::kGates, I,
+                                work_.weights.bias_ih + first * kGroup};
             for (Index row = 0; row < rows; row += kRowBlock) {
                 const RowBlock<Real> block(x, row, rows);
                 multiply_block<V>(block, one, 0, 0, false, projected_at(first, row));

@@ -48,8 +48,15 @@ constexpr Index kRowBlock = 48;  // rows whose sums wait in L1 for the epilogue:
 template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
 template <class Real>
-constexpr Index kAhead = 4096 / static_cast<Index>(sizeof(Real));  // how far a single tile looks ahead
-constexpr Index kPassBytes = 64 * 1024;  // of a panel, which all rows of a block pass over while it is near
+constexpr Index kNearest = (3 << 14) / static_cast<Index>(sizeof(Real));  // and up to 48 KiB, in L1
+template <class Real>
+constexpr Index kAhead = 4096 / static_cast<Index>(sizeof(Real));  // how far a single tile of far weights looks ahead
+// A single row of vectors that are whole lines reads faster than the processor foresees what comes from L2 (but not
+// what comes from L3): it looks some k ahead.
+template <class V>
+constexpr bool kFetchesFromL2 = V::kLanes == kLine<typename V::Real>;
+constexpr int kStepsAhead = 4;
+constexpr Index kPassBytes = 256 * 1024;  // of a panel, at most, which all rows of a block pass over while it is in L2
 
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
 template <class Real>
@@ -64,6 +71,10 @@ struct Rows {
         return base + (r / per_step) * step_stride + (r % per_step) * stride;
     }
 };
+
+// How many k apart strips begin. Were it just as many as there are, those that a single row goes through side by side
+// would share a few sets of the cache wherever that is a power of two.
+constexpr Index strip_pitch(Index depth) { return depth + 1; }
 
 // The right operand, packed: `vectors` columns of lanes, in panels of `width` (the last may be narrower), each strip
 // after strip and in it k after k.
@@ -81,10 +92,10 @@ struct Panels {
         const Index rest = vectors - panel * width;
         return rest < width ? static_cast<int>(rest) : width;
     }
-    Index offset(Index panel) const { return panel * width * V::kLanes * depth; }
+    Index offset(Index panel) const { return panel * width * V::kLanes * strip_pitch(depth); }
     // From one k to the next, and from one strip to the next.
     Index k_step(Index panel) const { return strip_width<V>(width_of(panel)) * V::kLanes; }
-    Index strip_step(Index panel) const { return k_step(panel) * depth; }
+    Index strip_step(Index panel) const { return k_step(panel) * strip_pitch(depth); }
 };
 
 // What one register tile is made of: rows times one strip; or a few rows times several.
@@ -93,9 +104,10 @@ struct Tile {
     const Real* const* row;  // where each row begins
     Index first_k = 0;       // of the tile
     const Real* strip;
-    Index strip_stride = 0;       // from one strip to the next, where there are several
-    const Real* ahead = nullptr;  // what to prefetch at the first k, of the strip to come, and how much further at each
-    Index ahead_step = 0;         // of the next: at most two lines of it are
+    Index strip_stride = 0;  // from one strip to the next, where there are several
+    const Real* ahead =
+        nullptr;  // see Ahead: what to prefetch at the first k, and how much further at each of the next
+    Index ahead_step = 0;
     Index depth;
     const Real* start;    // what is added to, laid out like sums: null is zeros
     Index start_row = 0;  // from one row to the next, of several
@@ -103,8 +115,12 @@ struct Tile {
     Index sums_row = 0;
 };
 
+// What a tile prefetches at each k: nothing; its share of what comes next, of which it takes two lines at most; or all
+// that it will read itself some k later.
+enum class Ahead { nothing, share, all };
+
 // `Strips` of them side by side, for a few rows; else 1.
-template <class V, int R, int Width, int Strips, bool Ahead>
+template <class V, int R, int Width, int Strips, Ahead prefetched>
 void multiply(const Tile<typename V::Real>& tile) {
     using Real = typename V::Real;
     V sum[Strips][R][Width];
@@ -121,9 +137,12 @@ void multiply(const Tile<typename V::Real>& tile) {
     [[maybe_unused]] const Index ahead_step = tile.ahead_step;
     FASTRNN_UNROLL_8
     for (Index k = 0; k < depth; ++k, strip += Width * V::kLanes) {
-        if constexpr (Ahead) {
-            for (int s = 0; s < Strips; ++s) V::prefetch(ahead + s * strip_stride);
-            if constexpr (Width * V::kLanes > kLine<Real>)
+        if constexpr (prefetched != Ahead::nothing) {
+            constexpr Index lines = (Width * V::kLanes + kLine<Real> - 1) / kLine<Real>;
+            for (int s = 0; s < Strips; ++s)
+                for (Index line = 0; line < (prefetched == Ahead::all ? lines : 1); ++line)
+                    V::prefetch(ahead + s * strip_stride + line * kLine<Real>);
+            if constexpr (prefetched == Ahead::share && lines > 1)
                 if (ahead_step > kLine<Real>) V::prefetch(ahead + kLine<Real>);
             ahead += ahead_step;
         }
@@ -148,40 +167,40 @@ template <class V>
 using Multiply = void (*)(const Tile<typename V::Real>&);
 
 // The kernel for `rows` rows (1 .. R) and a strip of `Width` vectors, or `Strips` of them.
-template <class V, bool Ahead, int Width, int R = max_rows<V>(Width), int Strips = 1>
+template <class V, Ahead prefetched, int Width, int R = max_rows<V>(Width), int Strips = 1>
 Multiply<V> multiply_rows(int rows) {
     if constexpr (R > 1) {
-        if (rows < R) return multiply_rows<V, Ahead, Width, R - 1, Strips>(rows);
+        if (rows < R) return multiply_rows<V, prefetched, Width, R - 1, Strips>(rows);
     }
-    return multiply<V, R, Width, Strips, Ahead>;
+    return multiply<V, R, Width, Strips, prefetched>;
 }
 
 // The kernel for one row and `strips` strips (1 .. max_strips) of `Width` vectors.
-template <class V, int Width, int Strips = max_strips<V>(Width)>
+template <class V, Ahead prefetched, int Width, int Strips = max_strips<V>(Width)>
 Multiply<V> multiply_strips(int strips) {
     if constexpr (Strips > 1) {
-        if (strips < Strips) return multiply_strips<V, Width, Strips - 1>(strips);
+        if (strips < Strips) return multiply_strips<V, prefetched, Width, Strips - 1>(strips);
     }
-    return multiply<V, 1, Width, Strips, false>;
+    return multiply<V, 1, Width, Strips, prefetched>;
 }
 
-template <class V, bool Ahead>
+template <class V, Ahead prefetched>
 Multiply<V> multiply_rows_for(int strip_width, int rows) {
     switch (strip_width) {
-        case 1: return multiply_rows<V, Ahead, 1>(rows);
-        case 2: return multiply_rows<V, Ahead, 2>(rows);
-        case 3: return multiply_rows<V, Ahead, 3>(rows);
-        default: return multiply_rows<V, Ahead, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(rows);
+        case 1: return multiply_rows<V, prefetched, 1>(rows);
+        case 2: return multiply_rows<V, prefetched, 2>(rows);
+        case 3: return multiply_rows<V, prefetched, 3>(rows);
+        default: return multiply_rows<V, prefetched, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(rows);
     }
 }
 
-template <class V>
+template <class V, Ahead prefetched>
 Multiply<V> multiply_strips_for(int strip_width, int strips) {
     switch (strip_width) {
-        case 1: return multiply_strips<V, 1>(strips);
-        case 2: return multiply_strips<V, 2>(strips);
-        case 3: return multiply_strips<V, 3>(strips);
-        default: return multiply_strips<V, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(strips);
+        case 1: return multiply_strips<V, prefetched, 1>(strips);
+        case 2: return multiply_strips<V, prefetched, 2>(strips);
+        case 3: return multiply_strips<V, prefetched, 3>(strips);
+        default: return multiply_strips<V, prefetched, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(strips);
     }
 }
 
@@ -211,9 +230,12 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     // Tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
     const int count = static_cast<int>(rows.count), tiles = (count + max_rows<V>(wide) - 1) / max_rows<V>(wide);
     const int height = count / tiles, higher = count % tiles;
-    const Multiply<V> high = multiply_rows_for<V, false>(wide, height + (higher > 0)),
-                      low = multiply_rows_for<V, false>(wide, height);
-    constexpr Index pass = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
+    const Multiply<V> high = multiply_rows_for<V, Ahead::nothing>(wide, height + (higher > 0)),
+                      low = multiply_rows_for<V, Ahead::nothing>(wide, height);
+    // Passes of equal length, and one where there is nothing to multiply, too.
+    constexpr Index longest = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
+    const Index passes = larger(1, (panels.depth + longest - 1) / longest),
+                pass = larger(1, (panels.depth + passes - 1) / passes);
     Tile<Real> tile;
     tile.sums_row = sums_row;
     if constexpr (kStripRows<V> > 0) {
@@ -227,8 +249,8 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
             tile.depth = panels.depth;
             tile.start = start;
             tile.sums = sums;
-            (far ? multiply_rows<V, true, each, most, strips>
-                 : multiply_rows<V, false, each, most, strips>)(count)(tile);
+            (far ? multiply_rows<V, Ahead::share, each, most, strips>
+                 : multiply_rows<V, Ahead::nothing, each, most, strips>)(count)(tile);
             return;
         }
     }
@@ -252,7 +274,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
                     // can wait for.
                     tile.ahead_step = (strip_row + tiles - 1) / tiles;
                     tile.ahead = tiles == 1 ? tile.strip + kAhead<Real> : next + i * strip_row * tile.depth / tiles;
-                    multiply_rows_for<V, true>(wide, n)(tile);
+                    multiply_rows_for<V, Ahead::share>(wide, n)(tile);
                 } else {
                     (i < higher ? high : low)(tile);
                 }
@@ -264,8 +286,9 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
 }
 
 // One row times `count` panels of the same width, which together have at most max_strips strips: sums (panel, width).
+// `in_l2`: there the weights are.
 template <class V>
-void multiply_row(const RowBlock<typename V::Real>& row, const Panels<V>& panels, Index panel, Index count,
+void multiply_row(const RowBlock<typename V::Real>& row, const Panels<V>& panels, Index panel, Index count, bool in_l2,
                   typename V::Real* sums) {
     const int width = panels.width_of(panel), wide = strip_width<V>(width);
     Tile<typename V::Real> tile;
@@ -275,7 +298,16 @@ void multiply_row(const RowBlock<typename V::Real>& row, const Panels<V>& panels
     tile.depth = panels.depth;
     tile.start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
     tile.sums = sums;
-    multiply_strips_for<V>(wide, static_cast<int>(count) * (width / wide))(tile);
+    const int strips = static_cast<int>(count) * (width / wide);
+    if constexpr (kFetchesFromL2<V>) {
+        if (in_l2) {
+            tile.ahead_step = panels.k_step(panel);
+            tile.ahead = tile.strip + kStepsAhead * tile.ahead_step;
+            multiply_strips_for<V, Ahead::all>(wide, strips)(tile);
+            return;
+        }
+    }
+    multiply_strips_for<V, Ahead::nothing>(wide, strips)(tile);
 }
 
 // The panels that a thread takes of a product: those of [begin, end); or, with a team, of `all`, those that it claims.
@@ -318,8 +350,9 @@ FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_b
     const Index all = turns.end - turns.begin;
     const auto nth = [&](Index i) { return turns.backwards ? turns.end - 1 - i : turns.begin + i; };
     RowBlock<Real> block(rows, row_begin, row_end);
+    const Index weights = all * panels.width * V::kLanes * panels.depth;
     if (row_end - row_begin > 1) {
-        const bool far = all * panels.width * V::kLanes * panels.depth > kNear<Real>;
+        const bool far = weights > kNear<Real>;
         for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
             const Index after = smaller(larger(turns.backwards ? panel - 1 : panel + 1, 0), panels.count() - 1);
             for (Index first = row_begin; first < row_end; first += kRowBlock) {
@@ -336,6 +369,7 @@ FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_b
     static_assert(kMaxWidth == 4);
     constexpr Index most_of[] = {0, at_once(1), at_once(2), at_once(3), at_once(4)};
     const Index most = most_of[panels.width];
+    const bool in_l2 = weights > kNearest<Real> && weights <= kNear<Real>;
     Index each = all;
     if (all > most) {  // divisions count, where a step takes a tenth of a microsecond
         const Index groups = (all + most - 1) / most;
@@ -347,7 +381,7 @@ FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_b
         while (together > 1 && panels.width_of(turns.backwards ? nth(i) : nth(i + together - 1)) != panels.width)
             --together;
         const Index lowest = turns.backwards ? nth(i + together - 1) : nth(i);
-        multiply_row<V>(block, panels, lowest, together, sums);
+        multiply_row<V>(block, panels, lowest, together, in_l2, sums);
         epilogue(row_begin, 1, lowest, static_cast<int>(together) * panels.width_of(lowest), sums);
         i += together;
     }

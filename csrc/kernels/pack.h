@@ -108,7 +108,7 @@ FASTRNN_NOINLINE void transpose(const typename V::Real* from, Index from_pitch, 
 // Elements of the panels of `gates` gates of H units over `depth` k.
 template <class V>
 constexpr Index packed_size(Index units, int gates, Index depth) {
-    return ceil_div(units, V::kLanes) * V::kLanes * gates * depth;
+    return ceil_div(units, V::kLanes) * V::kLanes * gates * strip_pitch(depth);
 }
 
 // Where vector v of a packed panel begins.
@@ -156,9 +156,9 @@ FASTRNN_NOINLINE void pack_columns(const typename V::Real* w, Index pitch, Index
     const Panels<V> panels{packed, ceil_div(columns, lanes), kMaxWidth, gates * units};
     for (Index panel = begin; panel < end; ++panel) {
         const int width = panels.width_of(panel), wide = strip_width<V>(width);
-        typename V::Real* to = packed + panels.offset(panel);
         for (int first = 0; first < width; first += wide) {
             const Index column = (panel * kMaxWidth + first) * lanes;
+            typename V::Real* to = packed + vector_offset(panels, panel, first);
             for (int g = 0; g < gates; ++g) {
                 const typename V::Real* row = w + gate[g] * units * pitch + column;
                 for (Index unit = 0; unit < units; ++unit, row += pitch, to += wide * lanes)

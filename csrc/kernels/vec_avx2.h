@@ -26,7 +26,7 @@ struct Vec<float> {
     static Vec broadcast(float s) { return {_mm256_set1_ps(s)}; }
     static Vec zero() { return {_mm256_setzero_ps()}; }
     void store(float* p) const { _mm256_storeu_ps(p, v); }
-    static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
     void store_n(float* p, std::ptrdiff_t n) const { _mm256_maskstore_ps(p, mask(n), v); }
 
     friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
@@ -75,7 +75,7 @@ struct Vec<double> {
     static Vec broadcast(double s) { return {_mm256_set1_pd(s)}; }
     static Vec zero() { return {_mm256_setzero_pd()}; }
     void store(double* p) const { _mm256_storeu_pd(p, v); }
-    static void prefetch(const double* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    static void prefetch(const double* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
     void store_n(double* p, std::ptrdiff_t n) const { _mm256_maskstore_pd(p, mask(n), v); }
 
     friend Vec operator+(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }

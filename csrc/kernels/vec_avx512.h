@@ -4,7 +4,7 @@
 // intrinsics. Unless said otherwise an operation is the IEEE one, lane by lane.
 //   load_n, store_n   touch only the first n lanes in memory; load_n sets the others to zero
 //   min, max          return the second operand where either is NaN, so that clamp(limit, x) keeps a NaN x
-//   prefetch          asks for a line of memory to be brought to L2
+//   prefetch          asks for a line of memory to be brought to L1
 //   kFused            whether fma rounds once; where it does not, it is a product and a sum
 //   copysign          magnitude of the first, sign of the second
 //   where_positive    the second operand where the first is > 0, and zero elsewhere
@@ -35,7 +35,7 @@ struct Vec<float> {
     static Vec broadcast(float s) { return {_mm512_set1_ps(s)}; }
     static Vec zero() { return {_mm512_setzero_ps()}; }
     void store(float* p) const { _mm512_storeu_ps(p, v); }
-    static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
     void store_n(float* p, std::ptrdiff_t n) const { _mm512_mask_storeu_ps(p, mask(n), v); }
 
     friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -82,7 +82,7 @@ struct Vec<double> {
     static Vec broadcast(double s) { return {_mm512_set1_pd(s)}; }
     static Vec zero() { return {_mm512_setzero_pd()}; }
     void store(double* p) const { _mm512_storeu_pd(p, v); }
-    static void prefetch(const double* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    static void prefetch(const double* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
     void store_n(double* p, std::ptrdiff_t n) const { _mm512_mask_storeu_pd(p, mask(n), v); }
 
     friend Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }

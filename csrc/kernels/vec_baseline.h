@@ -30,7 +30,7 @@ struct Vec<float> {
     static Vec broadcast(float s) { return {_mm_set1_ps(s)}; }
     static Vec zero() { return {_mm_setzero_ps()}; }
     void store(float* p) const { _mm_storeu_ps(p, v); }
-    static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    static void prefetch(const float* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
     void store_n(float* p, std::ptrdiff_t n) const {
         alignas(16) float lane[kLanes];
         _mm_store_ps(lane, v);
@@ -72,7 +72,7 @@ struct Vec<double> {
     static Vec broadcast(double s) { return {_mm_set1_pd(s)}; }
     static Vec zero() { return {_mm_setzero_pd()}; }
     void store(double* p) const { _mm_storeu_pd(p, v); }
-    static void prefetch(const double* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+    static void prefetch(const double* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
     void store_n(double* p, std::ptrdiff_t n) const {
         if (n == 1) _mm_store_sd(p, v);
         if (n == 2) _mm_storeu_pd(p, v);

@@ -30,7 +30,7 @@ struct Vec<float> {
     static Vec broadcast(float s) { return {vdupq_n_f32(s)}; }
     static Vec zero() { return {vdupq_n_f32(0)}; }
     void store(float* p) const { vst1q_f32(p, v); }
-    static void prefetch(const float* p) { __builtin_prefetch(p, 0, 2); }
+    static void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }
     void store_n(float* p, std::ptrdiff_t n) const {
         float lane[kLanes];
         vst1q_f32(lane, v);
@@ -72,7 +72,7 @@ struct Vec<double> {
     static Vec broadcast(double s) { return {vdupq_n_f64(s)}; }
     static Vec zero() { return {vdupq_n_f64(0)}; }
     void store(double* p) const { vst1q_f64(p, v); }
-    static void prefetch(const double* p) { __builtin_prefetch(p, 0, 2); }
+    static void prefetch(const double* p) { __builtin_prefetch(p, 0, 3); }
     void store_n(double* p, std::ptrdiff_t n) const {
         if (n >= 1) p[0] = vgetq_lane_f64(v, 0);
         if (n == 2) p[1] = vgetq_lane_f64(v, 1);
