@@ -14,19 +14,19 @@ FASTRNN_NOINLINE void multiply_into(const Rows<typename V::Real>& rows, Index ro
                                     const Panels<V>& panels, Index columns, bool add, typename V::Real* out,
                                     Team& team) {
     using Real = typename V::Real;
-    product<V>(rows, row_begin, row_end, panels, {0, panels.count()},
-               [&](Index first, Index count, Index panel, int width, const Real* sums) {
-                   for (Index row = first; row < first + count; ++row) {
-                       for (int v = 0; v < width; ++v, sums += V::kLanes) {
-                           const Index column = (panel * panels.width + v) * V::kLanes;
-                           const Index n = smaller(V::kLanes, columns - column);
-                           Real* const to = out + row * columns + column;
-                           const V sum = V::load(sums);
-                           store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
-                       }
-                   }
-                   team.poll(2.0 * static_cast<double>(count * width * V::kLanes * panels.depth));
-               });
+    const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
+        for (Index row = first; row < first + count; ++row) {
+            for (int v = 0; v < width; ++v, sums += V::kLanes) {
+                const Index column = (panel * panels.width + v) * V::kLanes;
+                const Index n = smaller(V::kLanes, columns - column);
+                Real* const to = out + row * columns + column;
+                const V sum = V::load(sums);
+                store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
+            }
+        }
+        team.poll(2.0 * static_cast<double>(count * width * V::kLanes * panels.depth));
+    };
+    product<V>(rows, row_begin, row_end, panels, {0, panels.count()}, epilogue, {out, columns});
 }
 
 // Adds to sums (units) the columns of gate (depth, pitch), or sets them. By parts of some rows: the rounding errors of
