@@ -216,19 +216,37 @@ struct RowBlock {
     }
 };
 
-// Where an epilogue puts sums: row r of them to `first` + r * `row`, if that is not null. By the time that a tile is
-// done, its part of it is in cache. To ask for it any later, for many tiles at once, would be to wait for it.
+// Arrays over the product's rows and columns that its epilogue reads or writes: by the time that a tile is done, its
+// part of them is in cache. To ask for it any later, for many tiles at once, would be to wait for it.
 template <class Real>
-struct Target {
-    const Real* first = nullptr;
-    Index row = 0;
+struct Touched {
+    static constexpr int kMost = 9;
+    struct {
+        const Real* first;  // row 0, column 0
+        Index row;          // from one to the next
+    } array[kMost];
+    int count = 0;
+
+    // Null is none.
+    void add(const Real* first, Index row) {
+        if (first) array[count++] = {first, row};
+    }
 };
 
-// A block of rows times one panel: sums (row, width). Where `far` is true the weights are not in L2, and those of panel
-// `after` are fetched as well.
+template <class V>
+void touch(const Touched<typename V::Real>& touched, Index row, Index rows, Index column, Index columns) {
+    using Real = typename V::Real;
+    for (int i = 0; i < touched.count; ++i)
+        for (Index r = row; r < row + rows; ++r)
+            for (Index c = column; c < column + columns; c += kLine<Real>)
+                V::prefetch(touched.array[i].first + r * touched.array[i].row + c);
+}
+
+// A block of rows, the first of which is `first_row` of all, times one panel: sums (row, width). Where `far` is true
+// the weights are not in L2, and those of panel `after` are fetched as well.
 template <class V>
 void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& panels, Index panel, Index after, bool far,
-                    Target<typename V::Real> target, typename V::Real* sums) {
+                    const Touched<typename V::Real>& touched, Index first_row, typename V::Real* sums) {
     using Real = typename V::Real;
     const int width = panels.width_of(panel), wide = strip_width<V>(width);
     const Index strip_row = wide * V::kLanes, sums_row = width * V::kLanes;
@@ -275,8 +293,8 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
                                                                : panels.data + panels.offset(after);
             for (int i = 0; i < tiles; ++i) {
                 const int n = height + (i < higher);
-                for (int r = 0; r < n && target.first && k == 0 && s == 0; ++r, target.first += target.row)
-                    for (Index column = 0; column < sums_row; column += kLine<Real>) V::prefetch(target.first + column);
+                if (k == 0 && s == 0)
+                    touch<V>(touched, first_row + (tile.row - rows.row), n, panel * panels.width * V::kLanes, sums_row);
                 tile.start = k > 0 ? tile.sums : start ? start + s * strip_row : nullptr;
                 if (far) {
                     // A single tile reads every line once, and asks for those that come next. Of several, each fetches
@@ -349,13 +367,12 @@ struct Epilogue {
 
 // For every row of [row_begin, row_end) and this thread's panels, in no promised order:
 //   epilogue(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
-// They begin with those of `panel`; of a single row they may be those of the panels after it, too. `target` is that of
-// row 0 and panel 0.
+// They begin with those of `panel`; of a single row they may be those of the panels after it, too.
 // A loop over time that turns round at every step finds in cache the panels that the step before used last.
 template <class V>
 FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
                                  const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue,
-                                 const Target<typename V::Real>& target) {
+                                 const Touched<typename V::Real>& touched) {
     using Real = typename V::Real;
     if (row_begin == row_end) return;
     alignas(64) Real sums[kRowBlock * kMaxWidth * V::kLanes];
@@ -369,9 +386,7 @@ FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_b
             const Index after = smaller(larger(turns.backwards ? panel - 1 : panel + 1, 0), panels.count() - 1);
             for (Index first = row_begin; first < row_end; first += kRowBlock) {
                 if (row_end - row_begin > kRowBlock) block = RowBlock<Real>(rows, first, row_end);
-                Target<Real> own = target;
-                if (own.first) own.first += first * own.row + panel * panels.width * V::kLanes;
-                multiply_block<V>(block, panels, panel, after, far, own, sums);
+                multiply_block<V>(block, panels, panel, after, far, touched, first, sums);
                 epilogue(first, block.count, panel, panels.width_of(panel), sums);
             }
         }
@@ -403,12 +418,12 @@ FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_b
 
 template <class V, class Function>
 void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
-             const Turns& turns, const Function& function, const Target<typename V::Real>& target = {}) {
+             const Turns& turns, const Function& function, const Touched<typename V::Real>& touched = {}) {
     const auto call = [](const void* context, Index first, Index count, Index panel, int width,
                          const typename V::Real* sums) {
         (*static_cast<const Function*>(context))(first, count, panel, width, sums);
     };
-    product_of(rows, row_begin, row_end, panels, turns, Epilogue<V>{call, &function}, target);
+    product_of(rows, row_begin, row_end, panels, turns, Epilogue<V>{call, &function}, touched);
 }
 
 }  // namespace
