@@ -29,8 +29,8 @@ Split choose_split(const Workload& work, int threads) {
     if (threads <= 1 || step * static_cast<double>(size.T) < kWorthThreads) return alone;
 
     const Index weights = work.cell.recurrent * size.H * units_of_h(size) * work.real_bytes;
-    // Batch parts each read all of W_hh: it has to fit into a core's own cache.
-    const bool fits = weights <= static_cast<Index>(private_cache_bytes());
+    // Batch parts each read all of W_hh: it has to fit into a core's own cache, with room for the rows.
+    const bool fits = weights <= static_cast<Index>(private_cache_bytes() / 4 * 3);
     // Of sequences of different lengths the first rows have more to do.
     const bool even = !size.first_row;
     if (even && size.B >= kRowsPerThread * threads && fits) return {threads, 1};
