@@ -28,6 +28,7 @@ constexpr double kWorkBetweenClocks = 20e6;  // floating-point operations: some 
 constexpr auto kTimeBetweenStops = std::chrono::milliseconds(30);
 constexpr auto kSpinForWork = std::chrono::microseconds(50);  // as long as waking a sleeping thread takes
 constexpr int kSpinsAtBarrier = 1000;                         // pauses of 10 to 50 ns each
+constexpr int kBarriersWithoutSpinning = 64;                  // after one at which that was in vain
 
 void pause() noexcept {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -138,11 +139,15 @@ void Team::barrier() {
         shared_.arrived.store(0, std::memory_order_relaxed);
         shared_.phase.store(phase, std::memory_order_release);
     } else {
-        Patience patience(shared_.spins);
+        // Who spins in vain may stand in the way of the one it waits for: the system can leave two threads on one core
+        // for many milliseconds while another idles. Giving the core away then takes a microsecond.
+        if (yielding_ > 0) --yielding_;
+        Patience patience(yielding_ > 0 ? 0 : shared_.spins);
         while (shared_.phase.load(std::memory_order_acquire) != phase) {
             if (shared_.aborted.load(std::memory_order_relaxed)) throw Stopped{};
             patience.wait();
         }
+        if (yielding_ == 0 && patience.exhausted()) yielding_ = kBarriersWithoutSpinning;
     }
     shared_.taken[static_cast<std::size_t>(rank_)].in_round[(phase - 1) % 2].store(0, std::memory_order_relaxed);
 }

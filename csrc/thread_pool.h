@@ -35,6 +35,7 @@ private:
     int size_;
     unsigned phase_ = 0;
     std::ptrdiff_t taken_ = 0;  // pieces of this round, by a member that has no others beside it
+    int yielding_ = 0;          // barriers at which not to spin
     double work_ = 0;
 };
 
