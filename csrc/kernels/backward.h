@@ -28,7 +28,7 @@ FASTRNN_NOINLINE void multiply_into(const Rows<typename V::Real>& rows, Index ro
     };
     Touched<Real> touched;
     touched.add(out, columns);
-    product<V>(rows, row_begin, row_end, panels, {0, panels.count()}, epilogue, touched);
+    product<V>(rows, row_begin, row_end, panels, {0, panels.count()}, epilogue, &touched);
 }
 
 // Adds to sums (units) the columns of gate (depth, pitch), or sets them. By parts of some rows: the rounding errors of
@@ -293,12 +293,12 @@ private:
         const Range own = own_panels(panels);
         const Turns turns{own.begin, own.end, t % 2 != 0, shares_units_ ? &team_ : nullptr, panels.count()};
         Touched<Real> touched;
+        static_assert(1 + Cell::kSaved <= Touched<Real>::kMost);
         if (from_later - row_begin_ > 1) {
             touched.add(at.dy, H);
             for (int s = 0; s < Cell::kSaved; ++s) touched.add(at.saved + s * Hp_, tape_.saved_pitch);
         }
-        static_assert(1 + Cell::kSaved <= Touched<Real>::kMost);
-        product<V>(operand, row_begin_, from_later, panels, turns, epilogue, touched);
+        product<V>(operand, row_begin_, from_later, panels, turns, epilogue, &touched);
         at.adds_carry = true;
         Panels<V> nothing = panels;
         nothing.depth = 0;

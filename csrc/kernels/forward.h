@@ -240,7 +240,7 @@ private:
                                 work_.weights.bias_ih + first * kGroup};
             for (Index row = 0; row < rows; row += kRowBlock) {
                 const RowBlock<Real> block(x, row, rows);
-                multiply_block<V>(block, one, 0, 0, false, {}, 0, projected_at(first, row));
+                multiply_block<V>(block, one, 0, 0, false, nullptr, 0, projected_at(first, row));
                 team_.poll(2.0 * static_cast<double>(block.count * one.vectors * kLanes * I));
             }
         }

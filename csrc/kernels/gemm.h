@@ -246,7 +246,7 @@ void touch(const Touched<typename V::Real>& touched, Index row, Index rows, Inde
 // the weights are not in L2, and those of panel `after` are fetched as well.
 template <class V>
 void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& panels, Index panel, Index after, bool far,
-                    const Touched<typename V::Real>& touched, Index first_row, typename V::Real* sums) {
+                    const Touched<typename V::Real>* touched, Index first_row, typename V::Real* sums) {
     using Real = typename V::Real;
     const int width = panels.width_of(panel), wide = strip_width<V>(width);
     const Index strip_row = wide * V::kLanes, sums_row = width * V::kLanes;
@@ -293,8 +293,9 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
                                                                : panels.data + panels.offset(after);
             for (int i = 0; i < tiles; ++i) {
                 const int n = height + (i < higher);
-                if (k == 0 && s == 0)
-                    touch<V>(touched, first_row + (tile.row - rows.row), n, panel * panels.width * V::kLanes, sums_row);
+                if (touched && k == 0 && s == 0)
+                    touch<V>(*touched, first_row + (tile.row - rows.row), n, panel * panels.width * V::kLanes,
+                             sums_row);
                 tile.start = k > 0 ? tile.sums : start ? start + s * strip_row : nullptr;
                 if (far) {
                     // A single tile reads every line once, and asks for those that come next. Of several, each fetches
@@ -316,11 +317,11 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
 // One row times `count` panels of the same width, which together have at most max_strips strips: sums (panel, width).
 // `in_l2`: there the weights are.
 template <class V>
-void multiply_row(const RowBlock<typename V::Real>& row, const Panels<V>& panels, Index panel, Index count, bool in_l2,
+void multiply_row(const typename V::Real* row, const Panels<V>& panels, Index panel, Index count, bool in_l2,
                   typename V::Real* sums) {
     const int width = panels.width_of(panel), wide = strip_width<V>(width);
     Tile<typename V::Real> tile;
-    tile.row = row.row;
+    tile.row = &row;
     tile.strip = panels.data + panels.offset(panel);
     tile.strip_stride = panels.strip_step(panel);
     tile.depth = panels.depth;
@@ -345,6 +346,11 @@ struct Turns {
     Team* team = nullptr;
     Index all = 0;
 
+    // Of all their panels.
+    template <class V>
+    Index elements(const Panels<V>& panels) const {
+        return (end - begin) * panels.width * V::kLanes * panels.depth;
+    }
     // The one after `taken` of them, or -1.
     Index next(Index taken) const {
         if (team) return team->claim(all, backwards);
@@ -365,40 +371,39 @@ struct Epilogue {
     }
 };
 
-// For every row of [row_begin, row_end) and this thread's panels, in no promised order:
-//   epilogue(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
-// They begin with those of `panel`; of a single row they may be those of the panels after it, too.
-// A loop over time that turns round at every step finds in cache the panels that the step before used last.
+// product() of two rows and more.
 template <class V>
-FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
-                                 const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue,
-                                 const Touched<typename V::Real>& touched) {
+FASTRNN_NOINLINE void product_of_rows(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
+                                      const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue,
+                                      const Touched<typename V::Real>* touched) {
     using Real = typename V::Real;
-    if (row_begin == row_end) return;
     alignas(64) Real sums[kRowBlock * kMaxWidth * V::kLanes];
-    const Index all = turns.end - turns.begin;
-    const auto nth = [&](Index i) { return turns.backwards ? turns.end - 1 - i : turns.begin + i; };
+    const bool far = turns.elements(panels) > kNear<Real>;
     RowBlock<Real> block(rows, row_begin, row_end);
-    const Index weights = all * panels.width * V::kLanes * panels.depth;
-    if (row_end - row_begin > 1) {
-        const bool far = weights > kNear<Real>;
-        for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
-            const Index after = smaller(larger(turns.backwards ? panel - 1 : panel + 1, 0), panels.count() - 1);
-            for (Index first = row_begin; first < row_end; first += kRowBlock) {
-                if (row_end - row_begin > kRowBlock) block = RowBlock<Real>(rows, first, row_end);
-                multiply_block<V>(block, panels, panel, after, far, touched, first, sums);
-                epilogue(first, block.count, panel, panels.width_of(panel), sums);
-            }
+    for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
+        const Index after = smaller(larger(turns.backwards ? panel - 1 : panel + 1, 0), panels.count() - 1);
+        for (Index first = row_begin; first < row_end; first += kRowBlock) {
+            if (row_end - row_begin > kRowBlock) block = RowBlock<Real>(rows, first, row_end);
+            multiply_block<V>(block, panels, panel, after, far, touched, first, sums);
+            epilogue(first, block.count, panel, panels.width_of(panel), sums);
         }
-        return;
     }
+}
+
+// product() of a single row.
+template <class V>
+FASTRNN_NOINLINE void product_of_row(const typename V::Real* row, Index row_begin, const Panels<V>& panels,
+                                     const Turns& turns, const Epilogue<V>& epilogue) {
+    using Real = typename V::Real;
     constexpr auto at_once = [](int width) {
         return max_strips<V>(strip_width<V>(width)) * strip_width<V>(width) / width;
     };
     static_assert(kMaxWidth == 4);
     constexpr Index most_of[] = {0, at_once(1), at_once(2), at_once(3), at_once(4)};
-    const Index most = most_of[panels.width];
+    alignas(64) Real sums[max_strips<V>(1) * kMaxWidth * V::kLanes];
+    const Index all = turns.end - turns.begin, most = most_of[panels.width], weights = turns.elements(panels);
     const bool in_l2 = weights > kNearest<Real> && weights <= kNear<Real>;
+    const auto nth = [&](Index i) { return turns.backwards ? turns.end - 1 - i : turns.begin + i; };
     Index each = all;
     if (all > most) {  // divisions count, where a step takes a tenth of a microsecond
         const Index groups = (all + most - 1) / most;
@@ -410,20 +415,28 @@ FASTRNN_NOINLINE void product_of(const Rows<typename V::Real>& rows, Index row_b
         while (together > 1 && panels.width_of(turns.backwards ? nth(i) : nth(i + together - 1)) != panels.width)
             --together;
         const Index lowest = turns.backwards ? nth(i + together - 1) : nth(i);
-        multiply_row<V>(block, panels, lowest, together, in_l2, sums);
+        multiply_row<V>(row, panels, lowest, together, in_l2, sums);
         epilogue(row_begin, 1, lowest, static_cast<int>(together) * panels.width_of(lowest), sums);
         i += together;
     }
 }
 
+// For every row of [row_begin, row_end) and this thread's panels, in no promised order:
+//   function(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
+// They begin with those of `panel`; of a single row they may be those of the panels after it, too.
+// A loop over time that turns round at every step finds in cache the panels that the step before used last.
 template <class V, class Function>
 void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
-             const Turns& turns, const Function& function, const Touched<typename V::Real>& touched = {}) {
+             const Turns& turns, const Function& function, const Touched<typename V::Real>* touched = nullptr) {
     const auto call = [](const void* context, Index first, Index count, Index panel, int width,
                          const typename V::Real* sums) {
         (*static_cast<const Function*>(context))(first, count, panel, width, sums);
     };
-    product_of(rows, row_begin, row_end, panels, turns, Epilogue<V>{call, &function}, touched);
+    const Epilogue<V> epilogue{call, &function};
+    if (row_end - row_begin == 1)
+        product_of_row<V>(rows[row_begin], row_begin, panels, turns, epilogue);
+    else if (row_end > row_begin)
+        product_of_rows<V>(rows, row_begin, row_end, panels, turns, epilogue, touched);
 }
 
 }  // namespace
