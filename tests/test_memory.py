@@ -134,7 +134,8 @@ def test_a_view_keeps_its_results_memory() -> None:
         solve(fastrnn, make_problem(CELLS[2], 20, 16, 64, 64, dtype=np.float32, seed=seed))
     for view, values in zip(views, before, strict=True):
         np.testing.assert_array_equal(view, values)
-        assert view.flags.writeable and view.flags.aligned
+        assert view.flags.writeable
+        assert view.flags.aligned
 
 
 def test_references_are_given_back() -> None:
