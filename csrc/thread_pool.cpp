@@ -18,6 +18,9 @@
 #include <signal.h>
 #include <unistd.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace fastrnn {
 namespace {
@@ -39,6 +42,24 @@ void pause() noexcept {
     __asm__ volatile("yield");
 #endif
 }
+
+#if defined(__linux__)
+int current_core() noexcept { return sched_getcpu(); }
+
+// Moves this thread, one of the pool's, off a core. Where both cores of two were busy for a moment, Linux can wake a
+// thread on the core of the one that woke it, and leave both there for many milliseconds while the other idles.
+void leave_core(int core) noexcept {
+    cpu_set_t allowed;
+    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core) return;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(core, &others);
+    if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+int current_core() noexcept { return -1; }
+void leave_core(int) noexcept {}
+#endif
 
 // Calls pause() or gives the core away, depending on how often it was asked.
 class Patience {
@@ -67,6 +88,7 @@ struct Team::Shared {
           size(size),
           stop(stop),
           callers_mode(read_float_mode()),
+          callers_core(size > 1 ? current_core() : -1),
           taken(size > 1 ? static_cast<std::size_t>(size) : 0),
           working(size - 1) {
         // More members than cores: whoever waits stands in the way of those it waits for.
@@ -105,6 +127,7 @@ struct Team::Shared {
     const int size;
     const StopHook stop;
     const std::uint64_t callers_mode;
+    const int callers_core;
     int spins;
 
     Clock::time_point last_asked;  // these two are rank 0's
@@ -217,6 +240,7 @@ private:
     void serve() noexcept {
         for (;;) {
             Team::Shared& task = *next();
+            if (task.spins > 0) leave_core(task.callers_core);
             task.run_member(rank_);
             task_.store(nullptr, std::memory_order_relaxed);
             task.working.fetch_sub(1, std::memory_order_release);  // from here on the task may be gone

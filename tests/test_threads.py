@@ -321,3 +321,20 @@ def test_exit(daemon: bool) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(run, range(20 if daemon else 100)))
+
+
+def _affinities() -> None:
+    fastrnn.set_num_threads(2)
+    problem = make_problem(CELLS[2], 20, 16, 64, 64, dtype=np.float32)
+    for _ in range(100):
+        forward(fastrnn, problem)
+    allowed = os.sched_getaffinity(0)
+    assert {frozenset(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")} == {
+        frozenset(allowed)
+    }
+
+
+@pytest.mark.usefixtures("needs_proc")
+def test_threads_may_run_where_they_might_before() -> None:
+    """A thread that leaves the caller's core is not barred from it."""
+    run_function(_affinities)
