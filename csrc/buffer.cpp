@@ -16,8 +16,8 @@ namespace {
 
 constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kMostKept = std::size_t{256} << 20;     // bytes in all
-constexpr int kBlocksKept = 16;  // a training step has up to a dozen
+constexpr std::size_t kMostKept = std::size_t{256} << 20;  // bytes in all
+constexpr int kBlocksKept = 16;                            // a training step has up to a dozen
 
 struct Block {
     void* data;

@@ -481,9 +481,9 @@ py::object new_array(bool single, std::initializer_list<Index> shape) {
     if (bytes >= Buffer::kSmallestKept) memory = std::make_unique<Buffer>(bytes);
     PyObject* const descr = api().PyArray_DescrFromType_(single ? Api::NPY_FLOAT_ : Api::NPY_DOUBLE_);
     // Takes over the reference to descr.
-    PyObject* const array = api().PyArray_NewFromDescr_(
-        api().PyArray_Type_, descr, static_cast<int>(shape.size()), shape.begin(), nullptr,
-        memory ? memory->data() : nullptr, memory ? Api::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
+    PyObject* const array =
+        api().PyArray_NewFromDescr_(api().PyArray_Type_, descr, static_cast<int>(shape.size()), shape.begin(), nullptr,
+                                    memory ? memory->data() : nullptr, memory ? Api::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
     if (!array) throw py::error_already_set();
     py::object result = py::reinterpret_steal<py::object>(array);
     if (memory) {
