@@ -104,10 +104,9 @@ struct Tile {
     const Real* const* row;  // where each row begins
     Index first_k = 0;       // of the tile
     const Real* strip;
-    Index strip_stride = 0;  // from one strip to the next, where there are several
-    const Real* ahead =
-        nullptr;  // see Ahead: what to prefetch at the first k, and how much further at each of the next
-    Index ahead_step = 0;
+    Index strip_stride = 0;       // from one strip to the next, where there are several
+    const Real* ahead = nullptr;  // what to prefetch at the first k, see Ahead
+    Index ahead_step = 0;         // and how much further at each of the next
     Index depth;
     const Real* start;    // what is added to, laid out like sums: null is zeros
     Index start_row = 0;  // from one row to the next, of several
@@ -220,7 +219,7 @@ struct RowBlock {
 // part of them is in cache. To ask for it any later, for many tiles at once, would be to wait for it.
 template <class Real>
 struct Touched {
-    static constexpr int kMost = 9;
+    static constexpr int kMost = 9;  // dy, and the most planes that a cell saves
     struct {
         const Real* first;  // row 0, column 0
         Index row;          // from one to the next
