@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def roofline(rows: Sequence[Contest], infos: Sequence[Info]) -> Any:
     peak = next(i["gflops"] for i in infos if i.get("isa") == isa and i["threads"] == 1 and "contender" not in i)
     intensity = np.geomspace(0.4, 80, 100)
     places = [info for info in infos if "place" in info and info["threads"] == 1]
-    for info, side in zip(places, ("bottom", "top") * len(places), strict=False):  # L1 and L2 may be equally fast
+    for info, side in zip(places, cycle(("bottom", "top")), strict=False):  # L1 and L2 may be equally fast
         rate = info["gigabytes_per_second"]
         axes.plot(intensity, np.minimum(peak, rate * intensity), color="grey", linewidth=0.8)
         axes.annotate(f" {info['place']} {rate:.0f} GB/s", (0.42, rate * 0.42), fontsize=8, color="grey", va=side)

@@ -66,7 +66,9 @@ class Forward {
     static bool keeps_ih(const Sizes& size, const Real* packed) {
         return size.D == 0 && (packed || size.T > projected_steps(size));
     }
-    static Index panel_size(const Sizes& size) { return pitch<Real>(kInputBlocks * kGroup * strip_pitch(size.I)); }
+    static Index panel_size(const Sizes& size) {
+        return pitch<Real>(FASTRNN_ISA::packed_size<V>(kInputBlocks * kLanes, Cell::kGates, size.I));
+    }
 
 public:
     static Index tape_size(const Sizes& size) { return Tape<Cell, V>(size, nullptr).total; }
@@ -218,6 +220,12 @@ private:
 
     Index own_rows() const { return row_end_ - row_begin_; }
 
+    // W_ih, if it is kept, with its biases.
+    Panels<V> input_panels() const {
+        return {work_.weights.ih, Hp_ / kLanes * Cell::kGates, kInputBlocks * Cell::kGates, size_.I,
+                work_.weights.bias_ih};
+    }
+
     // W_ih x + b_ih of this thread's rows in steps [begin, end), in the order (step, row), for the units that it gets.
     void project(Index begin, Index end) const {
         const Index I = size_.I;
@@ -229,15 +237,14 @@ private:
         }
         const bool kept = keeps_ih(size_, args_.packed);
         Real* const at_hand = work_.panels + team_.rank() * panel_size(size_);
-        const Index panels = ceil_div(Hp_ / kLanes, kInputBlocks);
-        const Turns turns{0, panels, false, shares_units_ ? &team_ : nullptr, panels};
+        const Panels<V> all = input_panels();
+        const Turns turns{0, all.count(), false, shares_units_ ? &team_ : nullptr, all.count()};
         for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
             const Index first = panel * kInputBlocks;
             const int blocks = static_cast<int>(smaller(kInputBlocks, Hp_ / kLanes - first));
             if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, Cell::kGates, first, blocks, at_hand);
-            const Panels<V> one{kept ? work_.weights.ih + first * kGroup * strip_pitch(I) : at_hand,
-                                blocks * Cell::kGates, kInputBlocks * Cell::kGates, I,
-                                work_.weights.bias_ih + first * kGroup};
+            const Panels<V> one{kept ? all.data + all.offset(panel) : at_hand, blocks * Cell::kGates, all.width, I,
+                                all.start + first * kGroup};
             for (Index row = 0; row < rows; row += kRowBlock) {
                 const RowBlock<Real> block(x, row, rows);
                 multiply_block<V>(block, one, 0, 0, false, nullptr, 0, projected_at(first, row));
@@ -252,8 +259,7 @@ private:
 
     // W_ih x + b_ih of rows [first, first + count) of the one step, for blocks [begin, end) of units.
     void project_units(Index first, Index count, Index begin, Index end) const {
-        const Panels<V> panels{work_.weights.ih, Hp_ / kLanes * Cell::kGates, kInputBlocks * Cell::kGates, size_.I,
-                               work_.weights.bias_ih};
+        const Panels<V> panels = input_panels();
         product<V>(Rows<Real>{args_.x, size_.I}, first, first + count, panels,
                    Turns{begin / kInputBlocks, ceil_div(end, kInputBlocks)},
                    [&](Index row, Index rows, Index panel, int width, const Real* sums) {

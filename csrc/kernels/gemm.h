@@ -14,6 +14,7 @@ namespace {
 
 constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
 constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
+constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
 constexpr int kMaxWidth = 4;  // vectors in a panel
 
@@ -34,8 +35,10 @@ constexpr int max_rows(int strip_width) {
 // A single row has too few sums in flight to hide the latency of an FMA: it takes several strips at a time, of several
 // panels. Two or three rows take those of one panel.
 template <class V>
+constexpr int kRowSums = V::kRegisters == 32 ? 16 : 12;  // vectors of them
+template <class V>
 constexpr int max_strips(int strip_width) {
-    const int strips = (V::kRegisters == 32 ? 16 : 12) / strip_width;
+    const int strips = kRowSums<V> / strip_width;
     return strips < 8 ? strips : 8;
 }
 template <class V>
@@ -87,7 +90,7 @@ struct Panels {
     Index depth;                  // k
     const Real* start = nullptr;  // (vectors): what each column's sums start from; null is zeros
 
-    Index count() const { return (vectors + width - 1) / width; }
+    Index count() const { return ceil_div(vectors, width); }
     int width_of(Index panel) const {
         const Index rest = vectors - panel * width;
         return rest < width ? static_cast<int>(rest) : width;
@@ -137,7 +140,7 @@ void multiply(const Tile<typename V::Real>& tile) {
     FASTRNN_UNROLL_8
     for (Index k = 0; k < depth; ++k, strip += Width * V::kLanes) {
         if constexpr (prefetched != Ahead::nothing) {
-            constexpr Index lines = (Width * V::kLanes + kLine<Real> - 1) / kLine<Real>;
+            constexpr Index lines = ceil_div(Width * V::kLanes, kLine<Real>);
             for (int s = 0; s < Strips; ++s)
                 for (Index line = 0; line < (prefetched == Ahead::all ? lines : 1); ++line)
                     V::prefetch(ahead + s * strip_stride + line * kLine<Real>);
@@ -259,8 +262,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
                       low = multiply_rows_for<V, Ahead::nothing>(wide, height);
     // Passes of equal length, and one where there is nothing to multiply, too.
     constexpr Index longest = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
-    const Index passes = larger(1, (panels.depth + longest - 1) / longest),
-                pass = larger(1, (panels.depth + passes - 1) / passes);
+    const Index passes = larger(1, ceil_div(panels.depth, longest)), pass = larger(1, ceil_div(panels.depth, passes));
     Tile<Real> tile;
     tile.sums_row = sums_row;
     if constexpr (kStripRows<V> > 0) {
@@ -300,7 +302,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
                     // A single tile reads every line once, and asks for those that come next. Of several, each fetches
                     // its share of the next strip: all of it during the first would be more lines at a time than a core
                     // can wait for.
-                    tile.ahead_step = (strip_row + tiles - 1) / tiles;
+                    tile.ahead_step = ceil_div(strip_row, tiles);
                     tile.ahead = tiles == 1 ? tile.strip + kAhead<Real> : next + i * strip_row * tile.depth / tiles;
                     multiply_rows_for<V, Ahead::share>(wide, n)(tile);
                 } else {
@@ -399,15 +401,12 @@ FASTRNN_NOINLINE void product_of_row(const typename V::Real* row, Index row_begi
     };
     static_assert(kMaxWidth == 4);
     constexpr Index most_of[] = {0, at_once(1), at_once(2), at_once(3), at_once(4)};
-    alignas(64) Real sums[max_strips<V>(1) * kMaxWidth * V::kLanes];
+    alignas(64) Real sums[kRowSums<V> * V::kLanes];
     const Index all = turns.end - turns.begin, most = most_of[panels.width], weights = turns.elements(panels);
     const bool in_l2 = weights > kNearest<Real> && weights <= kNear<Real>;
     const auto nth = [&](Index i) { return turns.backwards ? turns.end - 1 - i : turns.begin + i; };
     Index each = all;
-    if (all > most) {  // divisions count, where a step takes a tenth of a microsecond
-        const Index groups = (all + most - 1) / most;
-        each = (all + groups - 1) / groups;
-    }
+    if (all > most) each = ceil_div(all, ceil_div(all, most));  // divisions count, where a step takes 0.1 us
     for (Index i = 0; i < all;) {
         // Only the last of all panels may be narrower, and is then taken alone.
         Index together = all - i < each ? all - i : each;

@@ -11,8 +11,6 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-
 // Planes of gates and rows of states are read by whole vectors: Hp is H rounded up to them.
 template <class V>
 constexpr Index padded(Index H) {
