@@ -33,7 +33,7 @@ constexpr int max_rows(int strip_width) {
 }
 
 // A single row has too few sums in flight to hide the latency of an FMA: it takes several strips at a time, of several
-// panels. Two or three rows take those of one panel.
+// panels.
 template <class V>
 constexpr int kRowSums = V::kRegisters == 32 ? 16 : 12;  // vectors of them
 template <class V>
@@ -41,8 +41,12 @@ constexpr int max_strips(int strip_width) {
     const int strips = kRowSums<V> / strip_width;
     return strips < 8 ? strips : 8;
 }
+// Two or three rows take two, those of one panel or of two, where their sums leave two registers beside the weights.
 template <class V>
-constexpr int kStripRows = strip_width<V>(kMaxWidth) < kMaxWidth ? 3 : 0;
+constexpr int rows_of_two_strips(int strip_width) {
+    const int rows = (V::kRegisters - strip_width - 2) / (2 * strip_width);
+    return rows < 3 ? rows : 3;
+}
 
 template <class Real>
 constexpr Index kLine = 64 / static_cast<Index>(sizeof(Real));
@@ -52,13 +56,13 @@ template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
 template <class Real>
 constexpr Index kNearest = (3 << 14) / static_cast<Index>(sizeof(Real));  // and up to 48 KiB, in L1
-template <class Real>
-constexpr Index kAhead = 4096 / static_cast<Index>(sizeof(Real));  // how far a single tile of far weights looks ahead
-// A single row of vectors that are whole lines reads faster than the processor foresees what comes from L2 (but not
-// what comes from L3): it looks some k ahead.
+// Vectors that are whole lines: a single row of them reads faster than the processor foresees what comes from L2, and
+// looks some k ahead. What comes from further away the processor foresees better, with a single tile, when left alone.
 template <class V>
-constexpr bool kFetchesFromL2 = V::kLanes == kLine<typename V::Real>;
+constexpr bool kWholeLines = V::kLanes == kLine<typename V::Real>;
 constexpr int kStepsAhead = 4;
+template <class Real>
+constexpr Index kAhead = 4096 / static_cast<Index>(sizeof(Real));  // how far a single tile of narrower ones looks ahead
 constexpr Index kPassBytes = 256 * 1024;  // of a panel, at most, which all rows of a block pass over while it is in L2
 
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
@@ -91,6 +95,7 @@ struct Panels {
     const Real* start = nullptr;  // (vectors): what each column's sums start from; null is zeros
 
     Index count() const { return ceil_div(vectors, width); }
+    const Real* start_of(Index panel) const { return start ? start + panel * width * V::kLanes : nullptr; }
     int width_of(Index panel) const {
         const Index rest = vectors - panel * width;
         return rest < width ? static_cast<int>(rest) : width;
@@ -111,10 +116,10 @@ struct Tile {
     const Real* ahead = nullptr;  // what to prefetch at the first k, see Ahead
     Index ahead_step = 0;         // and how much further at each of the next
     Index depth;
-    const Real* start;    // what is added to, laid out like sums: null is zeros
-    Index start_row = 0;  // from one row to the next, of several
-    Real* sums;           // (row, width)
-    Index sums_row = 0;
+    const Real* start;  // what is added to, laid out like sums: null is zeros
+    Real* sums;
+    Index start_row = 0, sums_row = 0;      // from one row to the next, of several
+    Index start_strip = 0, sums_strip = 0;  // and from one strip to the next
 };
 
 // What a tile prefetches at each k: nothing; its share of what comes next, of which it takes two lines at most; or all
@@ -125,12 +130,15 @@ enum class Ahead { nothing, share, all };
 template <class V, int R, int Width, int Strips, Ahead prefetched>
 void multiply(const Tile<typename V::Real>& tile) {
     using Real = typename V::Real;
+    // Those of a single row lie side by side. That it is known here is 2 % of a step at H = 32.
+    const Index start_strip = R == 1 ? Width * V::kLanes : tile.start_strip;
+    const Index sums_strip = R == 1 ? Width * V::kLanes : tile.sums_strip;
     V sum[Strips][R][Width];
     for (int s = 0; s < Strips; ++s)
         for (int r = 0; r < R; ++r)
             for (int v = 0; v < Width; ++v)
                 sum[s][r][v] =
-                    tile.start ? V::load(tile.start + r * tile.start_row + (s * Width + v) * V::kLanes) : V::zero();
+                    tile.start ? V::load(tile.start + r * tile.start_row + s * start_strip + v * V::kLanes) : V::zero();
 
     const Real* a[R];
     for (int r = 0; r < R; ++r) a[r] = tile.row[r] + tile.first_k;
@@ -162,7 +170,7 @@ void multiply(const Tile<typename V::Real>& tile) {
     const Index sums_row = tile.sums_row;
     for (int s = 0; s < Strips; ++s)
         for (int r = 0; r < R; ++r)
-            for (int v = 0; v < Width; ++v) sum[s][r][v].store(sums + r * sums_row + (s * Width + v) * V::kLanes);
+            for (int v = 0; v < Width; ++v) sum[s][r][v].store(sums + r * sums_row + s * sums_strip + v * V::kLanes);
 }
 
 template <class V>
@@ -193,6 +201,22 @@ Multiply<V> multiply_rows_for(int strip_width, int rows) {
         case 2: return multiply_rows<V, prefetched, 2>(rows);
         case 3: return multiply_rows<V, prefetched, 3>(rows);
         default: return multiply_rows<V, prefetched, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(rows);
+    }
+}
+
+// The kernel for `rows` rows (1 .. rows_of_two_strips) and two strips of `Width` vectors.
+template <class V, int Width>
+Multiply<V> multiply_two_strips(int rows) {
+    return multiply_rows<V, Ahead::nothing, Width, rows_of_two_strips<V>(Width), 2>(rows);
+}
+
+template <class V>
+Multiply<V> multiply_two_strips_for(int strip_width, int rows) {
+    switch (strip_width) {
+        case 1: return multiply_two_strips<V, 1>(rows);
+        case 2: return multiply_two_strips<V, 2>(rows);
+        case 3: return multiply_two_strips<V, 3>(rows);
+        default: return multiply_two_strips<V, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(rows);
     }
 }
 
@@ -254,7 +278,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     const Index strip_row = wide * V::kLanes, sums_row = width * V::kLanes;
     const Index k_step = panels.k_step(panel), strip_step = panels.strip_step(panel);
     const Real* const weights = panels.data + panels.offset(panel);
-    const Real* const start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
+    const Real* const start = panels.start_of(panel);
     // Tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
     const int count = static_cast<int>(rows.count), tiles = (count + max_rows<V>(wide) - 1) / max_rows<V>(wide);
     const int height = count / tiles, higher = count % tiles;
@@ -265,22 +289,6 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     const Index passes = larger(1, ceil_div(panels.depth, longest)), pass = larger(1, ceil_div(panels.depth, passes));
     Tile<Real> tile;
     tile.sums_row = sums_row;
-    if constexpr (kStripRows<V> > 0) {
-        if (count <= kStripRows<V> && width == kMaxWidth) {
-            constexpr int most = kStripRows<V>, each = strip_width<V>(kMaxWidth), strips = kMaxWidth / each;
-            tile.row = rows.row;
-            tile.strip = weights;
-            tile.strip_stride = strip_step;
-            tile.ahead = weights + kAhead<Real>;
-            tile.ahead_step = strip_row;
-            tile.depth = panels.depth;
-            tile.start = start;
-            tile.sums = sums;
-            (far ? multiply_rows<V, Ahead::share, each, most, strips>
-                 : multiply_rows<V, Ahead::nothing, each, most, strips>)(count)(tile);
-            return;
-        }
-    }
     for (Index k = 0; k == 0 || k < panels.depth; k += pass) {
         tile.first_k = k;
         tile.depth = panels.depth - k < pass ? panels.depth - k : pass;
@@ -298,7 +306,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
                     touch<V>(*touched, first_row + (tile.row - rows.row), n, panel * panels.width * V::kLanes,
                              sums_row);
                 tile.start = k > 0 ? tile.sums : start ? start + s * strip_row : nullptr;
-                if (far) {
+                if (far && !(kWholeLines<V> && tiles == 1)) {
                     // A single tile reads every line once, and asks for those that come next. Of several, each fetches
                     // its share of the next strip: all of it during the first would be more lines at a time than a core
                     // can wait for.
@@ -315,6 +323,27 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     }
 }
 
+// Up to rows_of_two_strips rows times two panels, the sums of `other` after those of `panel`; or times the two strips
+// of one, which is both.
+template <class V>
+void multiply_two(const RowBlock<typename V::Real>& rows, const Panels<V>& panels, Index panel, Index other,
+                  typename V::Real* sums) {
+    const int count = static_cast<int>(rows.count), wide = strip_width<V>(panels.width);
+    const Index strip_row = wide * V::kLanes, sums_row = panels.width * V::kLanes;
+    const bool one = panel == other;
+    Tile<typename V::Real> tile;
+    tile.row = rows.row;
+    tile.strip = panels.data + panels.offset(panel);
+    tile.strip_stride = one ? panels.strip_step(panel) : panels.offset(other) - panels.offset(panel);
+    tile.depth = panels.depth;
+    tile.start = panels.start_of(panel);
+    tile.start_strip = one ? strip_row : (other - panel) * sums_row;
+    tile.sums = sums;
+    tile.sums_row = sums_row;
+    tile.sums_strip = one ? strip_row : count * sums_row;
+    multiply_two_strips_for<V>(wide, count)(tile);
+}
+
 // One row times `count` panels of the same width, which together have at most max_strips strips: sums (panel, width).
 // `in_l2`: there the weights are.
 template <class V>
@@ -326,10 +355,10 @@ void multiply_row(const typename V::Real* row, const Panels<V>& panels, Index pa
     tile.strip = panels.data + panels.offset(panel);
     tile.strip_stride = panels.strip_step(panel);
     tile.depth = panels.depth;
-    tile.start = panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
+    tile.start = panels.start_of(panel);
     tile.sums = sums;
     const int strips = static_cast<int>(count) * (width / wide);
-    if constexpr (kFetchesFromL2<V>) {
+    if constexpr (kWholeLines<V>) {
         if (in_l2) {
             tile.ahead_step = panels.k_step(panel);
             tile.ahead = tile.strip + kStepsAhead * tile.ahead_step;
@@ -372,7 +401,38 @@ struct Epilogue {
     }
 };
 
-// product() of two rows and more.
+// product() of up to rows_of_two_strips rows.
+template <class V>
+FASTRNN_NOINLINE void product_of_few_rows(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
+                                          const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue) {
+    using Real = typename V::Real;
+    alignas(64) Real sums[2 * 3 * kMaxWidth * V::kLanes];
+    const RowBlock<Real> block(rows, row_begin, row_end);
+    const auto times_one = [&](Index panel) {
+        multiply_block<V>(block, panels, panel, panel, false, nullptr, 0, sums);
+        epilogue(row_begin, block.count, panel, panels.width_of(panel), sums);
+    };
+    const auto times_two = [&](Index panel, Index other) {
+        multiply_two<V>(block, panels, panel, other, sums);
+        epilogue(row_begin, block.count, panel, panels.width, sums);
+        if (other != panel)
+            epilogue(row_begin, block.count, other, panels.width, sums + block.count * panels.width * V::kLanes);
+    };
+    Index waiting = -1;  // a panel, for another one
+    for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
+        if (panels.width_of(panel) < panels.width)
+            times_one(panel);
+        else if (strip_width<V>(panels.width) < panels.width)
+            times_two(panel, panel);
+        else if (waiting < 0)
+            waiting = panel;
+        else
+            times_two(waiting, panel), waiting = -1;
+    }
+    if (waiting >= 0) times_one(waiting);
+}
+
+// product() of more rows.
 template <class V>
 FASTRNN_NOINLINE void product_of_rows(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
                                       const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue,
@@ -431,10 +491,13 @@ void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
         (*static_cast<const Function*>(context))(first, count, panel, width, sums);
     };
     const Epilogue<V> epilogue{call, &function};
-    if (row_end - row_begin == 1)
+    const Index count = row_end - row_begin;
+    if (count == 1)
         product_of_row<V>(rows[row_begin], row_begin, panels, turns, epilogue);
-    else if (row_end > row_begin)
+    else if (count > rows_of_two_strips<V>(strip_width<V>(panels.width)))
         product_of_rows<V>(rows, row_begin, row_end, panels, turns, epilogue, touched);
+    else if (count > 1)
+        product_of_few_rows<V>(rows, row_begin, row_end, panels, turns, epilogue);
 }
 
 }  // namespace
