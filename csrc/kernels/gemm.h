@@ -41,11 +41,12 @@ constexpr int max_strips(int strip_width) {
     const int strips = kRowSums<V> / strip_width;
     return strips < 8 ? strips : 8;
 }
-// Two or three rows take two, those of one panel or of two, where their sums leave two registers beside the weights.
+// A few rows take two, those of one panel or of two, where their sums leave two registers beside the weights.
+constexpr int kFewRows = 3;
 template <class V>
 constexpr int rows_of_two_strips(int strip_width) {
     const int rows = (V::kRegisters - strip_width - 2) / (2 * strip_width);
-    return rows < 3 ? rows : 3;
+    return rows < kFewRows ? rows : kFewRows;
 }
 
 template <class Real>
@@ -116,7 +117,7 @@ struct Tile {
     const Real* ahead = nullptr;  // what to prefetch at the first k, see Ahead
     Index ahead_step = 0;         // and how much further at each of the next
     Index depth;
-    const Real* start;  // what is added to, laid out like sums: null is zeros
+    const Real* start;  // what is added to; null is zeros
     Real* sums;
     Index start_row = 0, sums_row = 0;      // from one row to the next, of several
     Index start_strip = 0, sums_strip = 0;  // and from one strip to the next
@@ -406,7 +407,7 @@ template <class V>
 FASTRNN_NOINLINE void product_of_few_rows(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
                                           const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue) {
     using Real = typename V::Real;
-    alignas(64) Real sums[2 * 3 * kMaxWidth * V::kLanes];
+    alignas(64) Real sums[2 * kFewRows * kMaxWidth * V::kLanes];
     const RowBlock<Real> block(rows, row_begin, row_end);
     const auto times_one = [&](Index panel) {
         multiply_block<V>(block, panels, panel, panel, false, nullptr, 0, sums);

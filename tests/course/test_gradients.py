@@ -76,7 +76,8 @@ def test_clipping() -> None:
     assert tanh.clipped_norm == 1
     assert tanh.losses[1] is not None
     assert tanh.clipped_losses[1] is not None
-    assert tanh.losses[1] > 1e3 > 1 > tanh.clipped_losses[1]
+    # How far it gets in 30 updates is chaos, which the last bit of a product decides: from 0.2 to 1.1.
+    assert tanh.losses[1] > 1e3 > 2 > tanh.clipped_losses[1]
     assert relu.losses[1] is None  # and its states are as large as its gradients, which clipping does not change
     assert gru.norm < 10
     assert gru.losses[1] == pytest.approx(gru.clipped_losses[1], rel=0.1)
