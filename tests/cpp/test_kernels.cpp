@@ -545,6 +545,47 @@ void test_cells() {
                         }
 }
 
+template <class Real>
+void compare_linear(const KernelTable& table, Index B, Index I, Index O, bool biased) {
+    std::mt19937 random(7);
+    std::normal_distribution<double> normal;
+    const auto draw = [&](Index n) {
+        Reals<Real> values(static_cast<std::size_t>(n));
+        for (Real& value : values) value = static_cast<Real>(normal(random));
+        return values;
+    };
+    const Reals<Real> x = draw(B * I), weight = draw(O * I), bias = draw(O);
+    Array expected;
+    for (Index b = 0; b < B; ++b)
+        for (Index o = 0; o < O; ++o) {
+            double sum = biased ? bias[static_cast<std::size_t>(o)] : 0;
+            for (Index i = 0; i < I; ++i)
+                sum += static_cast<double>(x[static_cast<std::size_t>(b * I + i)]) *
+                       static_cast<double>(weight[static_cast<std::size_t>(o * I + i)]);
+            expected.push_back(sum);
+        }
+    Reals<Real> y(expected.size());
+    const LinearArgs<Real> args{B, I, O, x.data(), weight.data(), biased ? bias.data() : nullptr, y.data()};
+    if constexpr (sizeof(Real) == sizeof(float))
+        table.linear_f32(args);
+    else
+        table.linear_f64(args);
+    compare(
+        y, expected,
+        std::string(table.isa) + " linear " + std::to_string(B) + "," + std::to_string(I) + "," + std::to_string(O));
+}
+
+void test_linear() {
+    for (const Index B : {1, 2, 3, 4, 5, 9})
+        for (const Index I : {0, 1, 7, 16, 33, 130})
+            for (const Index O : {1, 3, 16, 17, 65})
+                for (const bool biased : {false, true})
+                    for (const KernelTable* table : supported_tables()) {
+                        compare_linear<float>(*table, B, I, O, biased);
+                        compare_linear<double>(*table, B, I, O, biased);
+                    }
+}
+
 // --- the pool
 
 void test_threads_change_no_bit() {
@@ -680,6 +721,7 @@ int main() {
     for (const KernelTable* table : supported_tables()) std::printf("%s ", table->isa);
     std::printf("\n");
     test_cells();
+    test_linear();
     test_barrier();
     test_claims();
     test_exceptions();
