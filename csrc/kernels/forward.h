@@ -244,7 +244,7 @@ private:
             const int blocks = static_cast<int>(smaller(kInputBlocks, Hp_ / kLanes - first));
             if (!kept) pack_rows_panel<V>(args_.w_ih, size_.H, I, Cell::kGates, first, blocks, at_hand);
             const Panels<V> one{kept ? all.data + all.offset(panel) : at_hand, blocks * Cell::kGates, all.width, I,
-                                all.start + first * kGroup};
+                                all.start_of(panel)};
             for (Index row = 0; row < rows; row += kRowBlock) {
                 const RowBlock<Real> block(x, row, rows);
                 multiply_block<V>(block, one, 0, 0, false, nullptr, 0, projected_at(first, row));

@@ -195,40 +195,40 @@ Multiply<V> multiply_strips(int strips) {
     return multiply<V, 1, Width, Strips, prefetched>;
 }
 
+template <int width>
+struct Width {
+    static constexpr int value = width;
+};
+// What `function` returns for a strip's width, which it gets as a constant.
+template <class V, class Function>
+Multiply<V> for_width(int strip_width, const Function& function) {
+    switch (strip_width) {
+        case 1: return function(Width<1>{});
+        case 2: return function(Width<2>{});
+        case 3: return function(Width<3>{});
+        default: return function(Width<fastrnn::FASTRNN_ISA::strip_width<V>(4)>{});
+    }
+}
+
 template <class V, Ahead prefetched>
 Multiply<V> multiply_rows_for(int strip_width, int rows) {
-    switch (strip_width) {
-        case 1: return multiply_rows<V, prefetched, 1>(rows);
-        case 2: return multiply_rows<V, prefetched, 2>(rows);
-        case 3: return multiply_rows<V, prefetched, 3>(rows);
-        default: return multiply_rows<V, prefetched, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(rows);
-    }
+    return for_width<V>(strip_width,
+                        [&](auto width) { return multiply_rows<V, prefetched, decltype(width)::value>(rows); });
 }
 
-// The kernel for `rows` rows (1 .. rows_of_two_strips) and two strips of `Width` vectors.
-template <class V, int Width>
-Multiply<V> multiply_two_strips(int rows) {
-    return multiply_rows<V, Ahead::nothing, Width, rows_of_two_strips<V>(Width), 2>(rows);
-}
-
+// Of up to rows_of_two_strips rows, and two strips.
 template <class V>
 Multiply<V> multiply_two_strips_for(int strip_width, int rows) {
-    switch (strip_width) {
-        case 1: return multiply_two_strips<V, 1>(rows);
-        case 2: return multiply_two_strips<V, 2>(rows);
-        case 3: return multiply_two_strips<V, 3>(rows);
-        default: return multiply_two_strips<V, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(rows);
-    }
+    return for_width<V>(strip_width, [&](auto width) {
+        constexpr int wide = decltype(width)::value;
+        return multiply_rows<V, Ahead::nothing, wide, rows_of_two_strips<V>(wide), 2>(rows);
+    });
 }
 
 template <class V, Ahead prefetched>
 Multiply<V> multiply_strips_for(int strip_width, int strips) {
-    switch (strip_width) {
-        case 1: return multiply_strips<V, prefetched, 1>(strips);
-        case 2: return multiply_strips<V, prefetched, 2>(strips);
-        case 3: return multiply_strips<V, prefetched, 3>(strips);
-        default: return multiply_strips<V, prefetched, fastrnn::FASTRNN_ISA::strip_width<V>(4)>(strips);
-    }
+    return for_width<V>(strip_width,
+                        [&](auto width) { return multiply_strips<V, prefetched, decltype(width)::value>(strips); });
 }
 
 // A block of rows, at most kRowBlock: where each begins.
@@ -285,6 +285,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     const int height = count / tiles, higher = count % tiles;
     const Multiply<V> high = multiply_rows_for<V, Ahead::nothing>(wide, height + (higher > 0)),
                       low = multiply_rows_for<V, Ahead::nothing>(wide, height);
+    const bool prefetches = far && (tiles > 1 || !kWholeLines<V>);
     // Passes of equal length, and one where there is nothing to multiply, too.
     constexpr Index longest = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
     const Index passes = larger(1, ceil_div(panels.depth, longest)), pass = larger(1, ceil_div(panels.depth, passes));
@@ -307,7 +308,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
                     touch<V>(*touched, first_row + (tile.row - rows.row), n, panel * panels.width * V::kLanes,
                              sums_row);
                 tile.start = k > 0 ? tile.sums : start ? start + s * strip_row : nullptr;
-                if (far && !(kWholeLines<V> && tiles == 1)) {
+                if (prefetches) {
                     // A single tile reads every line once, and asks for those that come next. Of several, each fetches
                     // its share of the next strip: all of it during the first would be more lines at a time than a core
                     // can wait for.

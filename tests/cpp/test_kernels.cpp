@@ -362,17 +362,20 @@ private:
 
 // --- the kernels
 
+// n numbers that a float holds.
+Array draw(std::mt19937& random, Index n, double scale) {
+    std::uniform_real_distribution<float> uniform(static_cast<float>(-scale), static_cast<float>(scale));
+    Array a(static_cast<std::size_t>(n));
+    for (double& value : a) value = uniform(random);
+    return a;
+}
+
 Problem make_problem(Cell cell, Index T, Index B, Index I, Index H, bool tokens) {
     Problem p;
     p.cell = cell;
     p.size = {T, B, I, H, 0};
     std::mt19937 random(static_cast<unsigned>(((T * 31 + B) * 31 + I) * 31 + H));
-    const auto draw = [&](Index n, double scale) {
-        std::uniform_real_distribution<float> uniform(static_cast<float>(-scale), static_cast<float>(scale));
-        Array a(static_cast<std::size_t>(n));
-        for (double& value : a) value = uniform(random);
-        return a;
-    };
+    const auto draw = [&](Index n, double scale) { return ::draw(random, n, scale); };
     const Index rows = p.info().gates * H;
     p.w_ih = draw(rows * I, 1.5 / std::sqrt(static_cast<double>(I)));
     const int blocks = p.info().recurrent ? p.info().recurrent : p.info().gates;
@@ -548,24 +551,18 @@ void test_cells() {
 template <class Real>
 void compare_linear(const KernelTable& table, Index B, Index I, Index O, bool biased) {
     std::mt19937 random(7);
-    std::normal_distribution<double> normal;
-    const auto draw = [&](Index n) {
-        Reals<Real> values(static_cast<std::size_t>(n));
-        for (Real& value : values) value = static_cast<Real>(normal(random));
-        return values;
-    };
-    const Reals<Real> x = draw(B * I), weight = draw(O * I), bias = draw(O);
+    const Array x = draw(random, B * I, 2), weight = draw(random, O * I, 2), bias = draw(random, O, 2);
     Array expected;
     for (Index b = 0; b < B; ++b)
         for (Index o = 0; o < O; ++o) {
             double sum = biased ? bias[static_cast<std::size_t>(o)] : 0;
             for (Index i = 0; i < I; ++i)
-                sum += static_cast<double>(x[static_cast<std::size_t>(b * I + i)]) *
-                       static_cast<double>(weight[static_cast<std::size_t>(o * I + i)]);
+                sum += x[static_cast<std::size_t>(b * I + i)] * weight[static_cast<std::size_t>(o * I + i)];
             expected.push_back(sum);
         }
+    const Reals<Real> rows = convert<Real>(x), w = convert<Real>(weight), start = convert<Real>(bias);
     Reals<Real> y(expected.size());
-    const LinearArgs<Real> args{B, I, O, x.data(), weight.data(), biased ? bias.data() : nullptr, y.data()};
+    const LinearArgs<Real> args{B, I, O, rows.data(), w.data(), biased ? start.data() : nullptr, y.data()};
     if constexpr (sizeof(Real) == sizeof(float))
         table.linear_f32(args);
     else
