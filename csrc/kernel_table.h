@@ -21,7 +21,7 @@ struct CellKernels {
     void (*backward)(const BackwardArgs<Real>&, Team&);
     // The same, or called by one thread alone: with no team. Null for cells that only layers have.
     void (*step)(const StepArgs<Real>&, Team*);
-    void (*trace)(const TraceArgs<Real>&);
+    void (*trace)(const TraceArgs<Real>&, Team&);  // of one member
 };
 
 // The elementwise functions of kernels/math.h, reachable so that their ULP bounds can be tested on every ISA.
@@ -41,12 +41,19 @@ struct Probes {
     float (*read)(const float* data, Index n);
 };
 
+constexpr int kFingerprintLanes = 16;
+
 struct KernelTable {
     const char* isa;  // "baseline", "avx2", "avx512", "neon"
     int float_lanes;  // float32 lanes of a vector
     CellKernels<float> f32[kCellCount];
     CellKernels<double> f64[kCellCount];
     Index (*block_steps)(const Sizes&);  // see kernels/tape.h
+    // Takes memory into the lanes of a fingerprint: see kernels/fingerprint.h.
+    void (*fingerprint)(const void* data, std::size_t bytes, std::uint64_t* lanes);
+    // sums (n) = the columns of rows (depth, n), added to them if they are to go on; `rest` (n): see BackwardArgs.
+    void (*column_sums_f32)(const float* rows, Index depth, Index n, bool goes_on, float* sums, float* rest);
+    void (*column_sums_f64)(const double* rows, Index depth, Index n, bool goes_on, double* sums, double* rest);
     void (*linear_f32)(const LinearArgs<float>&);
     void (*linear_f64)(const LinearArgs<double>&);
     MathKernels<float> math_f32;

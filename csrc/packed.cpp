@@ -1,96 +1,152 @@
 #include "packed.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace fastrnn {
 namespace {
 
-constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15u;  // 2^64 divided by the golden ratio
-
-std::uint64_t word_at(const char* data) {
-    std::uint64_t word;
-    std::memcpy(&word, data, sizeof word);
-    return word;
-}
-
-// All 128 bits of a product, folded: every bit of either factor changes about half of the result's.
-std::uint64_t folded(std::uint64_t a, std::uint64_t b) {
-#ifdef __SIZEOF_INT128__
-    __extension__ using Wide = unsigned __int128;
-    const Wide product = static_cast<Wide>(a) * b;
-    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
-#else
-    const std::uint64_t half = 0xffffffffu;
-    const std::uint64_t low = (a & half) * (b & half), high = (a >> 32) * (b >> 32);
-    const std::uint64_t one = (a >> 32) * (b & half), other = (a & half) * (b >> 32);
-    const std::uint64_t middle = (low >> 32) + (one & half) + other;
-    return (middle << 32 | (low & half)) ^ (high + (one >> 32) + (middle >> 32));
-#endif
-}
-
-// A multiplication for 16 bytes, in four chains side by side, so that its latency is hidden: as fast as the weights
-// come from the outer caches, which is what a step of one row takes to read them.
-std::uint64_t fingerprint(const void* data, std::size_t bytes, std::uint64_t seed) {
-    constexpr std::size_t chains = 4, stride = 16;
-    std::uint64_t chain[chains];
-    for (std::size_t i = 0; i < chains; ++i) chain[i] = seed + i;
-    const auto take = [&](const char* from) {
-        for (std::size_t i = 0; i < chains; ++i, from += stride)
-            chain[i] = folded(word_at(from) ^ kGolden * (i + 1), word_at(from + 8) ^ chain[i]);
-    };
-    const char* at = static_cast<const char*>(data);
-    std::size_t left = bytes;
-    for (; left >= chains * stride; left -= chains * stride, at += chains * stride) take(at);
-    char rest[chains * stride] = {};
-    if (left > 0) std::memcpy(rest, at, left);
-    take(rest);
-    std::uint64_t hash = seed ^ bytes;
-    for (const std::uint64_t end : chain) hash = folded(hash ^ kGolden, end);
-    return hash;
-}
-
-// Of what is packed: with tokens, columns of W_ih are looked up as they are.
+// An array of those that are packed: with tokens, columns of W_ih are looked up as they are.
 template <class Real>
-std::uint64_t fingerprint(const CellInfo& info, const ForwardArgs<Real>& args) {
-    const Index rows = info.gates * args.size.H;
-    const auto of = [](const Real* array, Index n, std::uint64_t seed) {
-        return array ? fingerprint(array, static_cast<std::size_t>(n) * sizeof(Real), seed) : folded(seed + 1, kGolden);
-    };
-    std::uint64_t hash = of(args.b_hh, rows, of(args.w_hh, info.recurrent * args.size.H * units_of_h(args.size), 0));
-    hash = of(args.vectors, info.vectors * args.size.H, hash);
-    if (args.size.D == 0) hash = of(args.b_ih, rows, of(args.w_ih, rows * args.size.I, hash));
-    return hash;
+struct Array {
+    const Real** data;
+    Index n;
+
+    std::size_t bytes() const { return *data ? static_cast<std::size_t>(n) * sizeof(Real) : 0; }
+};
+
+constexpr int kArrays = 5;
+
+template <class Real>
+std::array<Array<Real>, kArrays> packed_arrays(const PackedLayout& layout, ForwardArgs<Real>& args) {
+    const CellInfo& info = kCells[static_cast<int>(layout.cell)];
+    const Index H = layout.H, rows = info.gates * H, of_input = layout.dense ? 1 : 0;
+    return {{{&args.w_hh, info.recurrent * H * units_of_h(args.size)},
+             {&args.b_hh, rows},
+             {&args.vectors, info.vectors * H},
+             {&args.w_ih, of_input * rows * layout.I},
+             {&args.b_ih, of_input * rows}}};
+}
+
+template <class Real>
+PackedLayout layout_of(const KernelTable& table, Cell cell, const Sizes& size) {
+    return {&table, cell, sizeof(Real) == sizeof(float), size.D == 0, size.I, size.H, size.P};
+}
+
+template <class Real>
+std::shared_ptr<const Packed> pack_into_new(const PackedLayout& layout, ForwardArgs<Real> args, StopHook stop) {
+    const Index n = packed_size<Real>(*layout.table, layout.cell, args.size);
+    auto packed = std::make_shared<const Packed>(Packed{layout, Buffer(static_cast<std::size_t>(n) * sizeof(Real))});
+    args.packed = static_cast<Real*>(packed->memory.data());
+    args.fills_packed = true;
+    run_forward(*layout.table, layout.cell, args, stop);
+    return packed;
+}
+
+// Calls use(begin, size) for parts of `bytes` bytes, and asks `stop` between them.
+template <class Use>
+void in_parts(std::size_t bytes, StopHook stop, const Use& use) {
+    constexpr std::size_t most = std::size_t{64} << 20;  // a few hundredths of a second
+    for (std::size_t begin = 0; begin < bytes; begin += most) {
+        if (begin > 0 && stop && stop()) throw Stopped{};
+        use(begin, std::min(most, bytes - begin));
+    }
+}
+
+// Copies what is packed, and has `args` point to the copies.
+template <class Real>
+Buffer copied(const PackedLayout& layout, ForwardArgs<Real>& args, StopHook stop) {
+    std::size_t bytes = 0;
+    for (const Array<Real>& array : packed_arrays(layout, args)) bytes += array.bytes();
+    Buffer memory(bytes);
+    char* at = static_cast<char*>(memory.data());
+    for (const Array<Real>& array : packed_arrays(layout, args)) {
+        if (array.bytes() == 0) continue;
+        const char* const from = reinterpret_cast<const char*>(*array.data);
+        in_parts(array.bytes(), stop,
+                 [&](std::size_t begin, std::size_t size) { std::memcpy(at + begin, from + begin, size); });
+        *array.data = reinterpret_cast<const Real*>(at);
+        at += array.bytes();
+    }
+    return memory;
 }
 
 }  // namespace
 
-template <class Real>
-std::shared_ptr<const Packed> run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop,
-                                          std::shared_ptr<const Packed> kept, bool frozen) {
-    if (args.size.B * args.size.H == 0) {  // and nothing is packed
-        run_forward(table, cell, args, stop);
-        return kept;
-    }
-    constexpr bool single = sizeof(Real) == sizeof(float);
-    const bool dense = args.size.D == 0;
-    const std::uint64_t made_of = frozen ? 0 : fingerprint(kCells[static_cast<int>(cell)], args);
-    const bool same = kept && kept->table == &table && kept->cell == cell && kept->single == single &&
-                      kept->dense == dense && kept->I == args.size.I && kept->H == args.size.H &&
-                      kept->P == args.size.P && kept->fingerprint == made_of;
-    if (!same) {
-        Buffer memory(static_cast<std::size_t>(packed_size<Real>(table, cell, args.size)) * sizeof(Real));
-        kept = std::make_shared<const Packed>(
-            Packed{&table, cell, single, dense, args.size.I, args.size.H, args.size.P, made_of, std::move(memory)});
-    }
-    args.packed = static_cast<Real*>(kept->memory.data());
-    args.fills_packed = !same;
-    run_forward(table, cell, args, stop);
-    return kept;
+bool PackedLayout::operator==(const PackedLayout& other) const {
+    return table == other.table && cell == other.cell && single == other.single && dense == other.dense &&
+           I == other.I && H == other.H && P == other.P;
 }
 
-template std::shared_ptr<const Packed> run_forward(const KernelTable&, Cell, ForwardArgs<float>, StopHook,
-                                                   std::shared_ptr<const Packed>, bool);
-template std::shared_ptr<const Packed> run_forward(const KernelTable&, Cell, ForwardArgs<double>, StopHook,
-                                                   std::shared_ptr<const Packed>, bool);
+template <class Real>
+std::shared_ptr<const Packed> pack(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
+    return pack_into_new(layout_of<Real>(table, cell, args.size), args, stop);
+}
+
+template <class Real>
+KeptWeights::Fingerprint KeptWeights::fingerprint(const PackedLayout& layout, const ForwardArgs<Real>& args,
+                                                  StopHook stop) {
+    Fingerprint lanes{};
+    ForwardArgs<Real> same = args;
+    for (const Array<Real>& array : packed_arrays(layout, same)) {
+        // Its size first: an array that is missing is not one of zeros.
+        const std::size_t bytes = array.bytes();
+        layout.table->fingerprint(&bytes, sizeof bytes, lanes.data());
+        const char* const from = reinterpret_cast<const char*>(*array.data);
+        in_parts(bytes, stop, [&](std::size_t begin, std::size_t size) {
+            layout.table->fingerprint(from + begin, size, lanes.data());
+        });
+    }
+    return lanes;
+}
+
+// Where the lock is taken, nothing is known, and nothing is kept: nobody waits for it, not even a child forked while
+// another thread held it.
+KeptWeights::State KeptWeights::state() const {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    return lock.owns_lock() ? state_ : State{};
+}
+
+template <class Change>
+void KeptWeights::change(const Change& change) {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (lock.owns_lock()) change(state_);
+}
+
+// Weights are kept when two calls have been given the same: in training, where each call is given others, it would be
+// in vain. They are packed of a copy whose fingerprint is taken, since somebody might be writing to the arrays
+// meanwhile.
+template <class Real>
+void KeptWeights::run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
+    if (args.size.B * args.size.H == 0) return fastrnn::run_forward(table, cell, args, stop);  // nothing is packed
+    const PackedLayout layout = layout_of<Real>(table, cell, args.size);
+    const State before = state();
+    Fingerprint given = frozen_ ? Fingerprint{} : fingerprint(layout, args, stop);
+    if (before.packed && before.packed->layout == layout && before.packed_of == given) {
+        args.packed = static_cast<Real*>(before.packed->memory.data());
+        return fastrnn::run_forward(table, cell, args, stop);
+    }
+    if (!frozen_ && !(before.last_layout == layout && before.last == given)) {
+        fastrnn::run_forward(table, cell, args, stop);
+        return change([&](State& state) {
+            state.last_layout = layout, state.last = given;
+            if (state.packed && state.packed->layout == layout) state.packed.reset();  // of weights that are gone
+        });
+    }
+    Buffer copies;
+    if (!frozen_) {
+        copies = copied(layout, args, stop);
+        given = fingerprint(layout, args, stop);
+    }
+    std::shared_ptr<const Packed> packed = pack_into_new(layout, args, stop);
+    change([&](State& state) { state.packed.swap(packed), state.packed_of = given; });
+}
+
+#define FASTRNN_INSTANTIATE(Real)                                                                       \
+    template std::shared_ptr<const Packed> pack(const KernelTable&, Cell, ForwardArgs<Real>, StopHook); \
+    template void KeptWeights::run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);
+FASTRNN_INSTANTIATE(float)
+FASTRNN_INSTANTIATE(double)
+#undef FASTRNN_INSTANTIATE
 
 }  // namespace fastrnn

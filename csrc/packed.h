@@ -1,31 +1,66 @@
 // The packed weights of a layer, kept from call to call for as long as the weights stay the same.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 #include "buffer.h"
 #include "run.h"
 
 namespace fastrnn {
 
-// Nothing in it changes once it is made: calls at the same time may share it.
-struct Packed {
-    const KernelTable* table;  // whose kernels know the layout
+// What the layout of packed weights depends on.
+struct PackedLayout {
+    const KernelTable* table;  // whose kernels know it
     Cell cell;
     bool single;  // float32, not float64
     bool dense;   // of a dense input, not of tokens
     Index I, H, P;
-    std::uint64_t fingerprint;  // of the weights it was made of; 0 of frozen ones
+
+    bool operator==(const PackedLayout& other) const;
+};
+
+// Nothing in it changes once it is made: calls at the same time may share it.
+struct Packed {
+    PackedLayout layout;
     Buffer memory;
 };
 
-// run_forward() with `kept`, if it was made of the same weights by the same kernels; else it packs them anew. Returns
-// what the next call should be given; `kept` may be null. Whether the weights are the same is seen from a fingerprint
-// of 64 bits, so that arrays may be written to between calls as one likes; where all of a layer's calls are `frozen`,
-// they never change, and nobody looks.
+// The weights of `args`, whose size.T is 0, packed for calls with `packed`.
 template <class Real>
-std::shared_ptr<const Packed> run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop,
-                                          std::shared_ptr<const Packed> kept, bool frozen);
+std::shared_ptr<const Packed> pack(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop);
+
+// Of a layer whose arrays may be written to between calls as one likes, by other threads during them too. May be used
+// by several threads at a time.
+class KeptWeights {
+public:
+    // `frozen`: the weights are the same in all calls, and nobody looks.
+    explicit KeptWeights(bool frozen) noexcept : frozen_(frozen) {}
+
+    // run_forward() with weights that are packed already, if they are the same as then.
+    template <class Real>
+    void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop);
+
+private:
+    using Fingerprint = std::array<std::uint64_t, kFingerprintLanes>;
+    struct State {
+        std::shared_ptr<const Packed> packed;
+        Fingerprint packed_of{};  // what it was made of; nothing, if frozen
+        PackedLayout last_layout{};
+        Fingerprint last{};  // what the last call without `packed` was given
+    };
+
+    template <class Real>
+    static Fingerprint fingerprint(const PackedLayout& layout, const ForwardArgs<Real>& args, StopHook stop);
+    State state() const;
+    template <class Change>
+    void change(const Change& change);
+
+    const bool frozen_;
+    mutable std::mutex mutex_;
+    State state_;
+};
 
 }  // namespace fastrnn

@@ -114,14 +114,15 @@ struct BackwardArgs {
     const Real* dstate_n[kMaxStates];     // (B, H) each; null is zeros
     Real* dx;                             // (T, B, I); null with tokens
     Real* dh;                             // (T, B, H): dL/dh of every step, whole; null: not wanted
-    bool adds;                            // whether dw and db are added to what these hold
     Real* dw_ih;                          // (G*H, I)
     Real* dw_hh;                          // that of w_hh
     Real* db_ih;                          // (G*H,)
     Real* db_hh;                          // (G*H,)
     Real* dvectors;                       // (L, H): of the learned ones
-    Real* dstate_0[kMaxStates];           // (B, H) each
-    Real* workspace;                      // backward_workspace() elements, uninitialised, 64-byte aligned
+    bool adds;   // whether these are added to what they and `rest` hold. What rounding leaves out of long sums: of
+    Real* rest;  // db_ih, db_hh, dvectors and, with tokens, dw_ih, one after the other; null: they include it
+    Real* dstate_0[kMaxStates];  // (B, H) each
+    Real* workspace;             // backward_workspace() elements, uninitialised, 64-byte aligned
 };
 
 // What a tape has, laid out for looking at.

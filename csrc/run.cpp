@@ -37,6 +37,22 @@ Workload workload(const KernelTable& table, Cell cell, const Sizes& size) {
             table.float_lanes * static_cast<Index>(sizeof(float)) / static_cast<Index>(sizeof(Real))};
 }
 
+template <class Args, class Kernel>
+void run_in_crew(Crew& crew, int members, const Args& args, Kernel kernel, StopHook stop) {
+    struct Job {
+        const Args& args;
+        Kernel kernel;
+    };
+    const Job job{args, kernel};
+    crew.run(
+        members,
+        [](const void* context, Team& team) {
+            const Job& job = *static_cast<const Job*>(context);
+            job.kernel(job.args, team);
+        },
+        &job, stop);
+}
+
 // The team's share of a call, the same for every kernel.
 template <class Real, class Args, class WorkspaceSize, class Kernel>
 void run_in_team(const KernelTable& table, Cell cell, Args& args, WorkspaceSize workspace_size, Kernel kernel,
@@ -51,18 +67,7 @@ void run_in_team(const KernelTable& table, Cell cell, Args& args, WorkspaceSize 
         args.workspace = static_cast<Real*>(workspace.data());
     }
 
-    struct Job {
-        const Args& args;
-        Kernel kernel;
-    };
-    const Job job{args, kernel};
-    crew.run(
-        parts(args.split),
-        [](const void* context, Team& team) {
-            const Job& job = *static_cast<const Job*>(context);
-            job.kernel(job.args, team);
-        },
-        &job, stop);
+    run_in_crew(crew, parts(args.split), args, kernel, stop);
 }
 
 // A step of many rows: a sequence of one step.
@@ -92,14 +97,17 @@ void run_packed_step(const KernelTable& table, Cell cell, const StepArgs<Real>& 
 }  // namespace
 
 bool addressable(const CellInfo& cell, const Sizes& size) noexcept {
+    const std::uint64_t mode = read_float_mode();
     const double T = static_cast<double>(size.T), B = static_cast<double>(size.B), I = static_cast<double>(size.I),
                  H = static_cast<double>(size.H), G = cell.gates;
     const double padding = 64;  // more than any array adds to its rows
     // A row of the tape, of workspace and of results together; what is made of the weights, by the most threads.
     const double rows = (T + 2) * B * (3 * (I + padding) + (4 * G + 16) * (H + padding));
     const double weights = G * (H + padding) * 8 * (I + H + padding) + kMaxThreads * G * padding * (I + padding);
-    constexpr double limit = 4611686018427387904.0;  // 2^62
-    return (rows + weights) * sizeof(double) < limit;
+    constexpr double limit = 4503599627370496.0;  // 2^52: below it, doubles have counted exactly
+    if ((rows + weights) * sizeof(double) < limit) return true;
+    write_float_mode(mode);  // without the flags of what was rounded
+    return false;
 }
 
 template <class Real>
@@ -140,7 +148,7 @@ void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook
     if (args.size.B > kRowsOfPlainStep) return run_packed_step(table, cell, args, stop);
     const CellKernels<Real>& kernels = kernels_of<Real>(table, cell);
     args.split = choose_split(workload<Real>(table, cell, args.size), get_num_threads());
-    if (parts(args.split) > 1)
+    if (parts(args.split) > 1 || stop)
         return run_in_team<Real>(
             table, cell, args,
             [](const CellKernels<Real>& k, const StepArgs<Real>& a) { return k.step_workspace(a.size.H); },
@@ -156,9 +164,9 @@ void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook
 }
 
 template <class Real>
-void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args) {
-    const KernelFloatMode mode;
-    kernels_of<Real>(table, cell).trace(args);
+void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args, StopHook stop) {
+    Crew alone(1);
+    run_in_crew(alone, 1, args, kernels_of<Real>(table, cell).trace, stop);
 }
 
 #define FASTRNN_INSTANTIATE(Real)                                                         \
@@ -167,7 +175,7 @@ void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args)
     template Index forward_workspace(const KernelTable&, Cell, const ForwardArgs<Real>&); \
     template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);     \
     template void run_backward(const KernelTable&, Cell, BackwardArgs<Real>, StopHook);   \
-    template void run_trace(const KernelTable&, Cell, const TraceArgs<Real>&);            \
+    template void run_trace(const KernelTable&, Cell, const TraceArgs<Real>&, StopHook);  \
     template void run_step(const KernelTable&, Cell, StepArgs<Real>, StopHook);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

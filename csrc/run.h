@@ -9,8 +9,8 @@
 
 namespace fastrnn {
 
-// Whether all sizes in bytes that come up in a problem fit into an Index, with room to spare: false from 2^62 bytes on.
-// What follows may only be called if so.
+// Whether a problem's sizes are at all possible: false where the arrays that come up in it could have 2^52 bytes
+// together. Then any size that comes up fits into an Index. What follows may only be called if so.
 bool addressable(const CellInfo& cell, const Sizes& size) noexcept;
 
 template <class Real>
@@ -31,7 +31,7 @@ template <class Real>
 void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop);
 
 template <class Real>
-void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args);
+void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args, StopHook stop);
 
 template <class Real>
 void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook stop);

@@ -32,4 +32,16 @@ void Signature::parse(PyObject* const* args, Py_ssize_t given, PyObject* keyword
         if (!values[i]) throw py::type_error(std::string(function) + "() missing required argument '" + name[i] + "'");
 }
 
+void expect_count(const char* function, Py_ssize_t given, Py_ssize_t expected) {
+    if (given != expected)
+        throw py::type_error(std::string(function) + "() takes exactly " + std::to_string(expected) + " arguments (" +
+                             std::to_string(given) + " given)");
+}
+
+void expect_positional(const char* type, PyObject* args, PyObject* keywords, Py_ssize_t expected) {
+    expect_count(type, PyTuple_GET_SIZE(args), expected);
+    if (keywords && PyDict_GET_SIZE(keywords) > 0)
+        throw py::type_error(std::string(type) + "() takes no keyword arguments");
+}
+
 }  // namespace fastrnn

@@ -22,6 +22,10 @@ private:
     int find(PyObject* keyword) const;
 };
 
+// The checks of functions and types that take so many positional arguments, no more and no fewer.
+void expect_count(const char* function, Py_ssize_t given, Py_ssize_t expected);
+void expect_positional(const char* type, PyObject* args, PyObject* keywords, Py_ssize_t expected);
+
 // A function for a table of methods, whatever its kind.
 template <class F>
 PyCFunction as_c(F* function) {

@@ -11,6 +11,7 @@
 #include "packed.h"
 #include "plan.h"
 #include "run.h"
+#include "sums.h"
 #include "tape.h"
 
 namespace py = pybind11;
@@ -30,41 +31,32 @@ PyObject* tuple_of(py::object* items, int count) {
     return tuple.release().ptr();
 }
 
-void expect_count(const char* function, Py_ssize_t given, Py_ssize_t expected) {
-    if (given != expected)
-        throw py::type_error(std::string(function) + "() takes exactly " + std::to_string(expected) + " arguments (" +
-                             std::to_string(given) + " given)");
-}
-
 // --- forward
 
-// Calls at the same time share what is there, and the last to end leaves what it made. Held under the GIL.
-struct KeptWeights {
-    PyObject_HEAD std::shared_ptr<const Packed> packed;
-    bool frozen;
+struct KeptObject {
+    PyObject_HEAD KeptWeights kept;
 };
 
 constexpr char kKeptDoc[] =
-    "KeptWeights(frozen)\n--\n\nPacked weights of one layer, kept from call to call while they are the same; or, if\n"
+    "KeptWeights(frozen, /)\n--\n\nPacked weights of one layer, kept from call to call while they are the same; or, if\n"
     "frozen, for good.";
 
 PyTypeObject* kept_type = nullptr;
 
-PyObject* new_kept(PyTypeObject*, PyObject* args, PyObject*) {
+PyObject* new_kept(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
-        if (PyTuple_GET_SIZE(args) != 1) throw py::type_error("KeptWeights() takes exactly 1 argument");
+        expect_positional("KeptWeights", args, keywords, 1);
         const bool frozen = check_bool({"layer", "kept", "KeptWeights"}, "frozen", PyTuple_GET_ITEM(args, 0));
-        KeptWeights* const kept = PyObject_New(KeptWeights, kept_type);
-        if (!kept) throw py::error_already_set();
-        new (&kept->packed) std::shared_ptr<const Packed>();
-        kept->frozen = frozen;
-        return reinterpret_cast<PyObject*>(kept);
+        KeptObject* const object = PyObject_New(KeptObject, kept_type);
+        if (!object) throw py::error_already_set();
+        new (&object->kept) KeptWeights(frozen);
+        return reinterpret_cast<PyObject*>(object);
     });
 }
 
 void deallocate_kept(PyObject* self) {
     PyTypeObject* const type = Py_TYPE(self);
-    reinterpret_cast<KeptWeights*>(self)->packed.~shared_ptr();
+    reinterpret_cast<KeptObject*>(self)->kept.~KeptWeights();
     PyObject_Free(self);
     Py_DECREF(type);
 }
@@ -73,7 +65,7 @@ void deallocate_kept(PyObject* self) {
 KeptWeights* kept_in(const Function& function, PyObject* object) {
     if (object == Py_None) return nullptr;
     if (Py_TYPE(object) != kept_type) wrong_type(function.name(), "kept", object, "KeptWeights or None");
-    return reinterpret_cast<KeptWeights*>(object);
+    return &reinterpret_cast<KeptObject*>(object)->kept;
 }
 
 template <class Real>
@@ -116,30 +108,27 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     args.tape = static_cast<Real*>(tape.memory.data());
 
     const StopHook stop = stop_hook(step_flops(info, args.size) * static_cast<double>(in.size.T));
-    std::shared_ptr<const Packed> packed = kept ? kept->packed : nullptr;
     without_gil([&] {
         if (kept)
-            packed = run_forward(table, in.cell, args, stop, std::move(packed), kept->frozen);
+            kept->run_forward(table, in.cell, args, stop);
         else
             run_forward(table, in.cell, args, stop);
     });
-    if (kept) kept->packed = std::move(packed);
     results[1 + info.states] = training ? make_tape(std::move(tape)) : py::object(py::none());
     return tuple_of(results, 2 + info.states);
 }
 
-// forward(family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors,
-//         regularised)
+// forward(cell, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors, regularised)
 PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
-        constexpr int first = 6;
+        constexpr int first = 5;
         expect_count("forward", given, first + Inputs::kArguments);
-        const Function function{find_family(args[0]), "forward"};
-        const Cell cell = choose_cell(function, args[1] == Py_None ? nullptr : args[1]);
-        const bool training = check_bool(function, "training", args[2]);
-        const bool sequence = check_bool(function, "sequence", args[3]);
-        KeptWeights* const kept = kept_in(function, args[4]);
-        const Inputs inputs(function, cell, args + first, args[5]);
+        const Cell cell = find_cell(args[0]);
+        const Function function{info_of(cell).family, "forward"};
+        const bool training = check_bool(function, "training", args[1]);
+        const bool sequence = check_bool(function, "sequence", args[2]);
+        KeptWeights* const kept = kept_in(function, args[3]);
+        const Inputs inputs(function, cell, args + first, args[4]);
         return inputs.single ? forward<float>(inputs, training, sequence, kept)
                              : forward<double>(inputs, training, sequence, kept);
     });
@@ -147,33 +136,18 @@ PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
 
 // --- backward
 
-constexpr int kWeights = 5;  // w_ih, w_hh, b_ih, b_hh, vectors
-
 template <class Real>
-PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, bool wants_dh) {
+PyObject* backward(const Tape& tape, const Upstream& upstream, Sums* sums, bool wants_dh) {
     const CellInfo& info = info_of(tape.cell);
-    const Index B = tape.size.B, I = tape.size.I, H = tape.size.H, rows = info.gates * H;
-    const Function function{info.family, "backward"};
-    const std::initializer_list<Index> matrix = {info.recurrent * H, H}, both = {info.recurrent * H * tape.size.P};
-    const std::initializer_list<Index> shapes[kWeights] = {
-        {rows, I}, projects(info) ? both : matrix, {rows}, {rows}, {info.learned, H}};
-    const bool has[kWeights] = {true, info.recurrent > 0, true, true, info.learned > 0};
-    py::object results[2 + kWeights + kMaxStates];
+    const Index B = tape.size.B, I = tape.size.I, H = tape.size.H;
+    Sums own;
+    Sums& weights = sums ? *sums : own;
+    const bool adds = weights.fit({info.family, "backward"}, tape);
+    py::object results[2 + Sums::kCount + kMaxStates];
     results[0] = tape.dense ? new_sequence(tape.single, tape.size, I) : py::object(py::none());
-    for (int i = 0; i < kWeights; ++i) {
-        if (!has[i]) {
-            results[1 + i] = py::none();
-        } else if (into) {
-            PyObject* const array = PyTuple_GET_ITEM(into, i);
-            check_floats(function, "into", array, tape.single, "the tape", "that of the weights", shapes[i]);
-            check_output(function, "into", array);
-            results[1 + i] = py::reinterpret_borrow<py::object>(array);
-        } else {
-            results[1 + i] = new_array(tape.single, shapes[i]);
-        }
-    }
-    results[1 + kWeights + info.states] = wants_dh ? new_sequence(tape.single, tape.size, H) : py::object(py::none());
-    for (int s = 0; s < info.states; ++s) results[1 + kWeights + s] = new_array(tape.single, {B, H});
+    results[1 + Sums::kCount + info.states] =
+        wants_dh ? new_sequence(tape.single, tape.size, H) : py::object(py::none());
+    for (int s = 0; s < info.states; ++s) results[1 + Sums::kCount + s] = new_array(tape.single, {B, H});
 
     Copies copies;
     BackwardArgs<Real> args{};
@@ -183,24 +157,27 @@ PyObject* backward(const Tape& tape, const Upstream& upstream, PyObject* into, b
     args.regularisation = tape.regularising.view<Real>();
     args.dy = copies.data<Real>(upstream.dy);
     if (tape.dense) args.dx = data_of<Real>(results[0]);
-    args.dw_ih = data_of<Real>(results[1]);
-    if (info.recurrent > 0) args.dw_hh = data_of<Real>(results[2]);
-    args.db_ih = data_of<Real>(results[3]);
-    args.db_hh = data_of<Real>(results[4]);
-    if (info.learned > 0) args.dvectors = data_of<Real>(results[5]);
-    args.adds = into != nullptr;
-    if (wants_dh) args.dh = data_of<Real>(results[1 + kWeights + info.states]);
+    Real** const dweights[] = {&args.dw_ih, &args.dw_hh, &args.db_ih, &args.db_hh, &args.dvectors};
+    for (int i = 0; i < Sums::kCount; ++i)
+        if (weights.array[i]) *dweights[i] = data_of<Real>(weights.array[i]);
+    args.adds = adds;
+    if (sums) args.rest = weights.rest<Real>();
+    if (wants_dh) args.dh = data_of<Real>(results[1 + Sums::kCount + info.states]);
     for (int s = 0; s < info.states; ++s) {
         args.dstate_n[s] = copies.data<Real>(upstream.dstate[s]);
-        args.dstate_0[s] = data_of<Real>(results[1 + kWeights + s]);
+        args.dstate_0[s] = data_of<Real>(results[1 + Sums::kCount + s]);
     }
 
     const StopHook stop = stop_hook(2 * step_flops(info, args.size) * static_cast<double>(tape.size.T));
+    weights.started = false;  // unless all goes well, they are of no use any more
     without_gil([&] { run_backward(*tape.table, tape.cell, args, stop); });
-    return tuple_of(results, 2 + kWeights + info.states);
+    weights.started = true;
+    for (int i = 0; i < Sums::kCount; ++i)
+        results[1 + i] = sums || !weights.array[i] ? py::object(py::none()) : std::move(weights.array[i]);
+    return tuple_of(results, 2 + Sums::kCount + info.states);
 }
 
-// backward(family, tape, into, wants_dh, dy, dh_n, dc_n)
+// backward(family, tape, sums, wants_dh, dy, dh_n, dc_n)
 PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
         constexpr int first = 4;
@@ -214,12 +191,10 @@ PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
             throw py::type_error(function.name() + ": tape is that of " + info_of(tape->cell).family +
                                  "_forward, expected " + expected);
         const Upstream upstream(function, tape->cell, tape->single, tape->size, args + first);
-        PyObject* const into = args[2] == Py_None ? nullptr : args[2];
-        if (into && !(PyTuple_Check(into) && PyTuple_GET_SIZE(into) == kWeights))
-            wrong_type(function.name(), "into", into, "a tuple of 5 arrays or None");
+        const TakenSums sums(function, args[2]);
         const bool wants_dh = check_bool(function, "wants_dh", args[3]);
-        return tape->single ? backward<float>(*tape, upstream, into, wants_dh)
-                            : backward<double>(*tape, upstream, into, wants_dh);
+        return tape->single ? backward<float>(*tape, upstream, sums.get(), wants_dh)
+                            : backward<double>(*tape, upstream, sums.get(), wants_dh);
     });
 }
 
@@ -240,7 +215,10 @@ PyObject* trace(const Tape& tape) {
     args.regularisation = tape.regularising.view<Real>();
     for (int s = 0; s < info.states; ++s) args.state[s] = add("hc"[s]);
     for (int g = 0; info.planes[g]; ++g) args.gate[g] = add(info.planes[g]);
-    without_gil([&] { run_trace(*tape.table, tape.cell, args); });
+    const Index rows = tape.size.first_row ? tape.size.first_row[tape.size.T] : tape.size.T * tape.size.B;
+    // Some dozen operations a number.
+    const StopHook stop = stop_hook(100.0 * static_cast<double>(rows) * static_cast<double>(tape.size.H));
+    without_gil([&] { run_trace(*tape.table, tape.cell, args, stop); });
     return arrays.release().ptr();
 }
 
@@ -255,8 +233,21 @@ PyObject* call_trace(PyObject*, PyObject* tape) {
 PyObject* call_block_steps(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
         expect_count("block_steps", given, 2);
-        const Index B = py::handle(args[0]).cast<Index>(), H = py::handle(args[1]).cast<Index>();
+        const Function function{"", "", "block_steps"};
+        const Index B = check_size(function, "batch", args[0]), H = check_size(function, "hidden_size", args[1]);
         return PyLong_FromSsize_t(active_table().block_steps({PTRDIFF_MAX, B, 0, H, 0}));
+    });
+}
+
+PyObject* call_addressable(PyObject*, PyObject* const* args, Py_ssize_t given) {
+    return with_python_errors([&] {
+        expect_count("addressable", given, 5);
+        const Function function{"", "", "addressable"};
+        const Cell cell = find_cell(args[0]);
+        Sizes size{};
+        Index* const sizes[] = {&size.T, &size.B, &size.I, &size.H};
+        for (int i = 0; i < 4; ++i) *sizes[i] = check_size(function, "size", args[1 + i]);
+        return PyBool_FromLong(addressable(info_of(cell), size));
     });
 }
 
@@ -303,24 +294,35 @@ PyObject* step(const Inputs& in) {
 struct StepFunction {
     Function function;
     Signature signature;
-    int option;  // which parameter it is; -1: none
+    Cell (*cell)(const Function&, PyObject* option);
+    int option;  // which parameter it is
 };
 
+constexpr int kNoOption = Signature::kMost;
+
+Cell only_lstm(const Function&, PyObject*) { return Cell::lstm; }
+
 constexpr StepFunction kLstmStep{
-    {"lstm", "step"}, {"lstm_step", 7, 3, 7, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "c"}}, -1};
-constexpr StepFunction kGruStep{
-    {"gru", "step"}, {"gru_step", 7, 3, 6, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "reset_after"}}, 6};
-constexpr StepFunction kRnnStep{
-    {"rnn", "step"}, {"rnn_step", 7, 3, 6, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "nonlinearity"}}, 6};
+    {"lstm", "step"}, {"lstm_step", 7, 3, 7, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "c"}}, only_lstm, kNoOption};
+constexpr StepFunction kGruStep{{"gru", "step"},
+                                {"gru_step", 7, 3, 6, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "reset_after"}},
+                                cell_by_reset,
+                                6};
+constexpr StepFunction kRnnStep{{"rnn", "step"},
+                                {"rnn_step", 7, 3, 6, {"x", "w_ih", "w_hh", "b_ih", "b_hh", "h", "nonlinearity"}},
+                                cell_by_nonlinearity,
+                                6};
 
 template <const StepFunction& called>
 PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t given, PyObject* keywords) {
     return with_python_errors([&] {
-        static_assert(static_cast<int>(Inputs::kArguments) >= Signature::kMost);
-        PyObject* values[Inputs::kArguments] = {};
+        PyObject* values[Signature::kMost + 1] = {};
         called.signature.parse(args, given, keywords, values);
-        const Cell cell = choose_cell(called.function, called.option < 0 ? nullptr : values[called.option]);
-        const Inputs inputs(called.function, cell, values);
+        const Cell cell = called.cell(called.function, values[called.option]);
+        PyObject* arguments[Inputs::kArguments] = {};
+        const int states = info_of(cell).states;
+        std::copy(values, values + Inputs::State0 + states, arguments);
+        const Inputs inputs(called.function, cell, arguments);
         return inputs.single ? step<float>(inputs) : step<double>(inputs);
     });
 }
@@ -344,7 +346,7 @@ void linear(const LinearInputs& in, const py::object& out, void (*kernel)(const 
     const double row = 2.0 * static_cast<double>(in.I) * static_cast<double>(in.O);
     if (row * static_cast<double>(in.B) < kWorthReleasingGil) return run();
     // Made for few rows: of many, whole tiles at a time, so that signals are seen in between.
-    const Index most = 4 * std::max<Index>(1, static_cast<Index>(1e8 / (4 * row + 1)));
+    const Index most = 4 * std::max<Index>(1, 12'500'000 / std::max<Index>(1, in.I * in.O));
     for (Index left = in.B; left > 0; left -= most, args.x += most * in.I, args.y += most * in.O) {
         args.B = std::min(most, left);
         without_gil(run);
@@ -366,6 +368,58 @@ PyObject* call_linear(PyObject*, PyObject* const* args, Py_ssize_t given, PyObje
     });
 }
 
+// --- sums and fingerprints
+
+template <class Real>
+py::object column_sums(const Real* rows, Index depth, Index n,
+                       void (*kernel)(const Real*, Index, Index, bool, Real*, Real*)) {
+    const py::object sums = new_array(sizeof(Real) == sizeof(float), {n});
+    Buffer memory(static_cast<std::size_t>(n) * sizeof(Real));
+    Real *const sum = data_of<Real>(sums), *const rest = static_cast<Real*>(memory.data());
+    kernel(rows, 0, n, false, sum, rest);
+    constexpr Index together = 16;  // rows that the kernel adds at once: so the parts change no bit
+    const Index at_once = std::max<Index>(1, kNumbersAtOnce / std::max<Index>(1, n * together)) * together;
+    in_parts(depth, at_once, [&](Index begin, Index end) {
+        const KernelFloatMode mode;
+        kernel(rows + begin * n, end - begin, n, true, sum, rest);
+        return true;
+    });
+    for (Index i = 0; i < n; ++i) sum[i] += rest[i];
+    return sums;
+}
+
+PyObject* call_column_sums(PyObject*, PyObject* array) {
+    return with_python_errors([&] {
+        const Floats rows("column_sums", array, 2);
+        Copies copies;
+        const KernelTable& table = active_table();
+        return (rows.single
+                    ? column_sums(copies.data<float>(array), rows.shape[0], rows.shape[1], table.column_sums_f32)
+                    : column_sums(copies.data<double>(array), rows.shape[0], rows.shape[1], table.column_sums_f64))
+            .release()
+            .ptr();
+    });
+}
+
+PyObject* call_fingerprint(PyObject*, PyObject* array) {
+    return with_python_errors([&] {
+        const Bytes bytes("fingerprint", array);
+        std::uint64_t lanes[kFingerprintLanes] = {};
+        in_parts(bytes.count, 64 * kNumbersAtOnce, [&](Index begin, Index end) {
+            active_table().fingerprint(bytes.data + begin, static_cast<std::size_t>(end - begin), lanes);
+            return true;
+        });
+        return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(lanes), sizeof lanes);
+    });
+}
+
+constexpr char kColumnSumsDoc[] =
+    "column_sums($module, rows, /)\n--\n\n"
+    "Return the sum (n,) over all rows (N, n), right to the last bit or two for any N.";
+constexpr char kFingerprintDoc[] =
+    "fingerprint($module, array, /)\n--\n\n"
+    "Return bytes that are others if any one number of the array has changed.";
+
 constexpr char kLinearDoc[] =
     "linear($module, /, x, weight, bias=None, out=None)\n--\n\n"
     "y = x W^T + b of a few rows, on one thread: what often follows a step.\n\n"
@@ -381,8 +435,8 @@ constexpr char kLinearDoc[] =
     "From some ten rows on, NumPy's product is faster.";
 
 constexpr char kForwardDoc[] =
-    "forward($module, family, option, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, "
-    "vectors, regularised, /)\n--\n\n"
+    "forward($module, cell, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors, "
+    "regularised, /)\n--\n\n"
     "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`.\n\n"
     "`kept` is None, or keeps the packed weights for the next call with the same weights. `row_counts` is None, or\n"
     "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
@@ -392,12 +446,15 @@ constexpr char kForwardDoc[] =
     "state\n"
     "takes over, (N, H) for all N rows, (1, H) or None: the tape refers to these, which must not change.";
 constexpr char kBackwardDoc[] =
-    "backward($module, family, tape, into, wants_dh, dy, dh_n, dc_n, /)\n--\n\n"
+    "backward($module, family, tape, sums, wants_dh, dy, dh_n, dc_n, /)\n--\n\n"
     "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dvectors, dh0, dh), with dc0 before dh where there is one, and None for "
     "what\n"
-    "the cell has not. `into` is None, or the five from dw_ih on of other steps, to which those of these are added. dh "
-    "is None\n"
-    "unless `wants_dh`, or dL/dh of every step.";
+    "the cell has not. `sums` is None, or the Sums to which the five from dw_ih on are added, which are then None. dh "
+    "is\n"
+    "None unless `wants_dh`, or dL/dh of every step.";
+constexpr char kAddressableDoc[] =
+    "addressable($module, cell, T, B, I, H, /)\n--\n\n"
+    "Return whether memory might hold what a call of these sizes needs.";
 constexpr char kBlockStepsDoc[] =
     "block_steps($module, batch, hidden_size, /)\n--\n\n"
     "Return how many steps backward goes back at a time: cut after a multiple of them, a sequence gives the same bits.";
@@ -451,7 +508,7 @@ void bind_cells(py::module_& m) {
                                   {Py_tp_new, reinterpret_cast<void*>(new_kept)},
                                   {Py_tp_dealloc, reinterpret_cast<void*>(deallocate_kept)},
                                   {0, nullptr}};
-    static PyType_Spec spec = {"fastrnn._core.KeptWeights", sizeof(KeptWeights), 0, Py_TPFLAGS_DEFAULT, slots};
+    static PyType_Spec spec = {"fastrnn._core.KeptWeights", sizeof(KeptObject), 0, Py_TPFLAGS_DEFAULT, slots};
     PyObject* const type = PyType_FromSpec(&spec);
     if (!type) throw py::error_already_set();
     kept_type = reinterpret_cast<PyTypeObject*>(type);  // keeps this reference for the life of the process
@@ -459,8 +516,11 @@ void bind_cells(py::module_& m) {
     static PyMethodDef functions[] = {
         {"forward", as_c(call_forward), METH_FASTCALL, kForwardDoc},
         {"backward", as_c(call_backward), METH_FASTCALL, kBackwardDoc},
+        {"addressable", as_c(call_addressable), METH_FASTCALL, kAddressableDoc},
         {"block_steps", as_c(call_block_steps), METH_FASTCALL, kBlockStepsDoc},
         {"trace", call_trace, METH_O, kTraceDoc},
+        {"column_sums", call_column_sums, METH_O, kColumnSumsDoc},
+        {"fingerprint", call_fingerprint, METH_O, kFingerprintDoc},
         {"linear", as_c(call_linear), METH_FASTCALL | METH_KEYWORDS, kLinearDoc},
         {"lstm_step", as_c(call_step<kLstmStep>), METH_FASTCALL | METH_KEYWORDS, kLstmStepDoc},
         {"gru_step", as_c(call_step<kGruStep>), METH_FASTCALL | METH_KEYWORDS, kGruStepDoc},

@@ -1,11 +1,13 @@
 #include "contract.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <type_traits>
 
 #include "buffer.h"
+#include "gil.h"
 #include "run.h"
 
 namespace py = pybind11;
@@ -32,6 +34,14 @@ bool native(PyObject* array) {
     return order == '=' || order == '|' || order == (first ? '<' : '>');
 }
 
+Index element_bytes(PyObject* array) {
+    switch (dtype(array).type_num) {
+        case Api::NPY_FLOAT_: return sizeof(float);
+        case Api::NPY_DOUBLE_: return sizeof(double);
+        default: return py::reinterpret_borrow<py::array>(array).itemsize();
+    }
+}
+
 bool is_none(PyObject* value) { return !value || value == Py_None; }
 bool is_array(PyObject* value) { return api().PyArray_Check_(value); }
 bool is_float(PyObject* array, bool single) {
@@ -42,6 +52,20 @@ bool is_integer(PyObject* array) {
 }
 
 const char* dtype_name(bool single) { return single ? "float32" : "float64"; }
+
+// Where an array's elements stand: from the first byte of the first to the last one's last; nowhere, if there are none.
+struct Extent {
+    explicit Extent(PyObject* array) : begin(fields(array).data), end(begin + element_bytes(array)) {
+        for (int axis = 0; axis < fields(array).nd; ++axis) {
+            if (fields(array).dimensions[axis] == 0) end = begin = nullptr;
+            if (!begin) return;
+            const Index reach = (fields(array).dimensions[axis] - 1) * fields(array).strides[axis];
+            (reach < 0 ? begin : end) += reach;
+        }
+    }
+
+    const char *begin, *end;
+};
 
 // --- what was got and what was expected, in words
 
@@ -130,49 +154,85 @@ private:
 
 // --- tokens
 
-// Calls use(row, column, value) for each element; a vector is one row. T x B and int8 .. uint64.
-template <class Integer, class Use>
-void for_each(PyObject* array, const Use& use) {
-    const auto& a = fields(array);
-    const bool matrix = a.nd == 2;
-    const Index rows = matrix ? a.dimensions[0] : 1, columns = a.dimensions[matrix ? 1 : 0];
-    const Index row_stride = matrix ? a.strides[0] : 0, stride = a.strides[matrix ? 1 : 0];
-    for (Index i = 0; i < rows; ++i) {
-        for (Index j = 0; j < columns; ++j) {
-            Integer value;
-            std::memcpy(&value, a.data + i * row_stride + j * stride, sizeof value);
-            use(i, j, value);
+// Where the elements of a vector or a matrix stand, in C order.
+struct Elements {
+    explicit Elements(PyObject* array) {
+        const auto& a = fields(array);
+        const bool matrix = a.nd == 2;
+        data = a.data;
+        columns = a.dimensions[matrix ? 1 : 0];
+        count = (matrix ? a.dimensions[0] : 1) * columns;
+        row_stride = matrix ? a.strides[0] : 0;
+        stride = a.strides[matrix ? 1 : 0];
+    }
+
+    template <class Integer>
+    Integer at(Index i) const {
+        Integer value;
+        std::memcpy(&value, data + i / columns * row_stride + i % columns * stride, sizeof value);
+        return value;
+    }
+
+    // Calls use(value) for elements [begin, end), as long as it returns true; the index of the last one.
+    template <class Integer, class Use>
+    Index for_each(Index begin, Index end, const Use& use) const {
+        for (Index i = begin; i < end;) {
+            const char* element = data + i / columns * row_stride + i % columns * stride;
+            const Index row_end = std::min(end, (i / columns + 1) * columns);
+            for (; i < row_end; ++i, element += stride) {
+                Integer value;
+                std::memcpy(&value, element, sizeof value);
+                if (!use(value)) return i;
+            }
         }
+        return end;
+    }
+
+    const char* data;
+    Index count, columns, row_stride, stride;
+};
+
+// Calls use(Integer{}) with the C type of an array of integers.
+template <class Use>
+auto with_integer_type(PyObject* array, const Use& use) {
+    switch (dtype(array).type_num) {
+        case Api::NPY_BYTE_: return use(static_cast<signed char>(0));
+        case Api::NPY_UBYTE_: return use(static_cast<unsigned char>(0));
+        case Api::NPY_SHORT_: return use(short{});
+        case Api::NPY_USHORT_: return use(static_cast<unsigned short>(0));
+        case Api::NPY_INT_: return use(int{});
+        case Api::NPY_UINT_: return use(unsigned{});
+        case Api::NPY_LONG_: return use(long{});
+        case Api::NPY_ULONG_: return use(static_cast<unsigned long>(0));
+        case Api::NPY_LONGLONG_: return use(static_cast<long long>(0));
+        default: return use(static_cast<unsigned long long>(0));
     }
 }
 
+// Calls use(token) for each token of x, (T, B) or (N,), outside the GIL if there are many. ValueError for one that is
+// not in 0 .. I-1.
 template <class Use>
 void for_each_token(const Function& function, PyObject* x, Index I, const Use& use) {
-    const auto check = [&](Index i, Index j, auto value) {
-        using Integer = decltype(value);
-        bool inside = static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(I);
-        if constexpr (std::is_signed_v<Integer>) inside = inside && value >= 0;
-        if (!inside) {
-            const bool step = fields(x).nd == 1;
-            const std::string place = (step ? "" : std::to_string(i) + ", ") + std::to_string(j);
-            const std::string range = I == 0 ? "none, as I is 0" : "0 to I-1 = " + std::to_string(I - 1);
-            throw py::value_error(function.name() + ": x[" + place + "] is token " + std::to_string(value) +
-                                  ", expected " + range);
-        }
-        use(static_cast<std::int64_t>(value));
-    };
-    switch (dtype(x).type_num) {
-        case Api::NPY_BYTE_: return for_each<signed char>(x, check);
-        case Api::NPY_UBYTE_: return for_each<unsigned char>(x, check);
-        case Api::NPY_SHORT_: return for_each<short>(x, check);
-        case Api::NPY_USHORT_: return for_each<unsigned short>(x, check);
-        case Api::NPY_INT_: return for_each<int>(x, check);
-        case Api::NPY_UINT_: return for_each<unsigned>(x, check);
-        case Api::NPY_LONG_: return for_each<long>(x, check);
-        case Api::NPY_ULONG_: return for_each<unsigned long>(x, check);
-        case Api::NPY_LONGLONG_: return for_each<long long>(x, check);
-        default: return for_each<unsigned long long>(x, check);
-    }
+    const Elements elements(x);
+    with_integer_type(x, [&](auto zero) {
+        using Integer = decltype(zero);
+        const auto take = [&](Integer value) {
+            bool inside = static_cast<std::uint64_t>(value) < static_cast<std::uint64_t>(I);
+            if constexpr (std::is_signed_v<Integer>) inside = inside && value >= 0;
+            if (inside) use(static_cast<std::int64_t>(value));
+            return inside;
+        };
+        Index read = 0;
+        in_parts(elements.count, kNumbersAtOnce, [&](Index begin, Index end) {
+            read = elements.for_each<Integer>(begin, end, take);
+            return read == end;
+        });
+        if (read == elements.count) return;
+        const std::string row = fields(x).nd == 1 ? "" : std::to_string(read / elements.columns) + ", ";
+        const std::string range = I == 0 ? "none, as I is 0" : "0 to I-1 = " + std::to_string(I - 1);
+        throw py::value_error(function.name() + ": x[" + row + std::to_string(read % elements.columns) + "] is token " +
+                              std::to_string(elements.at<Integer>(read)) + ", expected " + range);
+    });
 }
 
 // Numbers distinct ids in the order in which they first come, with an open-addressed hash table.
@@ -202,67 +262,82 @@ private:
 // --- options
 
 bool same_text(const char* a, const char* b) { return std::strcmp(a, b) == 0; }
-bool in_family(const CellInfo& cell, const char* family) { return same_text(cell.family, family); }
-// What follows "<family>_" in a cell's name, if anything does.
-const char* variant(const CellInfo& cell) {
-    const char* const end = cell.name + std::strlen(cell.family);
-    return *end ? end + 1 : end;
-}
+bool equals(PyObject* text, const char* other) { return PyUnicode_CompareWithASCIIString(text, other) == 0; }
 
-Cell cell_by_variant(const Function& function, const char* argument, PyObject* option) {
-    if (!PyUnicode_Check(option)) wrong_type(function.name(), argument, option, "a string");
-    std::string expected;
-    for (int i = 0; i < kCellCount; ++i) {
-        if (!in_family(kCells[i], function.family)) continue;
-        if (PyUnicode_CompareWithASCIIString(option, variant(kCells[i])) == 0) return static_cast<Cell>(i);
-        expected += (expected.empty() ? "'" : " or '") + std::string(variant(kCells[i])) + "'";
-    }
-    throw py::value_error(function.name() + ": " + argument + " is " + py::repr(option).cast<std::string>() +
-                          ", expected " + expected);
-}
-
-// Where each step's rows begin.
-std::vector<Index> first_rows(const Checks& checks, PyObject* counts) {
-    const char* const expected = "an array (T,) of int64";
+void check_row_counts(const Checks& checks, PyObject* counts) {
     if (!is_array(counts) || !is_integer(counts) || dtype(counts).type_num != Api::NPY_INT64_)
-        checks.wrong_type("row_counts", counts, expected);
+        checks.wrong_type("row_counts", counts, "an array (T,) of int64");
     checks.axes("row_counts", counts, "(T,)", 1);
+}
+
+// Where each step's rows begin, of `rows` in all.
+std::vector<Index> first_rows(const Checks& checks, PyObject* counts, Index rows) {
+    const Elements elements(counts);
     std::vector<Index> first{0};
-    Index before = std::numeric_limits<Index>::max();
-    for_each<std::int64_t>(counts, [&](Index, Index, std::int64_t count) {
-        if (count < 1 || count > before || count > std::numeric_limits<Index>::max() - first.back())
-            checks.wrong_value("row_counts", "has a count of " + std::to_string(count) +
-                                                 ", expected at least 1 and at most the one before");
-        first.push_back(first.back() + (before = count));
+    Index before = std::numeric_limits<Index>::max(), refused = 0;
+    const bool good = in_parts(elements.count, kNumbersAtOnce, [&](Index begin, Index end) {
+        return end == elements.for_each<std::int64_t>(begin, end, [&](std::int64_t count) {
+            refused = count;
+            if (count < 1 || count > before || count > rows - first.back()) return false;
+            first.push_back(first.back() + (before = count));
+            return true;
+        });
     });
+    if (!good)
+        checks.wrong_value("row_counts", "has a count of " + std::to_string(refused) +
+                                             ", expected at least 1, at most the one before, and x's " +
+                                             std::to_string(rows) + " rows in all");
+    if (first.back() != rows)
+        checks.wrong_value("x", "has " + std::to_string(rows) +
+                                    " rows, expected the sum of row_counts = " + std::to_string(first.back()));
     return first;
 }
 
 }  // namespace
 
+Cell find_cell(PyObject* name) {
+    if (!PyUnicode_Check(name)) throw py::type_error("cell " + got(name) + ", expected a string");
+    for (int i = 0; i < kCellCount; ++i)
+        if (equals(name, kCells[i].name)) return static_cast<Cell>(i);
+    throw py::value_error("there is no cell called " + py::repr(name).cast<std::string>());
+}
+
 const char* find_family(PyObject* name) {
+    if (!PyUnicode_Check(name)) throw py::type_error("family " + got(name) + ", expected a string");
     for (const CellInfo& cell : kCells)
-        if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, cell.family) == 0) return cell.family;
+        if (equals(name, cell.family)) return cell.family;
     throw py::value_error("there is no family of cells called " + py::repr(name).cast<std::string>());
 }
 
-Cell choose_cell(const Function& function, PyObject* option) {
-    if (same_text(function.family, "rnn"))
-        return option ? cell_by_variant(function, "nonlinearity", option) : Cell::rnn_tanh;
-    if (same_text(function.family, "gru") && option && PyUnicode_Check(option))
-        return cell_by_variant(function, "variant", option);
-    if (same_text(function.family, "gru"))
-        return !option || check_bool(function, "reset_after", option) ? Cell::gru_reset_after : Cell::gru_reset_before;
-    if (same_text(function.family, "lstm") && option) return cell_by_variant(function, "variant", option);
-    for (int i = 0; i < kCellCount; ++i)
-        if (in_family(kCells[i], function.family)) return static_cast<Cell>(i);
-    throw py::value_error(function.name() + " is no function");
+Cell cell_by_nonlinearity(const Function& function, PyObject* nonlinearity) {
+    if (!nonlinearity) return Cell::rnn_tanh;
+    if (!PyUnicode_Check(nonlinearity)) wrong_type(function.name(), "nonlinearity", nonlinearity, "a string");
+    if (equals(nonlinearity, "tanh")) return Cell::rnn_tanh;
+    if (equals(nonlinearity, "relu")) return Cell::rnn_relu;
+    throw py::value_error(function.name() + ": nonlinearity is " + py::repr(nonlinearity).cast<std::string>() +
+                          ", expected 'tanh' or 'relu'");
+}
+
+Cell cell_by_reset(const Function& function, PyObject* reset_after) {
+    return !reset_after || check_bool(function, "reset_after", reset_after) ? Cell::gru_reset_after
+                                                                            : Cell::gru_reset_before;
 }
 
 bool check_bool(const Function& function, const char* argument, PyObject* value) {
     if (value == Py_True) return true;
     if (value == Py_False) return false;
     wrong_type(function.name(), argument, value, "a bool");
+}
+
+Index check_size(const Function& function, const char* argument, PyObject* value) {
+    constexpr Py_ssize_t most = Py_ssize_t{1} << 48;
+    if (!value || !PyIndex_Check(value) || PyBool_Check(value)) wrong_type(function.name(), argument, value, "an int");
+    const Py_ssize_t size = PyNumber_AsSsize_t(value, nullptr);  // clipped where it does not fit
+    if (size == -1 && PyErr_Occurred()) throw py::error_already_set();
+    if (size < 0 || size > most)
+        throw py::value_error(function.name() + ": " + argument + " is " + py::repr(value).cast<std::string>() +
+                              ", expected 0 to 2^48");
+    return size;
 }
 
 void wrong_type(const std::string& function, const char* argument, PyObject* value, const std::string& expected) {
@@ -317,17 +392,23 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     const Index* const x_shape = fields(x).dimensions;
     const Index H = w_hh && !with_projection ? fields(w_hh).dimensions[1] : fields(w_ih).dimensions[0] / info.gates,
                 I = fields(w_ih).dimensions[1];
-    if (rows_differ) first_row = first_rows(checks, row_counts);
-    const Index T = step ? 1 : rows_differ ? static_cast<Index>(first_row.size()) - 1 : x_shape[0];
-    const Index B = rows_differ ? (T > 0 ? first_row[1] : 0) : x_shape[step ? 0 : 1];
-    if (rows_differ && x_shape[0] != first_row.back())
-        checks.wrong_value("x", "has " + std::to_string(x_shape[0]) +
-                                    " rows, expected the sum of row_counts = " + std::to_string(first_row.back()));
-    size = {T, B, I, H, 0};
+    if (rows_differ) check_row_counts(checks, row_counts);
+    const Index T = step ? 1 : rows_differ ? fields(row_counts).dimensions[0] : x_shape[0];
+    size = {T, rows_differ ? 0 : x_shape[step ? 0 : 1], I, H, 0};
     // H may come from an array of stride 0 and be anything; G*H must not overflow before it is compared.
     if (H > std::numeric_limits<Index>::max() / 16)
         checks.wrong_value("w_hh", "has shape " + words(shape_of(w_hh)) + ", which is more than memory can hold");
-    const Index rows = info.gates * H;
+    // What is impossible is refused before anything that takes time.
+    Sizes most = size;
+    if (rows_differ) most.T = x_shape[0], most.B = 1;
+    if (tokens) most.D = T > 0 ? 1 : 0;
+    if (T > most.T || !addressable(info, most))
+        checks.wrong_value("T, B, I, H", "= " + words({most.T, most.B, I, H}) + " is more than memory can hold");
+    if (rows_differ) {
+        first_row = first_rows(checks, row_counts, x_shape[0]);
+        size.B = T > 0 ? first_row[1] : 0;
+    }
+    const Index B = size.B, rows = info.gates * H;
     if (with_projection) {
         size.P = fields(w_hh).dimensions[0] / std::max<Index>(1, info.recurrent * H);
         if (size.P > H || (H > 0 && size.P == 0))
@@ -342,9 +423,14 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     if (!tokens && !flat) checks.shape("x", x, axes, {T, B, I});
     b_ih = checks.optional("b_ih", arguments[BIh], single, reference, "(G*H,)", {rows});
     b_hh = checks.optional("b_hh", arguments[BHh], single, reference, "(G*H,)", {rows});
-    vectors = info.vectors > 0 ? arguments[Vectors] : nullptr;
-    if (vectors) checks.floats("vectors", vectors, single, reference);
-    if (vectors) checks.shape("vectors", vectors, "(V, H)", {info.vectors, H});
+    vectors = nullptr;
+    if (info.vectors > 0) {
+        vectors = arguments[Vectors];
+        checks.floats("vectors", vectors, single, reference);
+        checks.shape("vectors", vectors, "(V, H)", {info.vectors, H});
+    } else if (!is_none(arguments[Vectors])) {
+        checks.wrong_type("vectors", arguments[Vectors], "None");
+    }
     for (int s = 0; s < info.states; ++s)
         state[s] = checks.optional(state_names[s], arguments[State0 + s], single, reference, "(B, H)", {B, H});
 
@@ -367,11 +453,6 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
             keep[s] = plain("keep", array, one ? 1 : all);
         }
     }
-
-    Sizes most = size;
-    if (tokens) most.D = T > 0 && B > 0 ? 1 : 0;
-    if (!addressable(info, most))
-        checks.wrong_value("T, B, I, H", "= " + words({T, B, I, H}) + " is more than memory can hold");
 }
 
 TokenTable Inputs::token_table() const {
@@ -408,10 +489,8 @@ LinearInputs::LinearInputs(PyObject* const* arguments)
     out = checks.optional("out", arguments[Out], single, "weight", "(B, O)", {B, O});
     if (!out) return;
     check_output(function, "out", out);
-    for (PyObject* const in : {x, weight, bias}) {
-        if (in && overlaps(in, fields(out).data, B * O * (single ? 4 : 8)))
-            throw py::value_error("linear: out shares memory with an input, expected an array apart from them");
-    }
+    for (PyObject* const in : {x, weight, bias})
+        if (in) check_apart(function, "out", out, in);
 }
 
 void check_floats(const Function& function, const char* argument, PyObject* value, bool single, const char* reference,
@@ -421,15 +500,9 @@ void check_floats(const Function& function, const char* argument, PyObject* valu
     checks.shape(argument, value, letters, shape);
 }
 
-bool overlaps(PyObject* array, const void* begin, Index bytes) {
-    const char *first = static_cast<const char*>(fields(array).data), *last = first;
-    for (int axis = 0; axis < fields(array).nd; ++axis) {
-        if (fields(array).dimensions[axis] == 0) return false;
-        const Index reach = (fields(array).dimensions[axis] - 1) * fields(array).strides[axis];
-        (reach < 0 ? first : last) += reach;
-    }
-    const char* const other = static_cast<const char*>(begin);
-    return bytes > 0 && last >= other && first < other + bytes;
+bool overlaps(PyObject* array, PyObject* other) {
+    const Extent a(array), b(other);
+    return a.begin < b.end && b.begin < a.end;
 }
 
 void check_output(const Function& function, const char* argument, PyObject* array) {
@@ -437,6 +510,20 @@ void check_output(const Function& function, const char* argument, PyObject* arra
     if ((fields(array).flags & plain) != plain)
         throw py::value_error(function.name() + ": " + argument +
                               " is read-only or has gaps, expected a writable C-contiguous array");
+}
+
+void check_apart(const Function& function, const char* argument, PyObject* array, PyObject* other) {
+    if (overlaps(array, other))
+        throw py::value_error(function.name() + ": " + argument +
+                              " shares memory with an input, expected an array apart from them");
+}
+
+void check_flags(const Function& function, const char* argument, PyObject* value, Index B, char* flags) {
+    if (!value || !is_array(value) || dtype(value).type_num != Api::NPY_BOOL_)
+        wrong_type(function.name(), argument, value, "a NumPy array of bool");
+    Checks(function, kCells[0]).shape(argument, value, "(B,)", {B});
+    const Elements elements(value);
+    elements.for_each<char>(0, B, [&](char flag) { return *flags++ = flag, true; });
 }
 
 void check_tokens(const Function& function, const char* argument, PyObject* value, Index B, Index I,
@@ -459,31 +546,69 @@ Upstream::Upstream(const Function& function, Cell cell, bool single, const Sizes
         dstate[s] = checks.optional(names[s], arguments[State + s], single, "the tape", "(B, H)", {size.B, size.H});
 }
 
-Floats::Floats(const char* function, PyObject* array) : single(false), size(1), array(array) {
+Floats::Floats(const char* function, PyObject* array, int axes) : single(false), size(1), shape(nullptr), array(array) {
     const Function called{"", "", function};
-    single = Checks(called, kCells[0]).any_floats("array", array);
+    const Checks checks(called, kCells[0]);
+    single = checks.any_floats("array", array);
+    if (axes >= 0) checks.axes("array", array, "(N, n)", axes);
+    shape = fields(array).dimensions;
     for (int i = 0; i < fields(array).nd; ++i) size *= fields(array).dimensions[i];
+}
+
+Bytes::Bytes(const char* function, PyObject* array) : data(nullptr), count(0) {
+    const Function called{"", "", function};
+    if (!array || !is_array(array) || !(is_float(array, true) || is_float(array, false) || is_integer(array)))
+        wrong_type(called.name(), "array", array, "a NumPy array of float32, float64 or integers");
+    data = static_cast<const char*>(static_cast<const void*>(copies.data<char>(array)));
+    count = element_bytes(array);
+    for (int i = 0; i < fields(array).nd; ++i) count *= fields(array).dimensions[i];
 }
 
 const void* Copies::pointer(PyObject* array) {
     constexpr int plain = Api::NPY_ARRAY_C_CONTIGUOUS_ | Api::NPY_ARRAY_ALIGNED_;
-    if ((fields(array).flags & plain) == plain) return fields(array).data;
-    PyObject* const copy = api().PyArray_FromAny_(array, nullptr, 0, 0, plain | Api::NPY_ARRAY_ENSUREARRAY_, nullptr);
-    if (!copy) throw py::error_already_set();
-    kept_.push_back(py::reinterpret_steal<py::object>(copy));
-    return fields(copy).data;
+    return (fields(array).flags & plain) == plain ? fields(array).data : copied(array);
 }
 
-py::object new_array(bool single, std::initializer_list<Index> shape) {
+// A large one by parts of its longest axis, so that signals are seen in between; NumPy lets other threads run.
+const void* Copies::copied(PyObject* array) {
+    constexpr Index most = Index{32} << 20;
+    const Index* const shape = fields(array).dimensions;
+    const int axes = fields(array).nd;
+    Index bytes = element_bytes(array);
+    for (int i = 0; i < axes; ++i) bytes *= shape[i];
+    if (bytes <= most) {
+        PyObject* const copy = api().PyArray_NewCopy_(array, 0);  // in C order
+        if (!copy) throw py::error_already_set();
+        kept_.push_back(py::reinterpret_steal<py::object>(copy));
+    } else {
+        PyObject* const like =
+            api().PyArray_NewFromDescr_(api().PyArray_Type_, py::handle(fields(array).descr).inc_ref().ptr(), axes,
+                                        shape, nullptr, nullptr, 0, nullptr);
+        if (!like) throw py::error_already_set();
+        kept_.push_back(py::reinterpret_steal<py::object>(like));
+        const int axis = static_cast<int>(std::max_element(shape, shape + axes) - shape);
+        const Index at_once = std::max<Index>(1, most / (bytes / shape[axis]));
+        for (Index begin = 0; begin < shape[axis]; begin += at_once) {
+            if (begin > 0 && PyErr_CheckSignals() != 0) throw py::error_already_set();
+            py::tuple part(axis + 1);
+            for (std::size_t i = 0; i < part.size(); ++i) part[i] = py::slice(py::none(), py::none(), py::none());
+            part[static_cast<std::size_t>(axis)] = py::slice(begin, std::min(begin + at_once, shape[axis]), 1);
+            kept_.back()[part] = py::handle(array)[part];
+        }
+    }
+    return fields(kept_.back().ptr()).data;
+}
+
+py::object new_array(bool single, const Index* shape, int axes) {
     std::size_t bytes = single ? sizeof(float) : sizeof(double);
-    for (const Index length : shape) bytes *= static_cast<std::size_t>(length);
+    for (int i = 0; i < axes; ++i) bytes *= static_cast<std::size_t>(shape[i]);
     std::unique_ptr<Buffer> memory;
     if (bytes >= Buffer::kSmallestKept) memory = std::make_unique<Buffer>(bytes);
     PyObject* const descr = api().PyArray_DescrFromType_(single ? Api::NPY_FLOAT_ : Api::NPY_DOUBLE_);
     // Takes over the reference to descr.
     PyObject* const array =
-        api().PyArray_NewFromDescr_(api().PyArray_Type_, descr, static_cast<int>(shape.size()), shape.begin(), nullptr,
-                                    memory ? memory->data() : nullptr, memory ? Api::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
+        api().PyArray_NewFromDescr_(api().PyArray_Type_, descr, axes, shape, nullptr, memory ? memory->data() : nullptr,
+                                    memory ? Api::NPY_ARRAY_WRITEABLE_ : 0, nullptr);
     if (!array) throw py::error_already_set();
     py::object result = py::reinterpret_steal<py::object>(array);
     if (memory) {

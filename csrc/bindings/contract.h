@@ -23,14 +23,19 @@ struct Function {
     std::string name() const { return called ? called : std::string(family) + "_" + verb; }
 };
 
-// The cell that a function's option chooses: nonlinearity of rnn_*, reset_after of gru_*; null means the default.
-// Families with one cell have no option, and ignore it.
-Cell choose_cell(const Function& function, PyObject* option);
-
-// The family that Python names, in static storage. ValueError if there is none.
+// The cell, and the family in static storage, that Python names. TypeError for what is no string, ValueError for none.
+Cell find_cell(PyObject* name);
 const char* find_family(PyObject* name);
 
+// The cell that an option of a public function chooses: nonlinearity of rnn_*, reset_after of gru_*. Null means the
+// default.
+Cell cell_by_nonlinearity(const Function& function, PyObject* nonlinearity);
+Cell cell_by_reset(const Function& function, PyObject* reset_after);
+
 bool check_bool(const Function& function, const char* argument, PyObject* value);
+
+// A whole number from 0 to 2^48, with which sizes can be computed.
+Index check_size(const Function& function, const char* argument, PyObject* value);
 
 // The distinct tokens of a whole sequence.
 struct TokenTable {
@@ -53,9 +58,15 @@ public:
     const Real* data(PyObject* array) {
         return static_cast<const Real*>(array ? pointer(array) : nullptr);
     }
+    // Those of a copy, whether it is needed or not.
+    template <class Real>
+    const Real* copy(PyObject* array) {
+        return static_cast<const Real*>(copied(array));
+    }
 
 private:
     const void* pointer(PyObject* array);
+    const void* copied(PyObject* array);
 
     std::vector<pybind11::object> kept_;
 };
@@ -109,33 +120,52 @@ struct Upstream {
     PyObject* dstate[kMaxStates];
 };
 
-// A contiguous array of float32 or float64 for a probe.
+// An array of float32 or float64, of so many axes, or of any.
 struct Floats {
-    Floats(const char* function, PyObject* array);
+    Floats(const char* function, PyObject* array, int axes = -1);
 
     bool single;
     Index size;
+    const Index* shape;
     PyObject* array;
+};
+
+// The memory of an array of numbers, or of a copy if that has gaps.
+struct Bytes {
+    Bytes(const char* function, PyObject* array);
+
+    const char* data;
+    Index count;
+    Copies copies;
 };
 
 // An array of this dtype, that of `reference`, and of this shape.
 void check_floats(const Function& function, const char* argument, PyObject* value, bool single, const char* reference,
                   const char* letters, std::initializer_list<Index> shape);
 
-// Whether any of the array's memory, from its first to its last element, is among these bytes.
-bool overlaps(PyObject* array, const void* begin, Index bytes);
+// Whether two arrays' memory, from the first byte of their elements to the last, has any in common.
+bool overlaps(PyObject* array, PyObject* other);
 
 // An array that results can be written to as they are.
 void check_output(const Function& function, const char* argument, PyObject* array);
 
+// An array for results that shares no memory with another one.
+void check_apart(const Function& function, const char* argument, PyObject* array, PyObject* other);
+
 // The tokens of one step, an array (B,) of any integer dtype, each in 0 .. I-1, to `ids`, which has room for them.
 void check_tokens(const Function& function, const char* argument, PyObject* value, Index B, Index I, std::int64_t* ids);
+
+// The bools of an array (B,), to `flags`, which has room for them.
+void check_flags(const Function& function, const char* argument, PyObject* value, Index B, char* flags);
 
 [[noreturn]] void wrong_type(const std::string& function, const char* argument, PyObject* value,
                              const std::string& expected);
 
 // A new array, not initialised; a large one on memory that is kept for others when it dies. The size is addressable.
-pybind11::object new_array(bool single, std::initializer_list<Index> shape);
+pybind11::object new_array(bool single, const Index* shape, int axes);
+inline pybind11::object new_array(bool single, std::initializer_list<Index> shape) {
+    return new_array(single, shape.begin(), static_cast<int>(shape.size()));
+}
 
 // One over (T, B) and n features, or over rows of different lengths (N) and n features.
 pybind11::object new_sequence(bool single, const Sizes& size, Index n);

@@ -31,6 +31,22 @@ void without_gil(const Body& body) {
     if (error) std::rethrow_exception(error);
 }
 
+// Of numbers to read or to move one by one: some milliseconds' worth.
+constexpr Py_ssize_t kNumbersAtOnce = Py_ssize_t{1} << 20;
+
+// Calls body(begin, end) for parts of [0, n), at most `most` at once, for as long as it returns true; whether it always
+// did. More than one part run without the GIL, and between them signal handlers, whose exception is thrown.
+template <class Body>
+bool in_parts(Py_ssize_t n, Py_ssize_t most, const Body& body) {
+    if (n <= most) return body(Py_ssize_t{0}, n);
+    bool good = true;
+    for (Py_ssize_t begin = 0; good && begin < n; begin += most) {
+        without_gil([&] { good = body(begin, n - begin < most ? n : begin + most); });
+        if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
+    }
+    return good;
+}
+
 // For a call of so many floating-point operations, made from this thread: a hook that tells whether a signal handler
 // has raised an exception, such as KeyboardInterrupt. Null for short calls, and for other threads than the main one, on
 // which Python runs no handlers.

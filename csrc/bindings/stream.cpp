@@ -1,8 +1,11 @@
 #include "stream.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <numeric>
+#include <stdexcept>
+#include <utility>
 
 #include "arguments.h"
 #include "bindings.h"
@@ -16,44 +19,69 @@ namespace fastrnn {
 namespace {
 
 constexpr char kStreamDoc[] =
-    "Stream(family, option, weights, batch, tokens, outputs, /)\n--\n\n"
+    "Stream(cell, weights, batch, tokens, outputs, /)\n--\n\n"
     "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors, regularised) of each, "
     "which\n"
     "are packed here: what is written to them later has no effect. A step gives the first `outputs` of the last "
     "layer's\n"
     "units. See fastrnn.layers.";
 
+constexpr Function kStream{"stream", "make", "Stream"};
 constexpr Function kStreamStep{"stream", "step", "Stream.step"};
+constexpr Function kStreamState{"stream", "state", "Stream.state"};
+constexpr Function kStreamReset{"stream", "reset", "Stream.reset"};
 constexpr Signature kStreamStepSignature{"step", 2, 1, 2, {"x", "out"}};
 
 constexpr char kStreamStepDoc[] =
     "step($self, /, x, out=None)\n--\n\n"
     "One step: y (B, H) of the last layer, a new array or `out`, from x (B, I), or tokens (B,). States move on.\n\n"
-    "With an `out` nothing is allocated.";
+    "With an `out` nothing is allocated. It may be x.";
+
+constexpr char kStreamStateDoc[] =
+    "(h,), or (h, c): (L, B, units) each, a copy. Assign such a tuple to set it; None is zeros.";
 
 struct StreamObject {
     PyObject_HEAD Stream stream;
+    std::atomic<bool> taken;
 };
 
-Stream& stream_of(PyObject* self) { return reinterpret_cast<StreamObject*>(self)->stream; }
+// The stream, for as long as this lives: a step lets other Python threads run, and none of them may see or change it.
+class Taken {
+public:
+    Taken(PyObject* self, const Function& function) : object_(*reinterpret_cast<StreamObject*>(self)) {
+        if (object_.taken.exchange(true, std::memory_order_acquire))
+            throw std::runtime_error(function.name() +
+                                     ": another thread is in a step of this stream: give each its own, stream.copy()");
+    }
+    ~Taken() { object_.taken.store(false, std::memory_order_release); }
+    Taken(const Taken&) = delete;
+    Taken& operator=(const Taken&) = delete;
+
+    Stream& operator*() const { return object_.stream; }
+
+private:
+    StreamObject& object_;
+};
+
+int states_of(const Stream& stream) { return info_of(stream.cell).states; }
+std::size_t real_bytes(const Stream& stream) { return stream.single ? sizeof(float) : sizeof(double); }
+std::size_t state_bytes(const Stream& stream) {
+    return static_cast<std::size_t>(stream.B * stream.H) * real_bytes(stream);
+}
+// Of the units of state s, those that there are.
+Index units(const Stream& stream, int s) { return s == kH ? stream.outputs : stream.H; }
 
 // What is the same in every step of a layer.
 template <class Real>
 ForwardArgs<Real> arguments(const Stream& stream, Stream::Layer& layer, bool tokens) {
     ForwardArgs<Real> args{};
     args.size = {1, stream.B, layer.I, stream.H, tokens ? stream.B : 0, nullptr, stream.P};
-    for (int s = 0; s < info_of(stream.cell).states; ++s)
-        args.state_0[s] = args.state_n[s] = data_of<Real>(layer.state[s]);
+    for (int s = 0; s < states_of(stream); ++s)
+        args.state_0[s] = args.state_n[s] = static_cast<Real*>(layer.state[s].data());
     args.regularisation = layer.regularising.view<Real>();
     args.workspace = static_cast<Real*>(layer.workspace.data());
     if (layer.packed) args.packed = static_cast<Real*>(layer.packed->memory.data());
     return args;
-}
-
-template <class Real>
-std::vector<char> bytes_of(const Real* array, Index n) {
-    const char* const first = reinterpret_cast<const char*>(array);
-    return array ? std::vector<char>(first, first + static_cast<std::size_t>(n) * sizeof(Real)) : std::vector<char>();
 }
 
 template <class Real>
@@ -68,6 +96,22 @@ Buffer workspace(const Stream& stream, Stream::Layer& layer) {
     return buffer<Real>(forward_workspace(*stream.table, stream.cell, args));
 }
 
+// W_ih (rows, I) as (I, rows): a token's column at one place.
+template <class Real>
+std::vector<char> columns_of(const Real* w_ih, Index rows, Index I) {
+    std::vector<char> memory(static_cast<std::size_t>(rows * I) * sizeof(Real));
+    Real* const columns = reinterpret_cast<Real*>(memory.data());
+    constexpr Index at_once = 16;  // what a line of memory has of a row
+    in_parts(I, std::max(at_once, kNumbersAtOnce / std::max<Index>(1, rows)), [&](Index begin, Index end) {
+        for (Index first = begin; first < end; first += at_once)
+            for (Index row = 0; row < rows; ++row)
+                for (Index i = first; i < std::min(first + at_once, end); ++i)
+                    columns[i * rows + row] = w_ih[row * I + i];
+        return true;
+    });
+    return memory;
+}
+
 template <class Real>
 Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
     const CellInfo& info = info_of(stream.cell);
@@ -76,8 +120,8 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
     layer.I = in.size.I;
     layer.regularising = Regularising(in);
     for (int s = 0; s < info.states; ++s) {
-        layer.state[s] = new_array(stream.single, {B, H});
-        std::fill_n(data_of<Real>(layer.state[s]), B * H, Real{0});
+        layer.state[s] = buffer<Real>(B * H);
+        std::memset(layer.state[s].data(), 0, state_bytes(stream));
     }
     layer.y = buffer<Real>(B * H);
 
@@ -89,26 +133,28 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
     args.b_hh = copies.data<Real>(in.b_hh);
     args.vectors = copies.data<Real>(in.vectors);
     if (tokens) {
-        // A token's column at one place.
-        std::vector<Real> columns(static_cast<std::size_t>(rows * layer.I));
-        for (Index row = 0; row < rows; ++row)
-            for (Index i = 0; i < layer.I; ++i)
-                columns[static_cast<std::size_t>(i * rows + row)] = args.w_ih[row * layer.I + i];
-        layer.w_ih = bytes_of(columns.data(), rows * layer.I);
-        layer.b_ih = bytes_of(args.b_ih, rows);
+        layer.w_ih = columns_of(args.w_ih, rows, layer.I);
+        const char* const bias = reinterpret_cast<const char*>(args.b_ih);
+        if (bias) layer.b_ih.assign(bias, bias + static_cast<std::size_t>(rows) * sizeof(Real));
     }
     // No step yet: the weights are packed, and the states stay as they are.
     args.size.T = 0;
-    const std::vector<std::int64_t> any(static_cast<std::size_t>(B), 0);
+    const std::vector<std::int64_t> any(static_cast<std::size_t>(tokens ? B : 0), 0);
     args.tokens.id = any.data();
-    if (B * H > 0 && !(tokens && layer.I == 0))
-        layer.packed = run_forward(*stream.table, stream.cell, args, nullptr, nullptr, true);
+    if (B * H > 0 && !(tokens && layer.I == 0)) {
+        const StopHook stop = stop_hook(step_flops(info, {1, 1, layer.I, H, 0, nullptr, stream.P}));
+        without_gil([&] { layer.packed = pack(*stream.table, stream.cell, args, stop); });
+    }
     layer.workspace = workspace<Real>(stream, layer);
     return layer;
 }
 
+// The states after a step that may be stopped: until it is through, those before it hold.
+using NextStates = std::vector<Buffer>;
+
 template <class Real>
-void run_step(Stream& stream, const Real* x, Real* out) {
+void run_step(Stream& stream, const Real* x, Real* out, NextStates& next, StopHook stop) {
+    std::size_t place = 0;
     for (std::size_t l = 0; l < stream.layers.size(); ++l) {
         Stream::Layer& layer = stream.layers[l];
         const bool first = l == 0, gives = l + 1 == stream.layers.size() && stream.outputs == stream.H;
@@ -119,12 +165,18 @@ void run_step(Stream& stream, const Real* x, Real* out) {
             args.transposed_w_ih = true;
             args.b_ih = layer.b_ih.empty() ? nullptr : reinterpret_cast<const Real*>(layer.b_ih.data());
         }
+        if (!next.empty())
+            for (int s = 0; s < states_of(stream); ++s) args.state_n[s] = static_cast<Real*>(next[place++].data());
         args.x = x;
         args.turned = stream.turned;
         args.y = gives ? out : static_cast<Real*>(layer.y.data());
-        run_forward(*stream.table, stream.cell, args, nullptr);
+        run_forward(*stream.table, stream.cell, args, stop);
         x = args.y;
     }
+    place = 0;
+    if (!next.empty())
+        for (Stream::Layer& layer : stream.layers)
+            for (int s = 0; s < states_of(stream); ++s) std::swap(layer.state[s], next[place++]);
     stream.turned = !stream.turned;
     if (stream.outputs == stream.H) return;
     for (Index b = 0; b < stream.B; ++b) std::copy_n(x + b * stream.H, stream.outputs, out + b * stream.outputs);
@@ -133,37 +185,32 @@ void run_step(Stream& stream, const Real* x, Real* out) {
 template <class Real>
 PyObject* step(Stream& stream, PyObject* x, PyObject* out) {
     const Stream::Layer& first = stream.layers.front();
-    Copies copies;
-    const Real* dense = nullptr;
-    if (stream.tokens) {
+    if (stream.tokens)
         check_tokens(kStreamStep, "x", x, stream.B, first.I, stream.tokens_at_hand.data());
-    } else {
+    else
         check_floats(kStreamStep, "x", x, stream.single, "the stream", "(B, I)", {stream.B, first.I});
-        dense = copies.data<Real>(x);
-    }
     py::object result;
+    bool overlap = false;
     if (!out || out == Py_None) {
         result = new_array(stream.single, {stream.B, stream.outputs});
     } else {
         check_floats(kStreamStep, "out", out, stream.single, "the stream", "(B, H)", {stream.B, stream.outputs});
         check_output(kStreamStep, "out", out);
+        overlap = !stream.tokens && overlaps(x, out);
         result = py::reinterpret_borrow<py::object>(out);
     }
+    Copies copies;
+    const Real* const dense = stream.tokens ? nullptr : overlap ? copies.copy<Real>(x) : copies.data<Real>(x);
     Real* const y = data_of<Real>(result);
-    const Index bytes = stream.B * stream.outputs * static_cast<Index>(sizeof(Real));
-    for (const Stream::Layer& layer : stream.layers)
-        for (const py::object& state : layer.state)
-            if (state && overlaps(state.ptr(), y, bytes))
-                throw py::value_error(kStreamStep.name() +
-                                      ": out is a state of the stream, expected an array apart from it");
-
-    double flops = 0;
-    for (const Stream::Layer& layer : stream.layers)
-        flops += step_flops(info_of(stream.cell), {1, stream.B, layer.I, stream.H, 0, nullptr, stream.P});
-    if (flops < kWorthReleasingGil)
-        run_step(stream, dense, y);
+    const StopHook stop = stop_hook(stream.flops);
+    NextStates next;
+    if (stop)
+        for (std::size_t n = stream.layers.size() * static_cast<std::size_t>(states_of(stream)); n > 0; --n)
+            next.emplace_back(state_bytes(stream));
+    if (stream.flops < kWorthReleasingGil)
+        run_step(stream, dense, y, next, stop);
     else
-        without_gil([&] { run_step(stream, dense, y); });
+        without_gil([&] { run_step(stream, dense, y, next, stop); });
     return result.release().ptr();
 }
 
@@ -171,8 +218,80 @@ PyObject* step_stream(PyObject* self, PyObject* const* args, Py_ssize_t given, P
     return with_python_errors([&] {
         PyObject* values[Signature::kMost] = {};
         kStreamStepSignature.parse(args, given, keywords, values);
-        Stream& stream = stream_of(self);
-        return stream.single ? step<float>(stream, values[0], values[1]) : step<double>(stream, values[0], values[1]);
+        const Taken stream(self, kStreamStep);
+        return (*stream).single ? step<float>(*stream, values[0], values[1])
+                                : step<double>(*stream, values[0], values[1]);
+    });
+}
+
+// --- states
+
+PyObject* get_state(PyObject* self, void*) {
+    return with_python_errors([&] {
+        const Taken taken(self, kStreamState);
+        const Stream& stream = *taken;
+        py::tuple states(states_of(stream));
+        for (int s = 0; s < states_of(stream); ++s) {
+            const py::object array =
+                new_array(stream.single, {static_cast<Index>(stream.layers.size()), stream.B, units(stream, s)});
+            const std::size_t width = static_cast<std::size_t>(units(stream, s)) * real_bytes(stream),
+                              pitch = static_cast<std::size_t>(stream.H) * real_bytes(stream);
+            char* to = data_of<char>(array);
+            for (const Stream::Layer& layer : stream.layers) {
+                const char* from = static_cast<const char*>(layer.state[s].data());
+                for (Index b = 0; b < stream.B; ++b, to += width, from += pitch) std::memcpy(to, from, width);
+            }
+            states[static_cast<std::size_t>(s)] = array;
+        }
+        return states.release().ptr();
+    });
+}
+
+int set_state(PyObject* self, PyObject* state, void*) {
+    PyObject* const done = with_python_errors([&] {
+        const Taken taken(self, kStreamState);
+        const Stream& stream = *taken;
+        const int count = states_of(stream);
+        if (!state || !PyTuple_Check(state) || PyTuple_GET_SIZE(state) != count)
+            wrong_type(kStreamState.name(), "state", state, "a tuple of " + std::to_string(count));
+        const char* given[kMaxStates] = {};
+        Copies copies;
+        for (int s = 0; s < count; ++s) {
+            PyObject* const array = PyTuple_GET_ITEM(state, s);
+            if (array == Py_None) continue;
+            check_floats(kStreamState, s == kH ? "h" : "c", array, stream.single, "the stream",
+                         s == kH && stream.outputs != stream.H ? "(L, B, P)" : "(L, B, H)",
+                         {static_cast<Index>(stream.layers.size()), stream.B, units(stream, s)});
+            given[s] = static_cast<const char*>(stream.single ? static_cast<const void*>(copies.data<float>(array))
+                                                              : copies.data<double>(array));
+        }
+        for (int s = 0; s < count; ++s) {
+            const std::size_t width = static_cast<std::size_t>(units(stream, s)) * real_bytes(stream),
+                              pitch = static_cast<std::size_t>(stream.H) * real_bytes(stream);
+            for (const Stream::Layer& layer : stream.layers) {
+                char* to = static_cast<char*>(layer.state[s].data());
+                std::memset(to, 0, state_bytes(stream));
+                for (Index b = 0; given[s] && b < stream.B; ++b, to += pitch, given[s] += width)
+                    std::memcpy(to, given[s], width);
+            }
+        }
+        return Py_None;
+    });
+    return done ? 0 : -1;
+}
+
+PyObject* reset_stream(PyObject* self, PyObject* rows) {
+    return with_python_errors([&] {
+        const Taken taken(self, kStreamReset);
+        const Stream& stream = *taken;
+        std::vector<char> resets(static_cast<std::size_t>(stream.B));
+        check_flags(kStreamReset, "rows", rows, stream.B, resets.data());
+        const std::size_t width = static_cast<std::size_t>(stream.H) * real_bytes(stream);
+        for (const Stream::Layer& layer : stream.layers)
+            for (int s = 0; s < states_of(stream); ++s)
+                for (std::size_t b = 0; b < resets.size(); ++b)
+                    if (resets[b]) std::memset(static_cast<char*>(layer.state[s].data()) + b * width, 0, width);
+        return py::none().release().ptr();
     });
 }
 
@@ -184,41 +303,50 @@ py::object allocate(Stream&& stream) {
     StreamObject* const object = PyObject_New(StreamObject, stream_type);
     if (!object) throw py::error_already_set();
     new (&object->stream) Stream(std::move(stream));
+    new (&object->taken) std::atomic<bool>(false);
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(object));
 }
 
-// Stream(family, option, weights, batch, tokens, outputs)
-PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject*) {
+// Stream(cell, weights, batch, tokens, outputs)
+PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
-        if (PyTuple_GET_SIZE(args) != 6) throw py::type_error("Stream() takes exactly 6 arguments");
+        expect_positional("Stream", args, keywords, 5);
         PyObject* const* const given = &PyTuple_GET_ITEM(args, 0);
-        const Function function{find_family(given[0]), "step"};
         Stream stream{};
-        stream.cell = choose_cell(function, given[1] == Py_None ? nullptr : given[1]);
-        stream.B = py::handle(given[3]).cast<Index>();
-        stream.tokens = check_bool(function, "tokens", given[4]);
+        stream.cell = find_cell(given[0]);
+        const Function function{info_of(stream.cell).family, "stream"};
+        if (!PyList_Check(given[1])) wrong_type(kStream.name(), "weights", given[1], "a list");
+        // Their own list: while packing lets other threads run, they may change the caller's.
+        const py::tuple weights = py::reinterpret_steal<py::object>(PyList_AsTuple(given[1]));
+        if (weights.empty()) throw py::value_error("Stream: weights is empty, expected those of a layer at least");
+        stream.B = check_size(kStream, "batch", given[2]);
+        stream.tokens = check_bool(kStream, "tokens", given[3]);
+        stream.outputs = check_size(kStream, "outputs", given[4]);
         stream.table = &active_table();
-        const py::list weights = py::reinterpret_borrow<py::object>(given[2]);
-        if (stream.B < 0 || weights.empty()) throw py::value_error("Stream() needs a batch and a layer");
         const py::array_t<std::int64_t> rows(stream.B);  // the shape of an input, and its values do not matter
-        for (const py::handle each : weights) {
-            const py::tuple layer = py::reinterpret_borrow<py::object>(each);
+        for (const py::handle layer : weights) {
+            constexpr int count = 6;
+            if (!PyTuple_Check(layer.ptr()) || PyTuple_GET_SIZE(layer.ptr()) != count)
+                wrong_type(kStream.name(), "weights", layer.ptr(),
+                           "tuples (w_ih, w_hh, b_ih, b_hh, vectors, regularised)");
             PyObject* values[Inputs::kArguments] = {rows.ptr()};
-            for (std::size_t i = 0; i < 4 && i < layer.size(); ++i) values[Inputs::WIh + i] = layer[i].ptr();
-            if (layer.size() > 4) values[Inputs::Vectors] = layer[4].ptr();
-            if (layer.size() > 5) values[Inputs::Regularised] = layer[5].ptr();
-            const Inputs inputs(function, stream.cell, values);
+            for (int i = 0; i < 4; ++i) values[Inputs::WIh + i] = PyTuple_GET_ITEM(layer.ptr(), i);
+            values[Inputs::Vectors] = PyTuple_GET_ITEM(layer.ptr(), 4);
+            values[Inputs::Regularised] = PyTuple_GET_ITEM(layer.ptr(), 5);
+            const Inputs inputs({function.family, "step"}, stream.cell, values);
             const bool first = stream.layers.empty();
             if (first) stream.single = inputs.single, stream.H = inputs.size.H, stream.P = inputs.size.P;
             if (inputs.single != stream.single || inputs.size.H != stream.H || inputs.size.P != stream.P ||
                 (!first && inputs.size.I != stream.H))
-                throw py::value_error("Stream(): the layers do not fit each other");
+                throw py::value_error("Stream: the layers do not fit each other");
             stream.layers.push_back(stream.single ? make_layer<float>(stream, inputs, first && stream.tokens)
                                                   : make_layer<double>(stream, inputs, first && stream.tokens));
+            stream.flops +=
+                step_flops(info_of(stream.cell), {1, stream.B, inputs.size.I, stream.H, 0, nullptr, stream.P});
         }
-        stream.outputs = py::handle(given[5]).cast<Index>();
-        if (stream.outputs < 0 || stream.outputs > stream.H)
-            throw py::value_error("Stream(): outputs is not in 0 .. H");
+        if (stream.outputs > stream.H)
+            throw py::value_error("Stream: outputs is " + std::to_string(stream.outputs) +
+                                  ", expected at most H = " + std::to_string(stream.H));
         stream.slots.resize(static_cast<std::size_t>(stream.B));
         std::iota(stream.slots.begin(), stream.slots.end(), 0);
         stream.tokens_at_hand.resize(static_cast<std::size_t>(stream.B));
@@ -228,18 +356,20 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject*) {
 
 PyObject* copy_stream(PyObject* self, PyObject*) {
     return with_python_errors([&] {
-        const Stream& from = stream_of(self);
-        const std::size_t width = from.single ? sizeof(float) : sizeof(double);
-        const std::size_t bytes = static_cast<std::size_t>(from.B * from.H) * width;
-        Stream stream{from.cell, from.single, from.tokens,        from.B, from.H, from.P, from.outputs, from.table,
-                      {},        from.slots,  from.tokens_at_hand};
+        const Taken taken(self, {"stream", "copy", "Stream.copy"});
+        const Stream& from = *taken;
+        Stream stream{
+            from.cell, from.single, from.tokens,         from.B,     from.H,     from.P, from.outputs, from.table,
+            {},        from.slots,  from.tokens_at_hand, from.flops, from.turned};
         for (const Stream::Layer& layer : from.layers) {
-            Stream::Layer copy{layer.packed,       layer.I, layer.w_ih,    layer.b_ih,
-                               layer.regularising, {},      Buffer(bytes), {}};
-            for (int s = 0; s < info_of(from.cell).states; ++s) {
-                copy.state[s] = new_array(from.single, {from.B, from.H});
-                std::memcpy(data_of<char>(copy.state[s]), data_of<char>(layer.state[s]), bytes);
+            Stream::Layer copy{};
+            copy.packed = layer.packed, copy.I = layer.I, copy.w_ih = layer.w_ih, copy.b_ih = layer.b_ih;
+            copy.regularising = layer.regularising;
+            for (int s = 0; s < states_of(from); ++s) {
+                copy.state[s] = Buffer(state_bytes(from));
+                std::memcpy(copy.state[s].data(), layer.state[s].data(), state_bytes(from));
             }
+            copy.y = Buffer(state_bytes(from));
             copy.workspace = from.single ? workspace<float>(stream, copy) : workspace<double>(stream, copy);
             stream.layers.push_back(std::move(copy));
         }
@@ -247,23 +377,9 @@ PyObject* copy_stream(PyObject* self, PyObject*) {
     });
 }
 
-PyObject* states(PyObject* self, void*) {
-    return with_python_errors([&] {
-        const Stream& stream = stream_of(self);
-        py::tuple layers(stream.layers.size());
-        const int states = info_of(stream.cell).states;
-        for (std::size_t l = 0; l < stream.layers.size(); ++l) {
-            py::tuple layer(states);
-            for (int s = 0; s < states; ++s) layer[static_cast<std::size_t>(s)] = stream.layers[l].state[s];
-            layers[l] = std::move(layer);
-        }
-        return layers.release().ptr();
-    });
-}
-
 void deallocate_stream(PyObject* self) {
     PyTypeObject* const type = Py_TYPE(self);
-    stream_of(self).~Stream();
+    reinterpret_cast<StreamObject*>(self)->stream.~Stream();
     PyObject_Free(self);
     Py_DECREF(type);
 }
@@ -271,14 +387,13 @@ void deallocate_stream(PyObject* self) {
 }  // namespace
 
 void bind_stream(py::module_& m) {
-    static PyMethodDef methods[] = {{"step", as_c(step_stream), METH_FASTCALL | METH_KEYWORDS, kStreamStepDoc},
-                                    {"copy", copy_stream, METH_NOARGS,
-                                     "copy($self, /)\n--\n\nA stream with the same weights, and states of its own."},
-                                    {}};
-    static PyGetSetDef properties[] = {
-        {"states", states, nullptr, "Of each layer h, or h and c: (B, H) each, where the next step finds them.",
-         nullptr},
+    static PyMethodDef methods[] = {
+        {"step", as_c(step_stream), METH_FASTCALL | METH_KEYWORDS, kStreamStepDoc},
+        {"reset", reset_stream, METH_O, "reset($self, rows, /)\n--\n\nZero the states of the rows (B,) that are True."},
+        {"copy", copy_stream, METH_NOARGS,
+         "copy($self, /)\n--\n\nA stream with the same weights, and states of its own."},
         {}};
+    static PyGetSetDef properties[] = {{"state", get_state, set_state, kStreamStateDoc, nullptr}, {}};
     static PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kStreamDoc)},
                                   {Py_tp_new, reinterpret_cast<void*>(new_stream)},
                                   {Py_tp_dealloc, reinterpret_cast<void*>(deallocate_stream)},

@@ -15,8 +15,8 @@ struct Stream {
         std::vector<char> w_ih;  // (I, G*H), for tokens: their columns are looked up
         std::vector<char> b_ih;  // (G*H,), likewise; empty is zeros
         Regularising regularising;
-        pybind11::object state[kMaxStates];  // (B, H) each
-        Buffer y;                            // (B, H), input of the layer above, or more than is given out
+        Buffer state[kMaxStates];  // (B, H) each
+        Buffer y;                  // (B, H), input of the layer above, or more than is given out
         Buffer workspace;
     };
 
@@ -24,11 +24,12 @@ struct Stream {
     bool single;  // float32, not float64
     bool tokens;
     Index B, H, P;  // P of 0 stands for H
-    Index outputs;  // of the H columns of y, those that are given out
+    Index outputs;  // of the H columns of h, those that there are to give out
     const KernelTable* table;
     std::vector<Layer> layers;
     std::vector<std::int32_t> slots;           // 0, 1, ..., B-1: every row's token counts as another
     std::vector<std::int64_t> tokens_at_hand;  // (B,)
+    double flops = 0;                          // of a step
     bool turned = false;  // the next step's direction through the weights: the last one's end is near
 };
 

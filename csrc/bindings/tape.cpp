@@ -32,12 +32,9 @@ void deallocate(PyObject* self) {
 
 PyObject* repr(PyObject* self) {
     const Tape& tape = reinterpret_cast<TapeObject*>(self)->tape;
-    const auto number = [](Index n) { return std::to_string(n); };
-    const std::string text = std::string("<fastrnn tape: ") + kCells[static_cast<int>(tape.cell)].name + ", " +
-                             (tape.single ? "float32" : "float64") + ", T=" + number(tape.size.T) +
-                             ", B=" + number(tape.size.B) + ", I=" + number(tape.size.I) +
-                             ", H=" + number(tape.size.H) + ", " + tape.table->isa + ">";
-    return PyUnicode_FromString(text.c_str());
+    return PyUnicode_FromFormat("<fastrnn tape: %s, %s, T=%zd, B=%zd, I=%zd, H=%zd, %s>",
+                                kCells[static_cast<int>(tape.cell)].name, tape.single ? "float32" : "float64",
+                                tape.size.T, tape.size.B, tape.size.I, tape.size.H, tape.table->isa);
 }
 
 PyObject* nbytes(PyObject* self, void*) {

@@ -3,6 +3,8 @@
 // Weight gradients and dx follow by blocks of steps, while the block's gate gradients are in cache.
 #pragma once
 
+#include <cfloat>
+
 #include "tape.h"
 
 namespace fastrnn::FASTRNN_ISA {
@@ -31,35 +33,66 @@ FASTRNN_NOINLINE void multiply_into(const Rows<typename V::Real>& rows, Index ro
     product<V>(rows, row_begin, row_end, panels, {0, panels.count()}, epilogue, &touched);
 }
 
-// Adds to sums (units) the columns of gate (depth, pitch), or sets them. By parts of some rows: the rounding errors of
-// one long sum would be larger.
+template <class Real>
+constexpr Real largest_number() {
+    if constexpr (sizeof(Real) == sizeof(float))
+        return FLT_MAX;
+    else
+        return DBL_MAX;
+}
+
+// A sum of many terms in two vectors: what rounding has left out of the first is in the second, and goes in with the
+// next term (Kahan, 1965, with Knuth's two-sum). So it is right to the last bit or two, however many terms there are.
+// Of an infinite sum, or NaN, nothing is left out.
+template <class V>
+struct LongSum {
+    V sum, rest;
+
+    void add(V term) {
+        const V all = term + rest, next = sum + all, counted = next - sum;
+        const V left_out = (sum - (next - counted)) + (all - counted);
+        rest = where_positive(V::broadcast(largest_number<typename V::Real>()) - abs(next), left_out);
+        sum = next;
+    }
+};
+
+// Adds to sums (units) the columns of gate (depth, pitch), or sets them; `rest` has what rounding left out.
 template <class V>
 FASTRNN_NOINLINE void column_sums(const typename V::Real* gate, Index pitch, Range units, Index depth, bool add,
-                                  typename V::Real* sums) {
-    constexpr Index part = 64;
+                                  typename V::Real* sums, typename V::Real* rest) {
+    constexpr Index part = 16;  // rows that are added in the plain way: off by 8 roundings at most
     for (Index unit = units.begin; unit < units.end; unit += V::kLanes) {
         const Index n = smaller(V::kLanes, units.end - unit);
-        V sum = add ? load_part<V>(sums + unit, n) : V::zero();
+        LongSum<V> whole{add ? load_part<V>(sums + unit, n) : V::zero(),
+                         add ? load_part<V>(rest + unit, n) : V::zero()};
+        const typename V::Real* row = gate + unit;
         for (Index first = 0; first < depth; first += part) {
-            V partial = V::zero();
-            for (Index row = first; row < smaller(first + part, depth); ++row)
-                partial = partial + load_part<V>(gate + row * pitch + unit, n);
-            sum = sum + partial;
+            const Index rows = smaller(part, depth - first);
+            V even = V::zero(), odd = V::zero();
+            for (Index i = 0; i + 1 < rows; i += 2, row += 2 * pitch) {
+                even = even + load_part<V>(row, n);
+                odd = odd + load_part<V>(row + pitch, n);
+            }
+            if (rows % 2 != 0) even = even + load_part<V>(row, n);
+            whole.add(even + odd);
         }
-        store_part(sum, sums + unit, n);
+        store_part(whole.sum, sums + unit, n);
+        store_part(whole.rest, rest + unit, n);
     }
 }
 
-// Adds each row of gate (depth, pitch) to the row of its token, of sums (D, sums_pitch).
+// Adds each row of gate (depth, pitch) to the row of its token, of sums and their rests (D, sums_pitch).
 template <class V>
 FASTRNN_NOINLINE void token_sums(const typename V::Real* gate, Index pitch, Range units, const std::int32_t* slot,
-                                 Index depth, typename V::Real* sums, Index sums_pitch) {
+                                 Index depth, typename V::Real* sums, typename V::Real* rests, Index sums_pitch) {
     for (Index row = 0; row < depth; ++row) {
-        typename V::Real* const to = sums + slot[row] * sums_pitch;
+        typename V::Real* const sum = sums + slot[row] * sums_pitch;
+        typename V::Real* const rest = rests + slot[row] * sums_pitch;
         for (Index unit = units.begin; unit < units.end; unit += V::kLanes) {
-            const V sum =
-                V::load(to + unit) + load_part<V>(gate + row * pitch + unit, smaller(V::kLanes, units.end - unit));
-            sum.store(to + unit);
+            LongSum<V> whole{V::load(sum + unit), V::load(rest + unit)};
+            whole.add(load_part<V>(gate + row * pitch + unit, smaller(V::kLanes, units.end - unit)));
+            whole.sum.store(sum + unit);
+            whole.rest.store(rest + unit);
         }
     }
 }
@@ -76,6 +109,8 @@ class Backward {
         Real* state[Cell::kStates];  // (block steps * B, state_pitch of the tape): before each step
         Real* carry[Cell::kStates];  // (B, carry_pitch): what reaches the step before past the gates
         Real* token_gradient;        // (D, token_pitch): the gradient of each distinct token's column of w_ih
+        Real* token_rest;            // likewise: what rounding left out of it
+        Real* rest;                  // (2 * G + L, H): likewise of db_ih, db_hh and dvectors, if the caller keeps none
         // For the weight gradients of a block of steps, whose k are its rows: what the gates were multiplied with, as
         // panels, and each thread's gradients of some units, transposed.
         Real* packed_x;                 // absent with tokens
@@ -94,6 +129,8 @@ class Backward {
             for (Real*& states : state) states = carver.take(rows * Tape<Cell, V>(size, nullptr).state_pitch);
             for (int s = 0; s < Cell::kStates; ++s) carry[s] = carver.take(size.B * carry_pitch);
             token_gradient = carver.take(size.D * token_pitch);
+            token_rest = carver.take(size.D * token_pitch);
+            rest = carver.take((2 * Cell::kGates + Cell::kLearned) * size.H);
             packed_x = carver.take(size.D ? 0 : packed_size<V>(size.I, 1, rows));
             for (int p = 0; p < Cell::kPhases; ++p)
                 packed_h[p] = carver.take(Cell::kForward[p].operand == kNothing ? 0 : packed_size<V>(size.H, 1, rows));
@@ -119,7 +156,9 @@ private:
           shares_units_(args.split.unit_parts > 1),
           regularised_(regularises<Cell>(args.regularisation)),
           carries_h_(Cell::kCarriesH || args.regularisation.keep[kH]),
-          Hp_(padded<V>(size_.H)) {
+          Hp_(padded<V>(size_.H)),
+          rest_(args.rest ? args.rest : work_.rest),
+          rest_w_ih_(rest_ + (2 * Cell::kGates + Cell::kLearned) * size_.H) {
         const int unit_part = team.rank() % args.split.unit_parts;
         const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
         const Range panels = share(ceil_div(Hp_ / kLanes, kMaxWidth), unit_part, args.split.unit_parts);
@@ -186,27 +225,58 @@ private:
             }
         }
         for (Index d = 0; d < size_.D; ++d)
-            for (int g = 0; g < Cell::kGates; ++g)
-                clear(work_.token_gradient + d * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
-        for (Index d = 0; args_.adds && d < size_.D; ++d)
-            for (int g = 0; g < Cell::kGates; ++g)
-                for (Index unit = unit_begin_; unit < unit_end_; ++unit)
-                    work_.token_gradient[d * work_.token_pitch + g * Hp_ + unit] =
-                        args_.dw_ih[(g * size_.H + unit) * size_.I + args_.tokens.id[d]];
+            for (int g = 0; g < Cell::kGates; ++g) {
+                const Index place = d * work_.token_pitch + g * Hp_ + unit_begin_;
+                clear(work_.token_gradient + place, own_units());
+                clear(work_.token_rest + place, own_units());
+            }
+        if (args_.adds)
+            each_of_tokens(
+                [](Real& sum, Real& rest, const Real& so_far, const Real& its_rest) { sum = so_far, rest = its_rest; });
         if (size_.T * size_.B > 0 || args_.adds) return;
-        for (int g = 0; g < Cell::kGates; ++g) {
-            const Index row = g * size_.H + unit_begin_;
-            clear(args_.dw_ih + row * size_.I, own_units() * size_.I);
-            clear(args_.db_ih + row, own_units());
-            clear(args_.db_hh + row, own_units());
-        }
+        for (int g = 0; g < Cell::kGates; ++g)
+            clear(args_.dw_ih + (g * size_.H + unit_begin_) * size_.I, own_units() * size_.I);
+        each_column_sum([&](Real* sums, Real* rest) { clear(sums, own_units()), clear(rest, own_units()); });
         for (int g = 0; args_.dw_hh && g < recurrent_gates<Cell>(); ++g) {
             const HiddenRows<Real> dw = hidden_rows<Cell>(g, size_, args_.dw_hh);
             const Index end = smaller(unit_end_, dw.rows);
             clear(dw.first + unit_begin_ * dw.length, larger(0, end - unit_begin_) * dw.length);
         }
-        for (int v = 0; v < Cell::kLearned; ++v) clear(args_.dvectors + v * size_.H + unit_begin_, own_units());
     }
+
+    // Calls use(sums, rest) for this thread's units of each gate's biases, and of each learned vector.
+    template <class Use>
+    void each_column_sum(const Use& use) const {
+        const Index H = size_.H;
+        for (int g = 0; g < Cell::kGates; ++g) {
+            use(args_.db_ih + g * H + unit_begin_, rest_b_ih(g) + unit_begin_);
+            use(args_.db_hh + g * H + unit_begin_, rest_b_hh(g) + unit_begin_);
+        }
+        for (int v = 0; v < Cell::kLearned; ++v)
+            use(args_.dvectors + v * H + unit_begin_, rest_vectors(v) + unit_begin_);
+    }
+
+    // Calls use(sum, rest, of_w, rest_of_w) for each distinct token and this thread's units of each gate: the first two
+    // in the workspace, the others in dw_ih and, if the caller keeps them, the rests of it.
+    template <class Use>
+    void each_of_tokens(const Use& use) const {
+        for (int g = 0; g < Cell::kGates; ++g)
+            for (Index unit = unit_begin_; unit < unit_end_; ++unit) {
+                for (Index d = 0; d < size_.D; ++d) {
+                    const Index place = d * work_.token_pitch + g * Hp_ + unit,
+                                of_w = (g * size_.H + unit) * size_.I + args_.tokens.id[d];
+                    Real none = 0;
+                    use(work_.token_gradient[place], work_.token_rest[place], args_.dw_ih[of_w],
+                        args_.rest ? rest_w_ih_[of_w] : none);
+                }
+                team_.poll(kWorkOfMoving * static_cast<double>(size_.D));
+            }
+    }
+
+    // What rounding left out of the sums of gate g, and of vector v: (H,) each.
+    Real* rest_b_ih(int g) const { return rest_ + g * size_.H; }
+    Real* rest_b_hh(int g) const { return rest_ + (Cell::kGates + g) * size_.H; }
+    Real* rest_vectors(int v) const { return rest_ + (2 * Cell::kGates + v) * size_.H; }
 
     void load_vectors(Index unit, Index n, V* own) const {
         for (int v = 0; v < Cell::kVectors; ++v) own[v] = load_part<V>(tape_.vectors + v * size_.H + unit, n);
@@ -450,7 +520,10 @@ private:
     void pack_operand(const Real* operand, Index operand_pitch, Index rows, Index columns, Real* packed) const {
         constexpr int whole[] = {0};
         const Range own = share(ceil_div(columns, kMaxWidth * kLanes), team_.rank(), team_.size());
-        pack_columns<V>(operand, operand_pitch, rows, columns, whole, 1, own.begin, own.end, packed);
+        for (Index panel = own.begin; panel < own.end; ++panel) {
+            pack_columns<V>(operand, operand_pitch, rows, columns, whole, 1, panel, packed);
+            team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * kLanes * rows));
+        }
     }
 
     // All gradients that steps [begin, end) give and the steps before them do not need, in pieces: those of the weights
@@ -486,10 +559,10 @@ private:
             transpose<V>(dx_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
             if (size_.D)
                 token_sums<V>(dx_gate, work_.gradient_pitch, units, args_.tokens.slot + first_row(size_, begin), rows,
-                              work_.token_gradient + g * Hp_, work_.token_pitch);
+                              work_.token_gradient + g * Hp_, work_.token_rest + g * Hp_, work_.token_pitch);
             else
                 outer_product(transposed, count, work_.packed_x, I, rows, add, args_.dw_ih + (g * H + units.begin) * I);
-            column_sums<V>(dx_gate, work_.gradient_pitch, units, rows, add, args_.db_ih + g * H);
+            column_sums<V>(dx_gate, work_.gradient_pitch, units, rows, add, args_.db_ih + g * H, rest_b_ih(g));
         }
 
         if (dh_gate != dx_gate)
@@ -501,11 +574,12 @@ private:
             outer_product(transposed, smaller(count, larger(0, dw.rows - units.begin)), work_.packed_h[phase],
                           dw.length, rows, add, dw.first + units.begin * dw.length);
         }
-        if (has_input) column_sums<V>(dh_gate, work_.gradient_pitch, units, rows, add, args_.db_hh + g * H);
+        if (has_input)
+            column_sums<V>(dh_gate, work_.gradient_pitch, units, rows, add, args_.db_hh + g * H, rest_b_hh(g));
 
         for (int v = 0; g == 0 && v < Cell::kLearned; ++v)
             column_sums<V>(gradients(0, Cell::kGradients + v), work_.gradient_pitch, units, rows, add,
-                           args_.dvectors + v * H);
+                           args_.dvectors + v * H, rest_vectors(v));
     }
 
     // dw (units, columns) (+)= gate (units, rows) operand (rows, columns).
@@ -553,14 +627,28 @@ private:
                            }
                        }
                    });
+        if (!args_.rest)
+            each_column_sum([&](Real* sums, Real* rest) {
+                for (Index i = 0; i < own_units(); i += kLanes) settle(sums + i, rest + i, own_units() - i);
+            });
         if (!size_.D) return;
-        for (int g = 0; g < Cell::kGates; ++g) {
-            if (!args_.adds) clear(args_.dw_ih + (g * H + unit_begin_) * I, own_units() * I);
-            for (Index unit = unit_begin_; unit < unit_end_; ++unit)
-                for (Index d = 0; d < size_.D; ++d)
-                    args_.dw_ih[(g * H + unit) * I + args_.tokens.id[d]] =
-                        work_.token_gradient[d * work_.token_pitch + g * Hp_ + unit];
+        for (int g = 0; !args_.adds && g < Cell::kGates; ++g) {
+            const Index own = (g * H + unit_begin_) * I;
+            clear(args_.dw_ih + own, own_units() * I);
+            if (args_.rest) clear(rest_w_ih_ + own, own_units() * I);
         }
+        for (Index i = 0; !args_.rest && i < size_.D * Cell::kGates; ++i) {
+            const Index own = i / Cell::kGates * work_.token_pitch + i % Cell::kGates * Hp_ + unit_begin_;
+            for (Index u = 0; u < own_units(); u += kLanes)
+                settle(work_.token_gradient + own + u, work_.token_rest + own + u, own_units() - u);
+        }
+        each_of_tokens(
+            [](const Real& sum, const Real& rest, Real& of_w, Real& rest_of_w) { of_w = sum, rest_of_w = rest; });
+    }
+
+    static void settle(Real* sums, const Real* rest, Index left) {
+        const Index n = smaller(kLanes, left);
+        store_part(load_part<V>(sums, n) + load_part<V>(rest, n), sums, n);
     }
 
     const BackwardArgs<Real>& args_;
@@ -570,6 +658,7 @@ private:
     const Workspace work_;
     const bool shares_units_, regularised_, carries_h_;
     const Index Hp_;
+    Real *const rest_, *const rest_w_ih_;
     Index row_begin_, row_end_;      // this thread's rows of the batch
     Index panel_begin_, panel_end_;  // its share of the panels of units, in the recurrence
     Index unit_begin_, unit_end_;    // and of the units, before and after it

@@ -134,7 +134,7 @@ private:
         if (training_) {
             if (!size_.D) {
                 const Range rows = share(first_row(size_, size_.T), part, parts);
-                copy(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
+                copy_in_parts(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
                 pack_gradient(args_.w_ih, H, I, Cell::kInputGradient, first_input_plane<Cell>(), Cell::kGates, 0,
                               tape_.packed_ih);
             }
@@ -162,20 +162,36 @@ private:
         const Weights<Cell, V>& weights = work_.weights;
         if (keeps_ih(size_, args_.packed)) {
             const Range own = panels(Cell::kGates);
-            pack_rows<V>(args_.w_ih, H, Hp_ / kLanes, I, Cell::kGates, own.begin, own.end, weights.ih);
+            pack_rows_of(args_.w_ih, H, I, Cell::kGates, own, weights.ih);
         }
         for (int p = 0; p < Cell::kPhases; ++p) {
             const Phase phase = Cell::kForward[p];
             const Range own = panels(phase.count);
             if (phase.operand == kNothing) continue;
             const HiddenRows<const Real> w = hidden_rows<Cell>(phase.first, size_, args_.w_hh);
-            pack_rows<V>(w.first, w.rows, Hp_ / kLanes, w.length, phase.count, own.begin, own.end, weights.hh[p]);
+            pack_rows_of(w.first, w.rows, w.length, phase.count, own, weights.hh[p]);
         }
         if (team_.rank() > 0) return;
         if (Cell::kVectors > 0) copy(args_.vectors, Cell::kVectors * H, weights.vectors);
         fill_bias(args_.b_ih, 0, Cell::kGates, weights.bias_ih);
         for (int p = 0; p < Cell::kPhases; ++p)
             fill_bias(args_.b_hh, Cell::kForward[p].first, Cell::kForward[p].count, weights.bias_hh[p]);
+    }
+
+    void pack_rows_of(const Real* w, Index units, Index depth, int gates, Range own, Real* packed) const {
+        for (Index panel = own.begin; panel < own.end; ++panel) {
+            pack_rows<V>(w, units, Hp_ / kLanes, depth, gates, panel, packed);
+            team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * kLanes * depth));
+        }
+    }
+
+    void copy_in_parts(const Real* from, Index n, Real* to) const {
+        constexpr Index most = Index{1} << 20;
+        for (Index begin = 0; begin < n; begin += most) {
+            const Index count = smaller(most, n - begin);
+            copy(from + begin, count, to + begin);
+            team_.poll(kWorkOfMoving * static_cast<double>(count));
+        }
     }
 
     void fill_bias(const Real* bias, int first, int count, Real* filled) const {
@@ -194,7 +210,10 @@ private:
         gates_in_order(plane_of, first, count, gate);
         for (int i = 0; i < count; ++i) gate[i] -= first_gate;
         const Range own = share(ceil_div(columns, kMaxWidth * kLanes), team_.rank(), team_.size());
-        pack_columns<V>(w, columns, units, columns, gate, count, own.begin, own.end, packed);
+        for (Index panel = own.begin; panel < own.end; ++panel) {
+            pack_columns<V>(w, columns, units, columns, gate, count, panel, packed);
+            team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * kLanes * count * units));
+        }
     }
 
     // One projected row per distinct token, of blocks [own) of units.
@@ -214,6 +233,7 @@ private:
                     const V bias = args_.b_ih ? load_part<V>(args_.b_ih + row, n) : V::zero();
                     (x + bias).store(projected_at(block, d) + g * kLanes);
                 }
+                if (d % 1024 == 0) team_.poll(kWorkOfMoving * 1024 * Cell::kGates * kLanes);
             }
         }
     }

@@ -11,6 +11,7 @@
 #include "../cells/rnn.h"
 
 #include "backward.h"
+#include "fingerprint.h"
 #include "forward.h"
 #include "probes.h"
 #include "step.h"
@@ -42,6 +43,11 @@ constexpr CellKernels<Real> cell_kernels() {
         kernels.step = Step<CellOf, Real>::run;
     }
     return kernels;
+}
+
+template <class Real>
+void column_sums(const Real* rows, Index depth, Index n, bool goes_on, Real* sums, Real* rest) {
+    column_sums<Vec<Real>>(rows, n, {0, n}, depth, goes_on, sums, rest);
 }
 
 template <class V, V (*function)(V)>
@@ -78,6 +84,9 @@ constexpr KernelTable FASTRNN_TABLE = {
 #undef FASTRNN_KERNELS
     },
     FASTRNN_ISA::block_steps,
+    FASTRNN_ISA::fingerprint,
+    FASTRNN_ISA::column_sums<float>,
+    FASTRNN_ISA::column_sums<double>,
     FASTRNN_ISA::linear<float>,
     FASTRNN_ISA::linear<double>,
     FASTRNN_ISA::math_kernels<float>(),

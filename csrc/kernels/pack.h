@@ -63,6 +63,10 @@ struct RowsAtOnce<V, 2> {
     static void store(Vector v, typename V::Real* p, Index to_second, Index) { v.a.store(p), v.b.store(p + to_second); }
 };
 
+// Moving a number from one place in memory to another takes about the time of so many floating-point operations: for
+// Team::poll().
+constexpr double kWorkOfMoving = 20;
+
 template <class Real>
 void copy(const Real* from, Index n, Real* to) {
     std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(Real));
@@ -134,36 +138,33 @@ FASTRNN_NOINLINE void pack_rows_panel(const typename V::Real* w, Index units, In
     }
 }
 
-// Panels [begin, end) of all of them, which have `all` unit blocks.
+// One of all panels, which have `all` unit blocks.
 template <class V>
-FASTRNN_NOINLINE void pack_rows(const typename V::Real* w, Index units, Index all, Index depth, int count, Index begin,
-                                Index end, typename V::Real* packed) {
+void pack_rows(const typename V::Real* w, Index units, Index all, Index depth, int count, Index panel,
+               typename V::Real* packed) {
     const int blocks = blocks_per_panel(count);
     const Panels<V> panels{packed, all * count, blocks * count, depth};
-    for (Index panel = begin; panel < end; ++panel)
-        pack_rows_panel<V>(w, units, depth, count, panel * blocks,
-                           static_cast<int>(smaller(blocks, all - panel * blocks)), packed + panels.offset(panel));
+    pack_rows_panel<V>(w, units, depth, count, panel * blocks, static_cast<int>(smaller(blocks, all - panel * blocks)),
+                       packed + panels.offset(panel));
 }
 
-// Panels for d W: W is (G*H, columns), its rows `pitch` apart; k runs over the rows of gates gate[0], gate[1], ... in
-// turn. Fills panels [begin, end).
+// One of the panels for d W: W is (G*H, columns), its rows `pitch` apart; k runs over the rows of gates gate[0],
+// gate[1],
+// ... in turn.
 template <class V>
 FASTRNN_NOINLINE void pack_columns(const typename V::Real* w, Index pitch, Index units, Index columns, const int* gate,
-                                   int gates, Index begin, Index end, typename V::Real* packed) {
+                                   int gates, Index panel, typename V::Real* packed) {
     constexpr Index lanes = V::kLanes;
     const Panels<V> panels{packed, ceil_div(columns, lanes), kMaxWidth, gates * units};
-    for (Index panel = begin; panel < end; ++panel) {
-        const int width = panels.width_of(panel), wide = strip_width<V>(width);
-        for (int first = 0; first < width; first += wide) {
-            const Index column = (panel * kMaxWidth + first) * lanes;
-            typename V::Real* to = packed + vector_offset(panels, panel, first);
-            for (int g = 0; g < gates; ++g) {
-                const typename V::Real* row = w + gate[g] * units * pitch + column;
-                for (Index unit = 0; unit < units; ++unit, row += pitch, to += wide * lanes)
-                    for (int v = 0; v < wide; ++v)
-                        load_part<V>(row + v * lanes, smaller(lanes, columns - column - v * lanes))
-                            .store(to + v * lanes);
-            }
+    const int width = panels.width_of(panel), wide = strip_width<V>(width);
+    for (int first = 0; first < width; first += wide) {
+        const Index column = (panel * kMaxWidth + first) * lanes;
+        typename V::Real* to = packed + vector_offset(panels, panel, first);
+        for (int g = 0; g < gates; ++g) {
+            const typename V::Real* row = w + gate[g] * units * pitch + column;
+            for (Index unit = 0; unit < units; ++unit, row += pitch, to += wide * lanes)
+                for (int v = 0; v < wide; ++v)
+                    load_part<V>(row + v * lanes, smaller(lanes, columns - column - v * lanes)).store(to + v * lanes);
         }
     }
 }

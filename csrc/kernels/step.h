@@ -208,6 +208,7 @@ private:
                         store_part(next[s], args.next_state[s] + (b + r) * H + unit, n);
                 }
             }
+            if (team) team->poll(2.0 * static_cast<double>(phase.count * kLanes * (I + H)) * rows);
         }
         // Other threads' units of `saved` are operands of the next phase, and the next rows overwrite them.
         if (team && Cell::kPhases > 1) team->barrier();

@@ -7,7 +7,7 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 template <template <class> class CellOf, class Real>
-void trace(const TraceArgs<Real>& args) {
+void trace(const TraceArgs<Real>& args, Team& team) {
     using V = Vec<Real>;
     using Cell = CellOf<V>;
     const Sizes& size = args.size;
@@ -37,6 +37,7 @@ void trace(const TraceArgs<Real>& args) {
                     if (args.gate[g]) store_part(kept[g], args.gate[g] + row * H + unit, n);
             }
         }
+        team.poll(kWorkOfMoving * static_cast<double>(step_rows(size, t) * H * (Cell::kSaved + Cell::kStates)));
     }
 }
 

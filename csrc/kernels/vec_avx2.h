@@ -112,5 +112,25 @@ private:
     static __m256d sign_bits() { return _mm256_set1_pd(-0.0); }
 };
 
+struct Bits {
+    static constexpr int kLanes = 4;
+    __m256i v;
+
+    static Bits load(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
+    static Bits broadcast(std::uint64_t s) { return {_mm256_set1_epi64x(static_cast<long long>(s))}; }
+    void store(std::uint64_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+
+    friend Bits operator+(Bits a, Bits b) { return {_mm256_add_epi64(a.v, b.v)}; }
+    friend Bits operator^(Bits a, Bits b) { return {_mm256_xor_si256(a.v, b.v)}; }
+    template <int n>
+    Bits left() const {
+        return {_mm256_slli_epi64(v, n)};
+    }
+    template <int n>
+    Bits right() const {
+        return {_mm256_srli_epi64(v, n)};
+    }
+};
+
 }  // namespace
 }  // namespace fastrnn::FASTRNN_ISA

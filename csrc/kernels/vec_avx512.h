@@ -10,6 +10,7 @@
 //   where_positive    the second operand where the first is > 0, and zero elsewhere
 //   exponent_bits     2^n for the n that was rounded into the low bits of `biased` (see round_to_exponent in math.h)
 //   zip_lo, zip_hi    a0 b0 a1 b1 ... from the lower and upper halves of a and b
+// Bits are lanes of 64 bits, with the integer operations that fingerprint.h needs.
 #pragma once
 
 #include <immintrin.h>
@@ -115,6 +116,26 @@ struct Vec<double> {
 private:
     static __mmask8 mask(std::ptrdiff_t n) { return static_cast<__mmask8>((1u << n) - 1u); }
     static __m512d sign_bits() { return _mm512_set1_pd(-0.0); }
+};
+
+struct Bits {
+    static constexpr int kLanes = 8;
+    __m512i v;
+
+    static Bits load(const void* p) { return {_mm512_loadu_si512(p)}; }
+    static Bits broadcast(std::uint64_t s) { return {_mm512_set1_epi64(static_cast<long long>(s))}; }
+    void store(std::uint64_t* p) const { _mm512_storeu_si512(p, v); }
+
+    friend Bits operator+(Bits a, Bits b) { return {_mm512_add_epi64(a.v, b.v)}; }
+    friend Bits operator^(Bits a, Bits b) { return {_mm512_xor_si512(a.v, b.v)}; }
+    template <int n>
+    Bits left() const {
+        return {_mm512_slli_epi64(v, n)};
+    }
+    template <int n>
+    Bits right() const {
+        return {_mm512_srli_epi64(v, n)};
+    }
 };
 
 }  // namespace

@@ -99,5 +99,25 @@ private:
     static __m128d sign_bits() { return _mm_set1_pd(-0.0); }
 };
 
+struct Bits {
+    static constexpr int kLanes = 2;
+    __m128i v;
+
+    static Bits load(const void* p) { return {_mm_loadu_si128(static_cast<const __m128i*>(p))}; }
+    static Bits broadcast(std::uint64_t s) { return {_mm_set1_epi64x(static_cast<long long>(s))}; }
+    void store(std::uint64_t* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
+
+    friend Bits operator+(Bits a, Bits b) { return {_mm_add_epi64(a.v, b.v)}; }
+    friend Bits operator^(Bits a, Bits b) { return {_mm_xor_si128(a.v, b.v)}; }
+    template <int n>
+    Bits left() const {
+        return {_mm_slli_epi64(v, n)};
+    }
+    template <int n>
+    Bits right() const {
+        return {_mm_srli_epi64(v, n)};
+    }
+};
+
 }  // namespace
 }  // namespace fastrnn::FASTRNN_ISA

@@ -99,5 +99,25 @@ struct Vec<double> {
     friend Vec zip_hi(Vec a, Vec b) { return {vzip2q_f64(a.v, b.v)}; }
 };
 
+struct Bits {
+    static constexpr int kLanes = 2;
+    uint64x2_t v;
+
+    static Bits load(const void* p) { return {vreinterpretq_u64_u8(vld1q_u8(static_cast<const std::uint8_t*>(p)))}; }
+    static Bits broadcast(std::uint64_t s) { return {vdupq_n_u64(s)}; }
+    void store(std::uint64_t* p) const { vst1q_u64(p, v); }
+
+    friend Bits operator+(Bits a, Bits b) { return {vaddq_u64(a.v, b.v)}; }
+    friend Bits operator^(Bits a, Bits b) { return {veorq_u64(a.v, b.v)}; }
+    template <int n>
+    Bits left() const {
+        return {vshlq_n_u64(v, n)};
+    }
+    template <int n>
+    Bits right() const {
+        return {vshrq_n_u64(v, n)};
+    }
+};
+
 }  // namespace
 }  // namespace fastrnn::FASTRNN_ISA
