@@ -11,7 +11,7 @@ import pytest
 
 import fastrnn
 from fastrnn import _core, reference
-from fastrnn._calls import Noise
+from fastrnn.calls import Noise
 from fastrnn.modules import dropout_mask
 from fastrnn.reference.regularised import regularised_backward, regularised_forward
 from problems import CELLS, Array, Cell, central_difference, finite_difference, make_smooth_problem
@@ -19,7 +19,6 @@ from tolerances import gradient_tolerance, output_tolerance
 
 Arrays = dict[str, Array]
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
-OPTION = {"rnn": "nonlinearity", "gru": "reset_after"}
 
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=str)
 
@@ -60,10 +59,9 @@ def solve_by_kernels(cell: Cell, a: Arrays, dtype: Any, *, shared: bool) -> Arra
     T, B, H = a["dy"].shape
     keep = [a[f"keep_{s}"].reshape(T * B, H) for s in cell.state_names]
     regularised = (a["mask"], *(k[:1].copy() if shared else k for k in keep))
-    option = cell.options.get(OPTION.get(cell.family, ""))
     states = (a["h0"], a.get("c0"))
     y, *state_n, tape = _core.forward(
-        cell.family, option, True, True, None, None, a["x"], *(a[w] for w in WEIGHTS), *states, None, regularised
+        cell.name, True, True, None, None, a["x"], *(a[w] for w in WEIGHTS), *states, None, regularised
     )
     traced = _core.trace(tape)
     assert np.array_equal(traced["h"], y)
@@ -152,9 +150,11 @@ def test_what_a_layer_draws_is_what_the_reference_gets() -> None:
     noise = Noise(copy.deepcopy(layer.rng))
     y, (h_n, c_n) = layer(x)
     mask = dropout_mask(noise.rng("recurrent_dropout", "_l0"), 0.25, (B, H), np.float64)  # all steps share it
-    drawn = noise.numbers("zoneout", "_l0", T * B, 2 * H).reshape(T, B, 2, H) / 2**32
-    assert abs(drawn.mean() - 0.5) < 4 / (12 * drawn.size) ** 0.5  # uniform: within four standard deviations
-    keep = (1.0 * (drawn[:, :, 0] >= 0.05), 1.0 * (drawn[:, :, 1] >= 0.5))
+    shares = 0.05, 0.5
+    keep = [k.reshape(T, B, H) for k in noise.kept("zoneout", "_l0", T * B, shares, H, np.float64) if k is not None]
+    for p, k in zip(shares, keep, strict=True):
+        assert set(np.unique(k)) == {0, 1}
+        assert abs(k.mean() - (1 - p)) < 4 * (p * (1 - p) / k.size) ** 0.5  # within four standard deviations
     zeros = np.zeros((B, H))
     states, _ = regularised_forward(reference.lstm_forward, x, tuple(layer.params.values()), (zeros, zeros), mask, keep)
     for got, expected in ((y, states[0][1:]), (h_n[0], states[0][-1]), (c_n[0], states[1][-1])):
@@ -221,13 +221,21 @@ def test_streams(kind: type[fastrnn.Layer], options: dict[str, Any], isa: str) -
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: fastrnn.GRU(2, 3, recurrent_dropout=1), ValueError, "GRU: recurrent_dropout is 1, expected at least"),
-        (lambda: fastrnn.GRU(2, 3, zoneout=-0.1), ValueError, "GRU: zoneout is -0.1, expected at least 0"),
-        (lambda: fastrnn.LSTM(2, 3, zoneout=(0.1, 1.0)), ValueError, r"LSTM: zoneout is \(0.1, 1.0\), expected"),
+        (
+            lambda: fastrnn.GRU(2, 3, recurrent_dropout=1),
+            ValueError,
+            "GRU: recurrent_dropout is 1, expected a number from 0",
+        ),
+        (
+            lambda: fastrnn.GRU(2, 3, zoneout=-0.1),
+            ValueError,
+            "GRU: zoneout is -0.1, expected a number from 0 to below 1",
+        ),
+        (lambda: fastrnn.LSTM(2, 3, zoneout=(0.1, 1.0)), ValueError, r"LSTM: zoneout is 1.0, expected"),
         (lambda: fastrnn.LSTM(2, 3, zoneout=(0.1,)), ValueError, r"LSTM: zoneout is \(0.1,\), expected a number, or 2"),
         (lambda: fastrnn.MinGRU(2, 3, recurrent_dropout=0.1), ValueError, "there is no weight_hh"),
         (lambda: fastrnn.LSTM(2, 3, proj_size=2, zoneout=0.1), ValueError, "zoneout does not go together with proj_"),
-        (lambda: fastrnn.LSTM(2, 3, proj_size=3), ValueError, "LSTM: proj_size is 3, expected at least 0 and below"),
+        (lambda: fastrnn.LSTM(2, 3, proj_size=3), ValueError, "LSTM: proj_size is 3, expected below hidden_size = 3"),
         (lambda: fastrnn.LSTM(2, 3, proj_size=1.0), TypeError, "LSTM: proj_size is 1.0, expected an int"),
         (lambda: fastrnn.LSTM(2, 3, proj_size=2, coupled=True), ValueError, "neither with peepholes nor coupled"),
     ],
@@ -251,4 +259,4 @@ def test_bad_arguments(make: Callable[[], Any], error: type[Exception], message:
 def test_the_core_checks(regularised: Any, error: type[Exception], message: str) -> None:
     a = normal(T, B, I), normal(4 * H, I), normal(4 * H, H)
     with pytest.raises(error, match=message):
-        _core.forward("lstm", None, True, True, None, None, *a, None, None, None, None, None, regularised)
+        _core.forward("lstm", True, True, None, None, *a, None, None, None, None, None, regularised)

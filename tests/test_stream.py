@@ -69,13 +69,14 @@ def test_states(family: str) -> None:
     assert not np.array_equal(y[[0, 2, 4]], start[0][[0, 2, 4]])
     stream.reset()
     assert all(np.array_equal(stream.step(a), b) for a, b in zip(x, start, strict=True))
-    for count, shape, dtype, error in (
-        (1, (2, B, 3), np.float32, ValueError),
-        (1, (2, B, H), np.float64, TypeError),
-        (3, (2, B, H), np.float32, ValueError),
+    count = len(kept) if isinstance(kept, tuple) else 1
+    for given, shape, dtype, error in (
+        (count, (2, B, 3), np.float32, ValueError),
+        (count, (2, B, H), np.float64, TypeError),
+        (3, (2, B, H), np.float32, TypeError),
     ):
-        with pytest.raises(error, match=r"Stream\.state: got .*, expected"):
-            stream.state = (draw(*shape, dtype=dtype),) * count
+        with pytest.raises(error, match=r"Stream\.state: state.*, expected"):
+            stream.state = (draw(*shape, dtype=dtype),) * given
 
 
 def test_nothing_is_allocated() -> None:
@@ -105,11 +106,9 @@ def test_out() -> None:
     out = np.empty((B, H), np.float32)
     assert stream.copy().step(x, out=out) is out
     assert np.array_equal(out, expected)
-    state = stream._core.states[0][0]
     read_only = np.zeros((B, H), np.float32)
     read_only.flags.writeable = False
     bad: list[tuple[Any, type[Exception], str]] = [
-        (state, ValueError, "out is a state of the stream"),
         (np.empty((B, H)), TypeError, "out has dtype float64"),
         (np.empty((B, H + 1), np.float32), ValueError, r"out has shape \(5, 12\)"),
         (np.empty((H, B), np.float32).T, ValueError, "out is read-only or has gaps"),

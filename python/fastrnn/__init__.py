@@ -17,6 +17,7 @@ float32 and float64. Layout, gate order and names of weights are PyTorch's.
 
 from . import _threads
 from ._core import __version__, available_isas, get_num_threads, isa, set_num_threads
+from .calls import Call
 from .functional import (
     GruGradients,
     GruOutput,
@@ -38,14 +39,17 @@ from .functional import (
 )
 from .layers import GRU, LSTM, RNN, IndRNN, Layer, MinGRU, Stream
 from .losses import cross_entropy, mean_squared_error
-from .modules import Dropout, Embedding, Linear, Module, Modules
+from .modules import Dropout, Embedding, Gradients, Grads, Linear, Module, ModuleCall, Modules, Parameters
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Call",
     "Dropout",
     "Embedding",
+    "Gradients",
+    "Grads",
     "GruGradients",
     "GruOutput",
     "IndRNN",
@@ -55,7 +59,9 @@ __all__ = [
     "LstmOutput",
     "MinGRU",
     "Module",
+    "ModuleCall",
     "Modules",
+    "Parameters",
     "RnnGradients",
     "RnnOutput",
     "Stream",

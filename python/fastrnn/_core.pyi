@@ -22,30 +22,39 @@ class Tape:
 class KeptWeights:
     """Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good."""
 
-    def __new__(cls, frozen: bool) -> KeptWeights: ...
+    def __new__(cls, frozen: bool, /) -> KeptWeights: ...
+
+@final
+class Sums:
+    """Gradients of the weights of one layer, summed over backward calls for parts of a sequence."""
+
+    def __new__(cls) -> Sums: ...
+    def finish(self) -> tuple[_Array | None, ...]: ...
 
 @final
 class Stream:
     """Steps of a stack of layers. See fastrnn.layers."""
 
     def __new__(
-        cls, family: str, option: object, weights: list[tuple[Any, ...]], batch: int, tokens: bool, outputs: int, /
+        cls, cell: str, weights: list[tuple[Any, ...]], batch: int, tokens: bool, outputs: int, /
     ) -> Stream: ...
     @property
-    def states(self) -> tuple[tuple[_Array, ...], ...]: ...
+    def state(self) -> tuple[_Array, ...]: ...
+    @state.setter
+    def state(self, state: tuple[_Array | None, ...], /) -> None: ...
     def step(self, /, x: _Array, out: _Array | None = None) -> _Array: ...
+    def reset(self, rows: NDArray[np.bool_], /) -> None: ...
     def copy(self) -> Stream: ...
 
 def forward(
-    family: str,
-    option: object,
+    cell: str,
     training: bool,
     sequence: bool,
     kept: KeptWeights | None,
     row_counts: NDArray[np.int64] | None,
     x: _Array,
-    w_ih: _Array,
-    w_hh: _Array,
+    w_ih: _Array | None,
+    w_hh: _Array | None,
     b_ih: _Array | None,
     b_hh: _Array | None,
     h0: _Array | None,
@@ -57,15 +66,18 @@ def forward(
 def backward(
     family: str,
     tape: Tape | None,
-    into: tuple[_Array, ...] | None,
+    sums: Sums | None,
     wants_dh: bool,
     dy: _Array | None,
     dh_n: _Array | None,
     dc_n: _Array | None,
     /,
 ) -> tuple[Any, ...]: ...
+def addressable(cell: str, T: int, B: int, I: int, H: int, /) -> bool: ...
 def block_steps(batch: int, hidden_size: int, /) -> int: ...
 def trace(tape: Tape, /) -> dict[str, _Array]: ...
+def column_sums(rows: _Array, /) -> _Array: ...
+def fingerprint(array: _Array, /) -> bytes: ...
 def linear(x: _Array, weight: _Array, bias: _Array | None = None, out: _Array | None = None) -> _Array: ...
 def lstm_step(
     x: _Array,

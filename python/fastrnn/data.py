@@ -9,12 +9,11 @@
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from . import _checks
+from ._checks import Array
 
 __all__ = ["side_by_side", "windows"]
 
@@ -22,21 +21,29 @@ __all__ = ["side_by_side", "windows"]
 def side_by_side(sequence: Array, batch: int) -> Array:
     """Return a sequence (N, ...) cut into streams of equal length, as steps of a batch: (N // batch, batch, ...).
 
-    What is left at the end is dropped. A layer that carries its state on reads every stream as if it were whole.
+    What is left at the end is dropped. A layer that carries its state on reads every stream as if it were whole. Raises
+    ValueError if there is less than a step of every stream.
     """
-    if batch < 1:
-        raise ValueError(f"side_by_side: batch is {batch}, expected at least 1")
+    batch = _checks.integer("side_by_side", "batch", batch, 1)
+    sequence = _checks.array("side_by_side", "sequence", sequence)
+    if sequence.ndim == 0 or len(sequence) < batch:
+        raise ValueError(
+            f"side_by_side: sequence has shape {sequence.shape}, expected (N, ...) with N of at least batch = {batch}"
+        )
     length = len(sequence) // batch
     cut = sequence[: batch * length].reshape(batch, length, *sequence.shape[1:])
     return np.ascontiguousarray(cut.swapaxes(0, 1))
 
 
 def windows(streams: Array, steps: int) -> Iterator[tuple[Array, Array]]:
-    """Yield ``steps`` steps after each other, (steps, B, ...), each with what follows every one of them.
+    """Return an iterator over ``steps`` steps at a time, (steps, B, ...), each with what follows every one of them.
 
-    Carry the state from one to the next. What is left at the end is dropped.
+    Carry the state from one to the next. What is left at the end is dropped. Raises ValueError if there is not one.
     """
-    if steps < 1:
-        raise ValueError(f"windows: steps is {steps}, expected at least 1")
-    for t in range(0, len(streams) - steps, steps):
-        yield streams[t : t + steps], streams[t + 1 : t + steps + 1]
+    steps = _checks.integer("windows", "steps", steps, 1)
+    streams = _checks.array("windows", "streams", streams)
+    if streams.ndim == 0 or len(streams) <= steps:
+        raise ValueError(
+            f"windows: streams has shape {streams.shape}, expected (T, B, ...), T of at least steps + 1 = {steps + 1}"
+        )
+    return ((streams[t : t + steps], streams[t + 1 : t + steps + 1]) for t in range(0, len(streams) - steps, steps))

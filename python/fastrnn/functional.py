@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
-from . import _core
+from . import _checks, _core
 from ._core import Tape, gru_step, linear, lstm_step, rnn_step
 
 __all__ = [
@@ -156,7 +156,7 @@ def lstm_forward(
 
     """
     return LstmOutput._make(
-        _core.forward("lstm", None, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None, None)
+        _core.forward("lstm", training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None, None)
     )
 
 
@@ -221,8 +221,9 @@ def gru_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
+    cell = "gru_reset_after" if _checks.boolean("gru_forward", "reset_after", reset_after) else "gru_reset_before"
     return GruOutput._make(
-        _core.forward("gru", reset_after, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
+        _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
     )
 
 
@@ -280,8 +281,9 @@ def rnn_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
+    cell = "rnn_" + _checks.choice("rnn_forward", "nonlinearity", nonlinearity, ("tanh", "relu"))
     return RnnOutput._make(
-        _core.forward("rnn", nonlinearity, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
+        _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
     )
 
 

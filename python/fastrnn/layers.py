@@ -10,24 +10,28 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 >>> y.shape, h_n.shape, float(np.abs(y[7:, 1]).max())
 ((50, 4, 32), (2, 4, 32), 0.0)
 >>> dx, (dh_0, dc_0) = layer.backward(np.ones_like(y))
->>> dx.shape, layer.grads["weight_hh_l1"].shape
+>>> dx.shape, layer.grads["weight_hh_l0"].shape
 ((50, 4, 16), (128, 32))
+>>> call = layer.record(x)  # the same as an object: any number of them may be alive
+>>> call.backward(np.ones_like(call.y)).grads["bias_hh_l1"].shape
+(128,)
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
-from ._calls import Array, Call, Noise, States, widened
-from .modules import Module, dropout_mask
-
-State = Array | tuple[Array, ...]
+from . import _checks, _core
+from ._checks import Array
+from .calls import Call, State, expected_zoneout, states_of, widened
+from .modules import NO_GRADS, Module
 
 __all__ = ["GRU", "LSTM", "RNN", "IndRNN", "Layer", "MinGRU", "Stream"]
+
+Zoneout = float | tuple[float, ...]
 
 
 def _suffixes(num_layers: int, bidirectional: bool) -> list[list[str]]:
@@ -70,10 +74,10 @@ class Layer(Module):
     ``params`` has for layer k ``weight_ih_l{k}`` (G*H, I or D*H) and ``weight_hh_l{k}`` (G*H, H), and, unless ``bias``
     is false, ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (G*H,); with the suffix ``_reverse`` for the other direction.
 
+    ``batch_first``, ``dropout``, ``recurrent_dropout`` and ``zoneout`` may be set later, the other options not.
+
     Attributes:
         rng: what dropout draws from.
-        trace: after a call with ``trace=True``, every state and gate by name, layer and direction, such as ``c_l0`` or
-            ``i_l1_reverse``, (T, B, H) each with axes as x has them, zero past the end of a sequence.
 
     """
 
@@ -81,9 +85,13 @@ class Layer(Module):
     _gates: int
     _states: int
     _recurrent = True  # whether there is a product with weight_hh
-    _option: object = None
     proj_size = 0
     layer_norm = False
+
+    _fixed = frozenset(
+        {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "nonlinearity", "reset_after"}
+        | {"layer_norm", "proj_size", "peepholes", "coupled", "cell_clip", "gate_clip"}
+    )
 
     def __init__(
         self,
@@ -96,67 +104,79 @@ class Layer(Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         recurrent_dropout: float = 0.0,
-        zoneout: float | tuple[float, ...] = 0.0,
+        zoneout: Zoneout = 0.0,
         dtype: npt.DTypeLike = np.float32,
         init: Literal["uniform", "orthogonal"] = "uniform",
         seed: int | None = None,
     ) -> None:
-        for name, size, least in (
-            ("input_size", input_size, 0),
-            ("hidden_size", hidden_size, 1),
-            ("num_layers", num_layers, 1),
-        ):
-            if not isinstance(size, int) or isinstance(size, bool):
-                raise TypeError(f"{self._name}: {name} is {size!r}, expected an int")
-            if size < least:
-                raise ValueError(f"{self._name}: {name} is {size}, expected at least {least}")
-        zoneouts = zoneout if isinstance(zoneout, tuple) else (zoneout,) * self._states
-        if len(zoneouts) != self._states:
-            raise ValueError(f"{self._name}: zoneout is {zoneout}, expected a number, or {self._states} in a tuple")
-        for name, shares in (
-            ("dropout", (dropout,)),
-            ("recurrent_dropout", (recurrent_dropout,)),
-            ("zoneout", zoneouts),
-        ):
-            if not all(0 <= share < 1 for share in shares):
-                given = shares if len(shares) > 1 else shares[0]
-                raise ValueError(f"{self._name}: {name} is {given}, expected at least 0 and below 1")
-        if recurrent_dropout and not self._recurrent:
-            raise ValueError(f"{self._name}: recurrent_dropout is {recurrent_dropout}, and there is no weight_hh")
-        if any(zoneouts) and self.proj_size:
-            raise ValueError(f"{self._name}: zoneout does not go together with proj_size")
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise TypeError(f"{self._name}: dtype is {np.dtype(dtype)}, expected float32 or float64")
-        if init not in ("uniform", "orthogonal"):
-            raise ValueError(f"{self._name}: init is {init!r}, expected 'uniform' or 'orthogonal'")
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bias = bias
+        name = self._name
+        self.input_size = _checks.integer(name, "input_size", input_size, 0)
+        self.hidden_size = _checks.integer(name, "hidden_size", hidden_size, 1)
+        self.num_layers = _checks.integer(name, "num_layers", num_layers, 1)
+        self.bias = _checks.boolean(name, "bias", bias)
+        self.bidirectional = _checks.boolean(name, "bidirectional", bidirectional)
+        self.dtype = _checks.float_dtype(name, dtype)
         self.batch_first = batch_first
         self.dropout = dropout
-        self.bidirectional = bidirectional
         self.recurrent_dropout = recurrent_dropout
         self.zoneout = zoneout
-        self._zoneouts = zoneouts
-        self._state_sizes = (self.proj_size or hidden_size, hidden_size)[: self._states]  # units of h, and of c
-        self._no_c = [None] * (2 - self._states)
-        self._suffixes = _suffixes(num_layers, bidirectional)  # of the parameters' names: of layers and directions
-        self.dtype = np.dtype(dtype)
-        self.rng = np.random.default_rng(seed)
+        _checks.choice(name, "init", init, ("uniform", "orthogonal"))
+        self.rng = _checks.seed(name, seed)
+        self._cell = self._cell_name()
+        H = self.hidden_size
+        self._state_sizes = (self.proj_size or H, H)[: self._states]  # units of h, and of c
+        # Of the parameters' names: of layers and directions.
+        self._suffixes = _suffixes(self.num_layers, self.bidirectional)
+        self._frozen = False
         super().__init__()
-        shapes = parameter_shapes(
+        self._shapes = parameter_shapes(
             type(self),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias and not self.layer_norm,
-            bidirectional=bidirectional,
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            bias=self.bias and not self.layer_norm,
+            bidirectional=self.bidirectional,
             proj_size=self.proj_size,
             own=self._own(),
         )
-        self._params = {name: self._initial(name, shape, init) for name, shape in shapes.items()}
-        self._forget()
+        self._take({name: self._initial(name, shape, init) for name, shape in self._shapes.items()})
+        self._has_vectors = self._vectors(self._suffixes[0][0]) is not None
+
+    def _checked_dropout(self, name: str, value: Any) -> float:
+        p = _checks.probability(self._name, name, value)
+        if p and self.num_layers == 1:
+            _checks.warn(
+                f"{self._name}: dropout is {p:g} and num_layers 1: it has no effect, since it comes between layers"
+            )
+        return p
+
+    def _checked_recurrent_dropout(self, name: str, value: Any) -> float:
+        p = _checks.share(self._name, name, value)
+        if p and not self._recurrent:
+            raise ValueError(f"{self._name}: recurrent_dropout is {p:g}, and there is no weight_hh")
+        return p
+
+    def _checked_zoneout(self, name: str, value: Any) -> Zoneout:
+        given = value if isinstance(value, tuple) else (value,) * self._states
+        if len(given) != self._states:
+            raise ValueError(f"{self._name}: zoneout is {value}, expected a number, or {self._states} in a tuple")
+        shares = tuple(_checks.share(self._name, name, p) for p in given)
+        if any(shares) and self.proj_size:
+            raise ValueError(f"{self._name}: zoneout does not go together with proj_size")
+        self._zoneouts = shares
+        return shares if isinstance(value, tuple) else shares[0]
+
+    _changeable: ClassVar = {
+        **Module._changeable,
+        "batch_first": _checks.option(_checks.boolean),
+        "dropout": _checked_dropout,
+        "recurrent_dropout": _checked_recurrent_dropout,
+        "zoneout": _checked_zoneout,
+    }
+
+    def _cell_name(self) -> str:
+        """Return the name of the cell, as the kernels have it."""
+        return self._family
 
     def _own(self) -> dict[str, tuple[int, ...]]:
         """Return the parameters that each unit has for itself, by name and shape."""
@@ -171,37 +191,6 @@ class Layer(Module):
             return None
         gain = self._params["weight_ln" + suffix]
         return np.concatenate([gain, self._params.get("bias_ln" + suffix, np.zeros_like(gain))])
-
-    @property
-    def _is_noisy(self) -> bool:
-        return self.dropout > 0 or self.recurrent_dropout > 0 or any(self._zoneouts)
-
-    def _regularised(
-        self, suffix: str, noise: Noise | None, batch: int, order: Any, rows: Array
-    ) -> tuple[Array | None, ...] | None:
-        """Return what the kernels know of recurrent dropout and zoneout, without ``noise`` what is to be expected.
-
-        That is a mask (B, H) and, for each state, how much of its change it takes over: (N, H) of all ``rows``, or (1,
-        H). ``order`` is that of the sequences among the rows.
-        """
-        if not (self.recurrent_dropout or any(self._zoneouts)):
-            return None
-        H = self.hidden_size
-        if noise is None:
-            return (None, *(np.full((1, H), 1 - p, self.dtype) if p else None for p in self._zoneouts))
-        mask = None
-        if self.recurrent_dropout:
-            of_h = (batch, self._state_sizes[0])
-            ones = dropout_mask(noise.first("recurrent_dropout", suffix), self.recurrent_dropout, of_h, self.dtype)
-            mask = widened(ones[order], H)
-        keeps: States = [None for _ in self._zoneouts]
-        if any(self._zoneouts):
-            count = len(rows) * (batch if isinstance(order, slice) else 1)
-            drawn = noise.numbers("zoneout", suffix, count, len(keeps) * H)
-            for s, p in enumerate(self._zoneouts):
-                if p:
-                    keeps[s] = (drawn[:, s * H : (s + 1) * H] >= round(p * 2**32)).astype(self.dtype)
-        return (mask, *keeps)
 
     def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
         H = self.hidden_size
@@ -225,35 +214,31 @@ class Layer(Module):
             values = self.rng.uniform(-limit, limit, shape)
         return values.astype(self.dtype)
 
-    def _forget(self, frozen: bool = False) -> None:
-        """Start without what the last call left."""
-        self._frozen = dict(self._params) if frozen else {}
-        self._kept = {suffix: _core.KeptWeights(frozen) for suffixes in self._suffixes for suffix in suffixes}
-        self._call: Call | None = None
-        self.trace: dict[str, Array] = {}
+    def _forget(self) -> None:
+        super()._forget()
+        self._forget_packed()
+
+    def _forget_packed(self) -> None:
+        """Start without packed weights."""
+        self._kept = {suffix: _core.KeptWeights(self._frozen) for suffixes in self._suffixes for suffix in suffixes}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_frozen", "_kept", "_call", "trace")}
+        return {name: value for name, value in super().__getstate__().items() if name != "_kept"} | {"_frozen": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
+        super().__setstate__(state)
+        for p in self._params.values():
+            p.flags.writeable = True  # a copy of a frozen layer is none
 
-    def _weights(self, suffix: str) -> tuple[Any, ...]:
-        w_hh = self._params["weight_hh" + suffix] if self._recurrent else None
+    def _weights(self, suffix: str) -> tuple[Array | None, ...]:
+        """Return what the kernels know of the parameters: w_ih, w_hh, b_ih, b_hh and the units' own."""
+        params = self._params
+        w_hh = params["weight_hh" + suffix] if self._recurrent else None
         if w_hh is not None and self.proj_size:
-            both = [(name + suffix, self._params[name + suffix]) for name in ("weight_hh", "weight_hr")]
-            expected = (4 * self.hidden_size, self.proj_size), (self.proj_size, self.hidden_size)
-            for (name, w), shape in zip(both, expected, strict=True):
-                if w.shape != shape:  # which could not be seen any more
-                    raise ValueError(f"{self._name}: {name} has shape {w.shape}, expected {shape}")
-            w_hh = np.concatenate([w.ravel() for _, w in both])  # W_hr is a gate more: see csrc/cells/lstm.h
-        return (
-            self._params["weight_ih" + suffix],
-            w_hh,
-            self._params.get("bias_ih" + suffix),
-            self._params.get("bias_hh" + suffix),
-        )
+            both = w_hh, params["weight_hr" + suffix]
+            w_hh = np.concatenate([w.ravel() for w in both])  # W_hr is a gate more: see csrc/cells/lstm.h
+        b_ih, b_hh = params.get("bias_ih" + suffix), params.get("bias_hh" + suffix)
+        return params["weight_ih" + suffix], w_hh, b_ih, b_hh, self._vectors(suffix) if self._has_vectors else None
 
     def freeze(self) -> "Layer":
         """Promise that parameters stay as they are; return the layer.
@@ -269,20 +254,27 @@ class Layer(Module):
         return self._replaced(frozen=False)
 
     def _replaced(self, frozen: bool) -> "Layer":
-        self._params = {name: p.copy() for name, p in self._params.items()}
+        self._frozen = frozen
+        self._take({name: p.copy() for name, p in self._params.items()})
         for p in self._params.values():
             p.flags.writeable = not frozen
-        self._forget(frozen)
+        self._forget_packed()
         return self
 
-    # --- forward
+    def _exchange(self, name: str, value: Any) -> None:
+        super()._exchange(name, value)
+        if self._frozen:
+            self._frozen = False
+            self._forget_packed()
+
+    # --- calls
 
     def __call__(
         self,
         x: Array,
         state: State | None = None,
         *,
-        lengths: Any = None,
+        lengths: npt.ArrayLike | None = None,
         return_sequence: bool = True,
         trace: bool = False,
         recompute: bool = False,
@@ -293,7 +285,7 @@ class Layer(Module):
             x: (T, B, I), (B, T, I) if ``batch_first``, or (T, I) for one sequence; or tokens, of any integer dtype and
                 without the axis I, each a one-hot input of size I.
             state: h_0, and for an LSTM the tuple (h_0, c_0): (L*D, B, H) each, without B for one sequence; None is
-                zeros.
+                zeros, also for one of the two.
             lengths: (B,), integers from 0 to T: how many steps each sequence has, in any order; None is T. The work
                 follows the steps that there are.
             return_sequence: whether y has all steps; else it is (B, D*H), h_n of the last layer, and the last layer's
@@ -301,7 +293,7 @@ class Layer(Module):
             trace: whether to leave the states and gates of every step in ``trace``.
             recompute: whether :meth:`backward` is to compute most of what it needs again, a part of the sequence at a
                 time: it takes a third more time, and memory that grows with the square root of T. Its results are the
-                same, bit for bit unless there are ``lengths``. x and the weights must not change until then.
+                same, bit for bit unless there are ``lengths``. x must not change until then.
 
         Returns:
             y, with D*H in the place of I, zero past the end of a sequence; and the state after the last step of each.
@@ -313,44 +305,44 @@ class Layer(Module):
                 bidirectional is to ``recompute``.
 
         """
-        if self._frozen and any(self._params[name] is not p or p.flags.writeable for name, p in self._frozen.items()):
-            self._forget()  # the promise was not kept
-        call = Call(self, x, lengths, return_sequence, trace, recompute and self.training)
-        y, state_n = call.run(self._rows_of_state("state", state, call))
-        self._call = call if self.training else None
-        return y, self._as_state(state_n, call)
+        call = self._called(x, state, lengths, return_sequence, trace, recompute, self.training)
+        y, state_n = call.y, call.state
+        if self.training:
+            del call.y, call.state  # which are the caller's
+            self._last.call, self._last.grads = call, NO_GRADS
+        self._last.trace = call.trace
+        return y, state_n
 
-    def _rows_of_state(self, what: str, state: State | None, call: Call) -> States:
-        """(L*D, B, H) of each state, or None."""
-        if state is None:
-            return [None] * self._states
-        given = state if isinstance(state, tuple) else (state,)
-        if len(given) != self._states:
-            expected = "the tuple (h, c)" if self._states == 2 else "an array"
-            raise TypeError(f"{self._name}: {what} has {len(given)} parts, expected {expected}")
-        arrays: States = []
-        for a, size in zip(given, self._state_sizes, strict=True):
-            shape = (len(self._kept), call.batch, size)
-            if not isinstance(a, np.ndarray) or a.dtype != self.dtype:
-                got = a.dtype if isinstance(a, np.ndarray) else type(a).__name__
-                raise TypeError(f"{self._name}: {what} is {got}, expected arrays of {self.dtype}")
-            a = a[:, None] if call.single and a.ndim == 2 else a
-            if a.shape != shape:
-                letters = "(L*D, B, P)" if size != self.hidden_size else "(L*D, B, H)"
-                raise ValueError(f"{self._name}: {what} has shape {a.shape}, expected {letters} = {shape}")
-            arrays.append(a)
-        return arrays
+    def record(
+        self,
+        x: Array,
+        state: State | None = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        return_sequence: bool = True,
+        trace: bool = False,
+        recompute: bool = False,
+    ) -> Call:
+        """Run all layers over a sequence, with the arguments of a call; return it as an object.
 
-    def _as_state(self, arrays: Sequence[Array], call: Call) -> State:
-        shaped = tuple(a[:, 0] if call.single else a for a in arrays)
-        return shaped if self._states == 2 else shaped[0]
+        It has ``y``, ``state`` and ``trace``, and ``backward(dy, dstate)``, which returns dx, dstate and the gradients
+        by the parameters, and leaves the layer as it is. Calls do not disturb each other: any number of them may be
+        alive, made by any number of threads, in training mode or not.
+        """
+        return self._called(x, state, lengths, return_sequence, trace, recompute, True)
 
-    # --- backward
+    def _called(
+        self, x: Any, state: Any, lengths: Any, return_sequence: Any, trace: Any, recompute: Any, goes_back: bool
+    ) -> Call:
+        if self._frozen and any(p.flags.writeable for p in self._params.values()):
+            self._frozen = False  # the promise was not kept
+            self._forget_packed()
+        return Call(self, x, state, lengths, return_sequence, trace, recompute, goes_back=goes_back)
 
     def backward(
         self, dy: Array | None = None, dstate: State | None = None, *, trace: bool = False
     ) -> tuple[Array | None, State]:
-        """Go back through the last call, which was made with ``training``; fill ``grads``.
+        """Go back through the last call that this thread made in training mode; fill ``grads``.
 
         Args:
             dy: the gradient by y, of y's shape; None is zeros. What it says past the end of a sequence counts nothing.
@@ -366,13 +358,21 @@ class Layer(Module):
             TypeError, ValueError: an argument has not the dtype or shape that belongs to it.
 
         """
-        call = self._call
+        call: Call | None = self._last.call
         if call is None:
-            raise RuntimeError(f"{self._name}.backward: there was no call in training mode before")
-        if dy is not None:
-            call.check_gradient(dy)
-        dx, dstate_0, self._grads = call.run_back(dy, self._rows_of_state("dstate", dstate, call), trace)
-        return dx, self._as_state(dstate_0, call)
+            raise RuntimeError(f"{self._name}.backward: there was no call in training mode before, in this thread")
+        dx, dstate_0, grads = call.backward(dy, dstate, trace=trace)
+        self._last.grads, self._last.trace = grads, call.trace
+        return dx, dstate_0
+
+    @property
+    def trace(self) -> dict[str, Array]:
+        """What this thread's last call, or the way back through it, has left with ``trace=True``.
+
+        Every state and gate by name, layer and direction, such as ``c_l0`` or ``i_l1_reverse``, (T, B, H) each with
+        axes as x has them, zero past the end of a sequence.
+        """
+        return self._last.trace
 
     # --- step by step
 
@@ -381,20 +381,19 @@ class Layer(Module):
 
         ``tokens`` tells whether its inputs are tokens. Only for layers that are not bidirectional.
         """
+        name = f"{self._name}.stream"
         if self.bidirectional:
-            raise ValueError(f"{self._name}.stream: a bidirectional layer needs the whole sequence")
-        if not isinstance(batch, int) or isinstance(batch, bool):
-            raise TypeError(f"{self._name}.stream: batch is {batch!r}, expected an int")
-        if not 0 <= batch < 2**48:
-            raise ValueError(f"{self._name}.stream: batch is {batch}, expected at least 0 and below 2**48")
-        regularised = self._regularised("", None, batch, ..., np.empty(0))
+            raise ValueError(f"{name}: a bidirectional layer needs the whole sequence")
+        batch = _checks.integer(name, "batch", batch, 0, 2**48)
+        tokens = _checks.boolean(name, "tokens", tokens)
+        regularised = expected_zoneout(self._zoneouts, self.hidden_size, self.dtype)
         weights = []
         for k, (suffix,) in enumerate(self._suffixes):
             w_ih, *others = self._weights(suffix)
-            w_ih = widened(w_ih, self.hidden_size) if k > 0 else w_ih
-            weights.append((w_ih, *others, self._vectors(suffix), regularised))
-        sizes = self._state_sizes
-        return Stream(_core.Stream(self._family, self._option, weights, batch, tokens, sizes[0]), sizes)
+            assert w_ih is not None
+            weights.append((widened(w_ih, self.hidden_size) if k > 0 else w_ih, *others, regularised))
+        core = _core.Stream(self._cell, weights, batch, tokens, self._state_sizes[0])
+        return Stream(core, f"{self._name}({self._arguments()})", batch, tokens)
 
 
 class RNN(Layer):
@@ -429,12 +428,34 @@ class RNN(Layer):
         num_layers: int = 1,
         *,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
-        **options: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: Zoneout = 0.0,
+        dtype: npt.DTypeLike = np.float32,
+        init: Literal["uniform", "orthogonal"] = "uniform",
+        seed: int | None = None,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"RNN: nonlinearity is {nonlinearity!r}, expected 'tanh' or 'relu'")
-        self.nonlinearity = self._option = nonlinearity
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        self.nonlinearity = _checks.choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            dtype=dtype,
+            init=init,
+            seed=seed,
+        )
+
+    def _cell_name(self) -> str:
+        return f"rnn_{self.nonlinearity}"
 
 
 class LSTM(Layer):
@@ -455,7 +476,7 @@ class LSTM(Layer):
         cell_clip: the largest absolute value of c; None is no limit.
         gate_clip: the largest absolute value of what goes into the activations of the gates, ONNX's ``clip``; None is
             no limit.
-        options: the rest of :class:`RNN`'s.
+        bias, batch_first, dropout, bidirectional, recurrent_dropout, zoneout, dtype, init, seed: see :class:`RNN`.
 
     """
 
@@ -473,37 +494,57 @@ class LSTM(Layer):
         coupled: bool = False,
         cell_clip: float | None = None,
         gate_clip: float | None = None,
-        **options: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: Zoneout = 0.0,
+        dtype: npt.DTypeLike = np.float32,
+        init: Literal["uniform", "orthogonal"] = "uniform",
+        seed: int | None = None,
     ) -> None:
-        for name, flag in (("layer_norm", layer_norm), ("peepholes", peepholes), ("coupled", coupled)):
-            if not isinstance(flag, bool):
-                raise TypeError(f"LSTM: {name} is {flag!r}, expected a bool")
-        for name, clip in (("cell_clip", cell_clip), ("gate_clip", gate_clip)):
-            if clip is not None and not clip > 0:
-                raise ValueError(f"LSTM: {name} is {clip!r}, expected a number above 0, or None")
-        if not isinstance(proj_size, int) or isinstance(proj_size, bool):
-            raise TypeError(f"LSTM: proj_size is {proj_size!r}, expected an int")
-        if proj_size and not 0 < proj_size < hidden_size:
-            raise ValueError(f"LSTM: proj_size is {proj_size}, expected at least 0 and below hidden_size")
-        extended = peepholes or coupled or cell_clip is not None or gate_clip is not None
-        if proj_size and extended:
+        self.layer_norm = _checks.boolean("LSTM", "layer_norm", layer_norm)
+        self.peepholes = _checks.boolean("LSTM", "peepholes", peepholes)
+        self.coupled = _checks.boolean("LSTM", "coupled", coupled)
+        self.cell_clip = None if cell_clip is None else _checks.positive("LSTM", "cell_clip", cell_clip)
+        self.gate_clip = None if gate_clip is None else _checks.positive("LSTM", "gate_clip", gate_clip)
+        self.proj_size = _checks.integer("LSTM", "proj_size", proj_size, 0)
+        if proj_size and proj_size >= _checks.integer("LSTM", "hidden_size", hidden_size, 1):
+            raise ValueError(f"LSTM: proj_size is {proj_size}, expected below hidden_size = {hidden_size}")
+        if proj_size and self._is_extended:
             raise ValueError("LSTM: proj_size goes together neither with peepholes nor coupled nor a clip")
-        if layer_norm and (proj_size or extended):
+        if layer_norm and (proj_size or self._is_extended):
             raise ValueError("LSTM: layer_norm goes together neither with proj_size, peepholes nor coupled nor a clip")
-        self.layer_norm = layer_norm
-        self.proj_size = proj_size
-        self.peepholes = peepholes
-        self.coupled = coupled
-        self.cell_clip = cell_clip
-        self.gate_clip = gate_clip
-        self._option = "normalised" if layer_norm else "projected" if proj_size else "peephole" if extended else None
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            dtype=dtype,
+            init=init,
+            seed=seed,
+        )
+
+    @property
+    def _is_extended(self) -> bool:
+        return self.peepholes or self.coupled or self.cell_clip is not None or self.gate_clip is not None
+
+    def _cell_name(self) -> str:
+        if self.layer_norm:
+            return "lstm_normalised"
+        return "lstm_projected" if self.proj_size else "lstm_peephole" if self._is_extended else "lstm"
 
     def _own(self) -> dict[str, tuple[int, ...]]:
         return {"weight_ch": (3, self.hidden_size)} if self.peepholes else super()._own()
 
     def _vectors(self, suffix: str) -> Array | None:
-        if self._option != "peephole":
+        if not self._is_extended:
             return super()._vectors(suffix)
         vectors = np.zeros((6, self.hidden_size), self.dtype)
         if self.peepholes:
@@ -517,9 +558,16 @@ class LSTM(Layer):
 class GRU(Layer):
     """A stack of nets of gated recurrent units: see :func:`fastrnn.gru_forward`, and :class:`RNN` for the arguments.
 
-    ``reset_after`` tells whether the reset gate is applied after the product with W_hn, as in PyTorch, or before it.
-    With ``layer_norm``, r's and z's sums and both of n's are normalised over the units (Ba et al., 2016), scaled by
-    ``weight_ln_l{k}`` (4, H) and shifted by ``bias_ln_l{k}`` (4, H): of r, z, W_in x and W_hn h'.
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        reset_after: whether the reset gate is applied after the product with W_hn, as in PyTorch, or before it.
+        layer_norm: whether r's and z's sums and both of n's are normalised over the units (Ba et al., 2016), scaled by
+            ``weight_ln_l{k}`` (4, H) and shifted by ``bias_ln_l{k}`` (4, H): of r, z, W_in x and W_hn h'. Needs
+            ``reset_after``.
+        bias, batch_first, dropout, bidirectional, recurrent_dropout, zoneout, dtype, init, seed: see :class:`RNN`.
+
     """
 
     _family, _gates, _states = "gru", 3, 1
@@ -532,24 +580,55 @@ class GRU(Layer):
         *,
         reset_after: bool = True,
         layer_norm: bool = False,
-        **options: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: Zoneout = 0.0,
+        dtype: npt.DTypeLike = np.float32,
+        init: Literal["uniform", "orthogonal"] = "uniform",
+        seed: int | None = None,
     ) -> None:
-        for name, flag in (("reset_after", reset_after), ("layer_norm", layer_norm)):
-            if not isinstance(flag, bool):
-                raise TypeError(f"GRU: {name} is {flag!r}, expected a bool")
+        self.reset_after = _checks.boolean("GRU", "reset_after", reset_after)
+        self.layer_norm = _checks.boolean("GRU", "layer_norm", layer_norm)
         if layer_norm and not reset_after:
             raise ValueError("GRU: layer_norm needs reset_after")
-        self.reset_after = reset_after
-        self.layer_norm = layer_norm
-        self._option = "normalised" if layer_norm else reset_after
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            dtype=dtype,
+            init=init,
+            seed=seed,
+        )
+
+    def _cell_name(self) -> str:
+        if self.layer_norm:
+            return "gru_normalised"
+        return "gru_reset_after" if self.reset_after else "gru_reset_before"
 
 
 class IndRNN(Layer):
     """A stack of independently recurrent nets (Li et al., 2018): ``h = relu(W_ih x + b_ih + u * h')``, or tanh.
 
     A unit sees of the step before only itself: u is ``weight_hh_l{k}`` (H,), at first between 0 and 1, and there is no
-    ``bias_hh``. See :class:`RNN` for the arguments.
+    ``bias_hh``.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        nonlinearity: ``"relu"`` or ``"tanh"``.
+        bias, batch_first, dropout, bidirectional, zoneout, dtype, init, seed: see :class:`RNN`.
+        recurrent_dropout: 0, since there is no product with W_hh.
+
     """
 
     _family, _gates, _states, _recurrent = "indrnn", 1, 1, False
@@ -561,12 +640,31 @@ class IndRNN(Layer):
         num_layers: int = 1,
         *,
         nonlinearity: Literal["relu", "tanh"] = "relu",
-        **options: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: Zoneout = 0.0,
+        dtype: npt.DTypeLike = np.float32,
+        init: Literal["uniform", "orthogonal"] = "uniform",
+        seed: int | None = None,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"IndRNN: nonlinearity is {nonlinearity!r}, expected 'relu' or 'tanh'")
-        self.nonlinearity = nonlinearity
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        self.nonlinearity = _checks.choice("IndRNN", "nonlinearity", nonlinearity, ("relu", "tanh"))
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout,
+            dtype=dtype,
+            init=init,
+            seed=seed,
+        )
 
     def _own(self) -> dict[str, tuple[int, ...]]:
         return {"weight_hh": (self.hidden_size,)}
@@ -582,10 +680,11 @@ class IndRNN(Layer):
 
 
 class MinGRU(Layer):
-    """A stack of minimal GRUs (Feng et al., 2024), whose gates do not see h'; see :class:`RNN` for the arguments.
+    """A stack of minimal GRUs (Feng et al., 2024), whose gates do not see h'.
 
     ``z = sigmoid(W_iz x + b_iz)``, ``n = W_in x + b_in``, ``h = (1 - z) * h' + z * n``. There is neither ``weight_hh``
-    nor ``bias_hh``; the blocks of ``weight_ih_l{k}`` (2*H, I) are z, n.
+    nor ``bias_hh``; the blocks of ``weight_ih_l{k}`` (2*H, I) are z, n. See :class:`RNN` for the arguments, of which
+    ``recurrent_dropout`` is 0, since there is no product with W_hh.
     """
 
     _family, _gates, _states, _recurrent = "mingru", 2, 1, False
@@ -595,43 +694,94 @@ class Stream:
     """Single steps of a layer, bit for bit what one call over all of them gives. Made by :meth:`Layer.stream`.
 
     ``step(x, out=None)`` returns y (B, H) of the last layer from x (B, I), or tokens (B,). With an ``out`` to write y
-    to, it allocates nothing. Not for several threads at once.
+    to, which may be x, it allocates nothing. For one thread at a time: a step that meets another thread's raises
+    RuntimeError. A step that Ctrl-C interrupts leaves the states as they were before it.
     """
 
-    def __init__(self, core: _core.Stream, sizes: tuple[int, ...]) -> None:
+    def __init__(self, core: _core.Stream, layer: str, batch: int, tokens: bool) -> None:
         self._core = core
-        self._sizes = sizes  # of the states; the core's have H units each
+        self._layer, self._batch, self._tokens = layer, batch, tokens
         # The compiled method itself: a small step takes no longer than a call of a Python function.
         self.step = core.step
 
     @property
     def state(self) -> State:
         """The state, shaped (L, B, H), or two for an LSTM: a copy to read and keep; assign one to set it."""
-        states = self._core.states
-        arrays = tuple(np.stack([layer[s][:, :size] for layer in states]) for s, size in enumerate(self._sizes))
-        return arrays if len(arrays) > 1 else arrays[0]
+        states = self._core.state
+        return states if len(states) > 1 else states[0]
 
     @state.setter
-    def state(self, state: State) -> None:
-        given = state if isinstance(state, tuple) else (state,)
-        states = self._core.states
-        (batch, _), dtype = states[0][0].shape, states[0][0].dtype
-        shapes = [(len(states), batch, size) for size in self._sizes]
-        expected = f"expected (L, B, H) = {' and '.join(map(str, shapes))} of {dtype}"
-        if any(not isinstance(a, np.ndarray) or a.dtype != dtype for a in given):
-            raise TypeError(f"Stream.state: got {[getattr(a, 'dtype', type(a)) for a in given]}, {expected}")
-        if [a.shape for a in given] != shapes:
-            raise ValueError(f"Stream.state: got {[a.shape for a in given]}, {expected}")
-        for k, layer in enumerate(states):
-            for into, a in zip(layer, given, strict=True):
-                into[:, : a.shape[-1]] = a[k]
+    def state(self, state: State | None) -> None:
+        now = self._core.state
+        self._core.state = tuple(
+            states_of("Stream.state", "state", state, [a.shape for a in now], now[0].dtype, letters="(L, B, H)")
+        )
 
-    def reset(self, rows: Any = ...) -> None:
-        """Zero the states of some rows of the batch: an index as NumPy takes it, all by default."""
-        for layer in self._core.states:
-            for a in layer:
-                a[rows] = 0
+    def reset(self, rows: Any = None) -> None:
+        """Zero the states of some rows of the batch, of all by default.
+
+        ``rows`` is an index as NumPy takes it: numbers of rows, a slice, bools; or a mask (B,) of zeros and ones, of
+        integers or floats, as environments give the ends of episodes. What may be either, such as the integers [0, 1]
+        of a batch of two, raises ValueError.
+        """
+        self._core.reset(_rows_meant(rows, self._batch))
 
     def copy(self) -> "Stream":
         """Return a stream with the same weights and states, that goes its own way."""
-        return Stream(self._core.copy(), self._sizes)
+        return Stream(self._core.copy(), self._layer, self._batch, self._tokens)
+
+    def __copy__(self) -> "Stream":
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Stream":
+        return self.copy()
+
+    def __reduce__(self) -> Any:
+        """Raise TypeError: a stream has only what the kernels have made of the weights."""
+        raise TypeError(
+            "a stream cannot be pickled: pickle its layer and stream.state, and make a stream of them again"
+        )
+
+    def __repr__(self) -> str:
+        tokens = ", tokens=True" if self._tokens else ""
+        return f"{self._layer}.stream({self._batch}{tokens})"
+
+
+def _rows_meant(rows: Any, batch: int) -> Array:
+    """Return which rows of the batch are meant, (B,) of bool."""
+    meant = np.zeros(batch, bool)
+    if rows is None or rows is ...:
+        return ~meant
+    if isinstance(rows, slice):
+        meant[rows] = True
+        return meant
+    try:
+        given = np.asarray(rows)
+    except (TypeError, ValueError):
+        given = np.asarray(None)
+    if given.size == 0 and given.ndim == 1:
+        return meant
+    if given.dtype.kind not in "biuf" or given.ndim > 1:
+        raise TypeError(f"Stream.reset: rows is {_checks.shown(rows)}, expected numbers of rows, or a mask (B,)")
+    zeros_and_ones = given.shape == (batch,) and bool(((given == 0) | (given == 1)).all())
+    if given.dtype.kind in "bf":
+        if not zeros_and_ones:
+            raise ValueError(
+                f"Stream.reset: rows is {_checks.shown(rows)}, expected a mask (B,) = ({batch},) of zeros and ones"
+            )
+        return given.astype(bool)
+    as_index = np.atleast_1d(given)
+    may_be_index = bool((as_index < batch).all()) and len(np.unique(as_index)) == as_index.size
+    if zeros_and_ones and not may_be_index:
+        return given.astype(bool)
+    if zeros_and_ones:
+        raise ValueError(
+            f"Stream.reset: rows {given.tolist()} of a batch of {batch} may be numbers of rows or a mask: for a mask, "
+            f"np.asarray(rows, bool); for numbers, slice or reset() for all"
+        )
+    if as_index.size and not (as_index.min() >= -batch and as_index.max() < batch):
+        raise ValueError(
+            f"Stream.reset: rows has {as_index.min()} to {as_index.max()}, expected rows of a batch of {batch}"
+        )
+    meant[as_index] = True
+    return meant

@@ -1,70 +1,141 @@
-"""Losses, each with its gradient: means over all rows, or over those that a mask keeps."""
+"""Losses, each with its gradient: means over all rows, or over those that count.
 
+Sums are of float64, whatever the dtype: a loss and its gradient neither overflow nor vanish where they can be held.
+"""
+
+import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from . import _checks
+from ._checks import Array
+from ._parts import parts
 
 __all__ = ["cross_entropy", "mean_squared_error"]
 
 
-def cross_entropy(logits: Array, targets: Array, *, mask: Array | None = None) -> tuple[float, Array]:
+def cross_entropy(
+    logits: Array, targets: Array, *, mask: Array | None = None, ignore_index: int | None = None
+) -> tuple[float, Array]:
     """Return the mean of ``-log softmax(logits)[target]``, in nats, and its gradient by the logits.
 
     Args:
         logits: (..., V), float32 or float64, of any size: nothing overflows.
-        targets: (...), integers from 0 to V - 1.
+        targets: (...), integers from 0 to V - 1 in the rows that count.
         mask: (...), booleans: which rows count, such as ``np.arange(T)[:, None] < lengths``; None is all.
+        ignore_index: a target whose rows do not count, such as -100; None is none.
+
+    Returns:
+        The loss, 0 if no row counts, and its gradient, of the shape and dtype of the logits, 0 where rows do not count.
+
+    Raises:
+        TypeError: an argument is not an array of such numbers.
+        ValueError: a shape does not fit, or a target that counts is outside 0 .. V-1.
 
     """
+    name = "cross_entropy"
+    logits = _checks.floats(name, "logits", logits)
+    targets = _checks.integers(name, "targets", targets)
     if logits.ndim == 0 or targets.shape != logits.shape[:-1]:
-        raise ValueError(f"cross_entropy: targets has shape {targets.shape}, expected {logits.shape[:-1]}, as logits")
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: targets has dtype {targets.dtype}, expected integers")
-    V = logits.shape[-1]
-    if targets.size and not (targets.min() >= 0 and targets.max() < V):
-        raise ValueError(f"cross_entropy: targets has {targets.min()} to {targets.max()}, expected 0 to {V - 1}")
-    rows = np.arange(targets.size)
-    flat = logits.reshape(targets.size, V)
-    shifted = flat - flat.max(axis=1, keepdims=True, initial=-np.inf)
-    picked = shifted[rows, targets.ravel()]
-    exponentials = np.exp(shifted, out=shifted)
-    total = exponentials.sum(axis=1)
-    losses = np.log(total) - picked
+        expected = logits.shape[:-1] if logits.ndim else "(...) for logits (..., V)"
+        raise ValueError(f"{name}: targets has shape {targets.shape}, expected {expected}, as logits {logits.shape}")
+    V, chosen = logits.shape[-1], targets.ravel()
+    counted = _counted(name, mask, targets.shape)
+    if ignore_index is not None:
+        ignore = _checks.integer(name, "ignore_index", ignore_index, -(2**63), 2**64 - 1)
+        counted = (chosen != ignore) if counted is None else counted & (chosen != ignore)
+    if counted is not None:
+        chosen = np.where(counted, chosen, 0)
+    some = chosen.size > 0 and (counted is None or bool(counted.any()))
+    if some and not (chosen.min() >= 0 and chosen.max() < V):
+        raise ValueError(f"{name}: targets has {chosen.min()} to {chosen.max()}, expected 0 to {V - 1}")
+    count = chosen.size if counted is None else int(np.count_nonzero(counted))
+    flat = logits.reshape(chosen.size, V)
+    gradient = np.empty_like(flat, order="C")
+    loss = 0.0
+    with np.errstate(all="ignore"):  # what is infinite or NaN among the logits shows in the results
+        for part in parts(flat):
+            of_part = None if counted is None else counted[part]
+            loss += _cross_entropy(flat[part], chosen[part], of_part, max(1, count), gradient[part])
+    return loss / max(1, count), gradient.reshape(logits.shape)
+
+
+def _cross_entropy(logits: Array, targets: Array, counted: Array | None, count: int, gradient: Array) -> float:
+    """Return the sum of the losses of some rows, and write their gradients."""
+    if counted is not None and not counted.all():
+        gradient[~counted] = 0
+        logits, targets, into = logits[counted], targets[counted], gradient
+        gradient = np.empty_like(logits)
+    else:
+        into = None
+    rows = np.arange(len(logits))
+    largest = logits.max(axis=1, keepdims=True, initial=-np.inf)
+    exponentials = np.exp(np.subtract(logits, largest, out=gradient), out=gradient)
+    # The target's own apart from the others: where it is nearly all, 1 minus it would be 0.
+    below = largest[:, 0].astype(np.float64) - logits[rows, targets].astype(np.float64)
+    own = np.exp(-below)
+    exponentials[rows, targets] = 0
+    others = exponentials.sum(axis=1, dtype=np.float64)
+    losses = np.where(own == 1, np.log1p(others), below + np.log(own + others))
     # The gradient is (softmax - one-hot) / count, built where the exponentials stand.
-    counted, count = _counted("cross_entropy", mask, targets.shape)
-    exponentials *= (1 / (count * total))[:, None]
-    exponentials[rows, targets.ravel()] -= 1 / count
-    exponentials[~counted] = 0
-    loss = float(np.where(counted, losses, 0).sum(dtype=np.float64) / count)
-    return loss, exponentials.reshape(logits.shape)
+    share = 1 / ((own + others) * count)
+    exponentials *= share[:, None].astype(exponentials.dtype)
+    exponentials[rows, targets] = -others * share
+    if into is not None and counted is not None:
+        into[counted] = exponentials
+    return float(losses.sum())
 
 
 def mean_squared_error(y: Array, target: Array, *, mask: Array | None = None) -> tuple[float, Array]:
-    """Return the mean of ``(y - target)**2`` and its gradient by y.
+    """Return the mean of ``(y - target)**2`` and its gradient by y, which has y's dtype.
 
     Args:
         y: (..., N), float32 or float64.
-        target: of the same shape.
+        target: of the same shape, any numbers.
         mask: (...), booleans: which rows count; None is all.
 
+    Raises:
+        TypeError: an argument is not an array of such numbers.
+        ValueError: a shape does not fit.
+
     """
-    if target.shape != y.shape or y.ndim == 0:
-        raise ValueError(f"mean_squared_error: target has shape {target.shape}, expected that of y = {y.shape}")
-    counted, count = _counted("mean_squared_error", mask, y.shape[:-1])
-    difference = np.where(counted.reshape(*y.shape[:-1], 1), y - target, y.dtype.type(0))
-    numbers = count * max(1, y.shape[-1])
-    loss = float(np.vdot(difference, difference)) / numbers
-    difference *= 2 / numbers
-    return loss, difference
+    name = "mean_squared_error"
+    y = _checks.floats(name, "y", y)
+    target = _checks.array(name, "target", target)
+    if target.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: target is {target.dtype}, expected numbers")
+    if y.ndim == 0:
+        raise ValueError(f"{name}: y has shape (), expected (..., N): y[None]")
+    _checks.shape(name, "target", target, y.shape, "that of y")
+    counted = _counted(name, mask, y.shape[:-1])
+    N = y.shape[-1]
+    numbers = max(1, (math.prod(y.shape[:-1]) if counted is None else int(np.count_nonzero(counted))) * N)
+    gradient = np.empty_like(y, order="C")
+    rows, wanted, into = (a.reshape(-1, N) if a.size else a.reshape(0, N) for a in (y, target, gradient))
+    total = 0.0
+    with np.errstate(all="ignore"):  # what is infinite or NaN shows in the results
+        for part in parts(rows):
+            difference = np.subtract(rows[part], wanted[part], dtype=np.float64, casting="unsafe")
+            if counted is not None:
+                difference[~counted[part]] = 0
+            total += _sum_of_squares(difference)
+            into[part] = difference * (2 / numbers)
+    return total / numbers, gradient
 
 
-def _counted(name: str, mask: Array | None, shape: tuple[int, ...]) -> tuple[Array, int]:
-    """Return which rows count, flat, and how many; 1 instead of none, so that means come out as 0."""
+def _sum_of_squares(a: Array) -> float:
+    flat = a.ravel()
+    return float(flat @ flat)
+
+
+def _counted(name: str, mask: Any, shape: tuple[int, ...]) -> Array | None:
+    """Return which rows count, flat; None is all."""
     if mask is None:
-        mask = np.ones(shape, bool)
-    if mask.shape != shape or mask.dtype != np.bool_:
-        raise ValueError(f"{name}: mask has shape {mask.shape} and dtype {mask.dtype}, expected {shape} of bool")
-    return mask.ravel(), max(1, int(np.count_nonzero(mask)))
+        return None
+    mask = _checks.array(name, "mask", mask)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"{name}: mask is {mask.dtype}, expected bool: mask.astype(bool)")
+    _checks.shape(name, "mask", mask, shape, "the rows'")
+    flat: Array = mask.ravel()
+    return flat

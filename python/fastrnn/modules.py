@@ -1,7 +1,9 @@
 """What has parameters, and the modules that a small net needs beside its recurrent layers.
 
-Every module is called with arrays, and then, in training mode, goes back with ``backward``: it takes the gradient by
-what the call returned, fills ``grads``, and returns the gradient by what the call was given. Names, shapes and initial
+``record`` makes a call and returns it as an object: ``call.y`` is the result, and ``call.backward(dy)`` goes back: it
+takes the gradient by the result, and returns those by what the call was given and by the parameters. Any number of
+calls may be alive, from any number of threads. To call a module is shorter: then ``backward`` of the module goes back
+through the last call that this thread made in training mode, and ``grads`` are its gradients. Names, shapes and initial
 values of parameters are those of PyTorch.
 
 >>> import numpy as np
@@ -19,55 +21,192 @@ values of parameters are those of PyTorch.
 >>> SGD(net.params, lr=0.1).step(net.grads)
 """
 
+import copy
+import itertools
 import math
-from collections.abc import Mapping
-from typing import Any
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _core
+from . import _checks, _core
+from ._checks import Array, Options
+from ._parts import dropout_mask, outer_product, parts, product, scale
 from .files import write_atomically
-
-Array = npt.NDArray[Any]
 
 # A Linear of so few rows takes less time than to enter NumPy's product; with a larger weight NumPy's threads count.
 FEW_ROWS = 8
 SMALL_WEIGHT = 2**18
 
-__all__ = ["Dropout", "Embedding", "Linear", "Module", "Modules"]
+__all__ = ["Dropout", "Embedding", "Gradients", "Grads", "Linear", "Module", "ModuleCall", "Modules", "Parameters"]
 
 
-class Module:
-    """What all modules have in common.
+class Gradients(NamedTuple):
+    """What ``backward`` of a call returns."""
+
+    dx: Array | None  #: by what the call was given, of its shape; None where that was tokens
+    dstate: Any  #: by the initial state, of the shape of the state; None where there is none
+    grads: "Grads"  #: by the parameters, by their names
+
+
+class Grads(dict[str, Array]):
+    """Gradients by the names of the parameters, and for each the number of the ``backward`` that it is of."""
+
+    _count = itertools.count(1)
+
+    def __init__(self, grads: Mapping[str, Array] | Iterable[tuple[str, Array]] = ()) -> None:
+        super().__init__(grads)
+        self.of = dict.fromkeys(self, next(self._count)) if self else {}
+
+
+NO_GRADS = Grads()
+
+
+class ModuleCall:
+    """One call of a :class:`Linear`, an :class:`Embedding` or a :class:`Dropout`.
 
     Attributes:
-        training: whether calls prepare for ``backward``, and dropout is at work; see :meth:`train`.
+        y: what it returned.
 
     """
 
-    training = True
+    def __init__(self, y: Array, back: Callable[[Array], tuple[Array | None, dict[str, Array]]]) -> None:
+        self.y = y
+        self._back = back
+
+    def backward(self, dy: Array) -> Gradients:
+        """Go back through the call, from the gradient by y; may be called again."""
+        dx, grads = self._back(dy)
+        return Gradients(dx, None, Grads(grads))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: y {self.y.dtype} of shape {self.y.shape}>"
+
+
+class _Last(threading.local):
+    """What the last call in training mode, and the last way back, have left with the thread that made them."""
+
+    def __init__(self) -> None:
+        self.call: Any = None
+        self.grads = NO_GRADS
+        self.trace: dict[str, Array] = {}
+
+
+class _Uses:
+    """Which arrays are parameters of modules, and which were once and are no longer, as long as they live.
+
+    An optimiser that still has one of the latter would change what nobody uses.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[int, tuple[weakref.ref[Array], int]] = {}
+
+    def _change(self, a: Array, by: int) -> None:
+        key = id(a)
+        ref, count = self._of.get(key, (None, 0))
+        if ref is None or ref() is not a:
+            ref, count = weakref.ref(a, lambda _: self._of.pop(key, None)), 0
+        self._of[key] = ref, max(0, count + by)
+
+    def begin(self, arrays: Iterable[Array]) -> None:
+        """Note that a module uses these."""
+        for a in arrays:
+            self._change(a, 1)
+
+    def end(self, arrays: Iterable[Array]) -> None:
+        """Note that one does no longer."""
+        for a in arrays:
+            self._change(a, -1)
+
+    def ended(self, a: Array) -> bool:
+        """Whether this is no module's parameter any more."""
+        ref, count = self._of.get(id(a), (None, 1))
+        return count == 0 and ref is not None and ref() is a
+
+
+USES = _Uses()
+
+
+class Module(Options):
+    """What all modules have in common.
+
+    Attributes:
+        training: whether dropout and zoneout are at work, and calls are kept for ``backward``; see :meth:`train`.
+
+    """
+
+    _changeable: ClassVar = {"training": _checks.option(_checks.boolean)}
 
     def __init__(self) -> None:
         self._params: dict[str, Array] = {}
-        self._grads: dict[str, Array] = {}
+        self.training = True
+        self._forget()
 
-    @property
-    def params(self) -> dict[str, Array]:
-        """The parameters by name, as in PyTorch. The arrays may be changed in place; a layer's also exchanged."""
-        return self._params
+    def _forget(self) -> None:
+        """Start without what calls have left."""
+        self._last = _Last()
 
-    @property
-    def grads(self) -> dict[str, Array]:
-        """The gradients by the parameters, by the same names, after ``backward``."""
-        return self._grads
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_last"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        USES.begin(self._params.values())
+        self._forget()
+
+    def __copy__(self) -> "Module":
+        """Return a copy with parameters of its own, as ``copy.deepcopy`` does."""
+        return copy.deepcopy(self)
 
     @property
     def _name(self) -> str:
         return type(self).__name__
 
+    def _leaves(self) -> Iterator[tuple[str, "Module"]]:
+        """Yield the modules that have parameters themselves, with what comes before the names of these."""
+        yield "", self
+
+    @property
+    def params(self) -> "Parameters":
+        """The parameters by name, as in PyTorch.
+
+        The arrays may be changed in place. Assigning one puts it in the place of the one before: the module uses that
+        very array from then on, and optimisers made with ``params`` step it.
+        """
+        return Parameters(self)
+
+    @property
+    def grads(self) -> Grads:
+        """The gradients by the parameters, by the same names, of this thread's last ``backward``: a dict of its own.
+
+        They are gone with the next call in training mode.
+        """
+        found = Grads()
+        for prefix, module in self._leaves():
+            for name, g in module._last.grads.items():
+                found[prefix + name] = g
+                found.of[prefix + name] = module._last.grads.of[name]
+        return found
+
+    def _exchange(self, name: str, value: Any) -> None:
+        """Put an array in the place of a parameter."""
+        before = self._params[name]
+        a = _checks.array(self._name, name, value, before.dtype, "the module is")
+        if a.shape != before.shape:
+            raise ValueError(f"{self._name}: {name} has shape {a.shape}, expected {before.shape}")
+        self._take({name: a})
+
+    def _take(self, arrays: Mapping[str, Array]) -> None:
+        """Use these arrays as parameters from now on, in the place of those before."""
+        USES.end(self._params[name] for name in arrays if name in self._params)
+        USES.begin(arrays.values())
+        self._params.update(arrays)
+
     def train(self, mode: bool = True) -> "Module":
-        """Prepare for ``backward`` in the calls that follow, or not; return the module."""
+        """Have dropout and zoneout at work in the calls that follow, or not; return the module."""
         self.training = mode
         return self
 
@@ -85,6 +224,10 @@ class Module:
         Raises ValueError, and changes nothing, where names are missing or unexpected, a shape differs or a parameter
         cannot be written to.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{self._name}.load_state_dict: state_dict is {_checks.shown(state_dict)}, expected arrays by name"
+            )
         params = self.params
         arrays = {name: np.asarray(value) for name, value in state_dict.items()}
         problems = [f"missing {name}" for name in params if name not in arrays]
@@ -102,6 +245,11 @@ class Module:
         problems += [f"{name} is frozen" for name, p in params.items() if not p.flags.writeable]
         if problems:
             raise ValueError(f"{self._name}.load_state_dict: {'; '.join(problems)}")
+        # What is written to one parameter may be what another is to be: all values first.
+        own = list(params.values())
+        for name, a in arrays.items():
+            if any(np.may_share_memory(a, p) for p in own):
+                arrays[name] = a.copy()
         for name, p in params.items():
             p[...] = arrays[name]
 
@@ -129,6 +277,64 @@ class Module:
             raise ValueError(f"{self._name}.load: {path} is not a safetensors file, or damaged: {error}") from None
         self.load_state_dict(arrays)
 
+    def __repr__(self) -> str:
+        count = sum(p.size for p in self.params.values())
+        parameters = f"  # {count:,} parameters" if count else ""
+        return f"{self._name}({self._arguments()}){parameters}"
+
+
+class Parameters(MutableMapping[str, Array]):
+    """The parameters of a module by name, always those that it uses at the time.
+
+    An array may be assigned, of the same shape and dtype as the one before; none can be added or removed.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+
+    def _find(self, name: object) -> tuple[Module, str]:
+        for prefix, module in self._module._leaves():
+            if isinstance(name, str) and name.startswith(prefix) and name[len(prefix) :] in module._params:
+                return module, name[len(prefix) :]
+        raise KeyError(name)
+
+    def __getitem__(self, name: str) -> Array:
+        module, own = self._find(name)
+        return module._params[own]
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        try:
+            module, own = self._find(name)
+        except KeyError:
+            known = ", ".join(self)
+            raise KeyError(f"{self._module._name} has no parameter {name!r}; there are {known}") from None
+        module._exchange(own, value)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{self._module._name}: parameters cannot be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        for prefix, module in self._module._leaves():
+            for name in module._params:
+                yield prefix + name
+
+    def __len__(self) -> int:
+        return sum(len(module._params) for _, module in self._module._leaves())
+
+    def __or__(self, other: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(self) | dict(other)
+
+    def __ror__(self, other: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(other) | dict(self)
+
+    def copy(self) -> dict[str, Array]:
+        """Return the arrays of now in a dict."""
+        return dict(self)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {p.dtype} {p.shape}" for name, p in self.items())
+        return f"<parameters of {self._module._name}: {shapes}>"
+
 
 def _safetensors() -> Any:
     try:
@@ -145,17 +351,22 @@ class Modules(Module):
     """
 
     def __init__(self, **modules: Module) -> None:
+        super().__init__()
+        names: dict[int, str] = {}
+        for name, module in modules.items():
+            if not isinstance(module, Module):
+                raise TypeError(f"{self._name}: {name} is {_checks.shown(module)}, expected a module")
+            for prefix, leaf in module._leaves():
+                before = names.setdefault(id(leaf), name + "." + prefix)
+                if before != name + "." + prefix:
+                    both = f"{before[:-1]} and {(name + '.' + prefix)[:-1]}"
+                    raise ValueError(f"{self._name}: {both} are the same module: give it one name")
         self._modules = modules
 
-    @property
-    def params(self) -> dict[str, Array]:
-        """The parameters of all modules, as ``module.name``."""
-        return {f"{prefix}.{name}": p for prefix, m in self._modules.items() for name, p in m.params.items()}
-
-    @property
-    def grads(self) -> dict[str, Array]:
-        """The gradients by all parameters, after ``backward`` of every module."""
-        return {f"{prefix}.{name}": g for prefix, m in self._modules.items() for name, g in m.grads.items()}
+    def _leaves(self) -> Iterator[tuple[str, Module]]:
+        for name, module in self._modules.items():
+            for prefix, leaf in module._leaves():
+                yield f"{name}.{prefix}", leaf
 
     def train(self, mode: bool = True) -> "Modules":
         """Call ``train`` of every module; return this."""
@@ -163,6 +374,19 @@ class Modules(Module):
         for module in self._modules.values():
             module.train(mode)
         return self
+
+    def __repr__(self) -> str:
+        lines = "".join(_as_argument(name, repr(module)) for name, module in self._modules.items())
+        count = sum(p.size for p in self.params.values())
+        return f"{self._name}(\n{lines})  # {count:,} parameters"
+
+
+def _as_argument(name: str, made: str) -> str:
+    """Return the lines of an argument in a call that has one on each line: the comma comes before a comment."""
+    first, *others = made.splitlines() or [""]
+    *middle, last = [f"{name}={first}", *others]
+    code, gap, comment = last.partition("  # ")
+    return "".join(f"    {line}\n" for line in [*middle, f"{code},{gap}{comment}"])
 
 
 class Linear(Module):
@@ -177,6 +401,8 @@ class Linear(Module):
 
     """
 
+    _fixed = frozenset({"in_features", "out_features", "bias", "dtype"})
+
     def __init__(
         self,
         in_features: int,
@@ -187,49 +413,81 @@ class Linear(Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        rng = np.random.default_rng(seed)
-        bound = max(1, in_features) ** -0.5
-        shapes = {"weight": (out_features, in_features)} | ({"bias": (out_features,)} if bias else {})
-        for name, shape in shapes.items():
-            self._params[name] = rng.uniform(-bound, bound, shape).astype(_float_dtype(self._name, dtype))
-        self._x: Array | None = None
+        self.in_features = _checks.integer(self._name, "in_features", in_features, 0)
+        self.out_features = _checks.integer(self._name, "out_features", out_features, 0)
+        self.bias = _checks.boolean(self._name, "bias", bias)
+        self.dtype = _checks.float_dtype(self._name, dtype)
+        rng = _checks.seed(self._name, seed)
+        bound = max(1, self.in_features) ** -0.5
+        shapes = {"weight": (self.out_features, self.in_features)} | ({"bias": (self.out_features,)} if bias else {})
+        self._take({name: rng.uniform(-bound, bound, shape).astype(self.dtype) for name, shape in shapes.items()})
 
     def __call__(self, x: Array) -> Array:
         """Return y (..., out_features) of x (..., in_features), which has the dtype of the parameters."""
-        weight = self._params["weight"]
-        if not isinstance(x, np.ndarray) or x.dtype != weight.dtype:
-            got = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-            raise TypeError(f"Linear: x is {got}, expected an array of {weight.dtype}")
-        if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-            raise ValueError(f"Linear: x has shape {x.shape}, expected (..., {weight.shape[1]})")
-        self._x = x if self.training else None
-        rows, bias = x if x.ndim == 2 else _rows(x), self._params.get("bias")
+        if not self.training:
+            return self._run(self._checked(x))
+        call = self.record(x)
+        self._last.call, self._last.grads = call, NO_GRADS
+        return call.y
+
+    def record(self, x: Array) -> ModuleCall:
+        """Do what a call does; return an object with ``y`` and ``backward``. x must not change until then."""
+        x, weight = self._checked(x), self._params["weight"]
+        of_x, of_weight = _core.fingerprint(x), _core.fingerprint(weight)
+
+        def back(dy: Array) -> tuple[Array, dict[str, Array]]:
+            _check_gradient("Linear.backward", dy, (*x.shape[:-1], len(weight)), x.dtype)
+            if _core.fingerprint(x) != of_x or _core.fingerprint(weight) != of_weight:
+                changed = "weight" if _core.fingerprint(x) == of_x else "x"
+                raise RuntimeError(f"Linear.backward: {changed} has changed since the call: pass a copy")
+            rows = _rows(dy)
+            grads = {"weight": outer_product(rows, _rows(x))}
+            if self.bias:
+                grads["bias"] = _core.column_sums(rows)
+            dx = product(rows, weight)
+            return dx if x.ndim == 2 else dx.reshape(x.shape), grads
+
+        return ModuleCall(self._run(x), back)
+
+    def backward(self, dy: Array) -> Array:
+        """Go back through this thread's last call in training mode; fill ``grads``, return dx."""
+        dx: Array = _back_through_last(self, dy).dx
+        return dx
+
+    def _checked(self, x: Array) -> Array:
+        if type(x) is not np.ndarray or x.dtype != self.dtype:
+            x = _checks.array("Linear", "x", x, self.dtype, "the module is")
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            hint = ": a missing last axis? x[..., None]" if self.in_features == 1 else ""
+            raise ValueError(f"Linear: x has shape {x.shape}, expected (..., {self.in_features}){hint}")
+        return x
+
+    def _run(self, x: Array) -> Array:
+        weight, bias = self._params["weight"], self._params.get("bias")
+        rows = _rows(x)
         if len(rows) <= FEW_ROWS and weight.size <= SMALL_WEIGHT:
             y: Array = _core.linear(rows, weight, bias)
         else:
-            y = rows @ weight.T
+            y = product(rows, weight.T)
             if bias is not None:
                 y += bias
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight))
-
-    def backward(self, dy: Array) -> Array:
-        """Fill ``grads``; return dx. x must not have changed since the call."""
-        x, weight = _left_by_call(self, self._x), self._params["weight"]
-        if dy.shape != (*x.shape[:-1], len(weight)):
-            raise ValueError(f"Linear.backward: dy has shape {dy.shape}, expected {(*x.shape[:-1], len(weight))}")
-        flat = _rows(dy)
-        self._grads["weight"] = flat.T @ _rows(x)
-        if "bias" in self._params:
-            self._grads["bias"] = flat.sum(axis=0)
-        dx: Array = (flat @ weight).reshape(x.shape)
-        return dx
 
 
 class Embedding(Module):
     """A vector for each of ``num_embeddings`` tokens.
 
     Right before a recurrent layer it is rarely needed: layers take tokens themselves. Initial values are normal.
+
+    Args:
+        num_embeddings: how many tokens there are.
+        embedding_dim: the size of a vector.
+        dtype: float32 or float64.
+        seed: of the initial vectors.
+
     """
+
+    _fixed = frozenset({"num_embeddings", "embedding_dim", "dtype"})
 
     def __init__(
         self,
@@ -240,82 +498,109 @@ class Embedding(Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        weight = np.random.default_rng(seed).standard_normal((num_embeddings, embedding_dim))
-        self._params["weight"] = weight.astype(_float_dtype(self._name, dtype))
-        self._tokens: Array | None = None
+        self.num_embeddings = _checks.integer(self._name, "num_embeddings", num_embeddings, 0)
+        self.embedding_dim = _checks.integer(self._name, "embedding_dim", embedding_dim, 0)
+        self.dtype = _checks.float_dtype(self._name, dtype)
+        weight = _checks.seed(self._name, seed).standard_normal((self.num_embeddings, self.embedding_dim))
+        self._take({"weight": weight.astype(self.dtype)})
 
     def __call__(self, tokens: Array) -> Array:
         """Return the vectors (..., embedding_dim) of tokens (...), integers from 0 to num_embeddings - 1."""
-        weight = self._params["weight"]
-        if not isinstance(tokens, np.ndarray) or tokens.dtype.kind not in "iu":
-            got = tokens.dtype if isinstance(tokens, np.ndarray) else type(tokens).__name__
-            raise TypeError(f"Embedding: tokens is {got}, expected an array of integers")
-        if tokens.size and not (tokens.min() >= 0 and tokens.max() < len(weight)):
-            raise ValueError(f"Embedding: tokens has {tokens.min()} to {tokens.max()}, expected 0 to {len(weight) - 1}")
-        self._tokens = tokens.copy() if self.training else None
-        vectors: Array = weight[tokens]
-        return vectors
+        if not self.training:
+            vectors: Array = self._params["weight"][self._checked(tokens)]
+            return vectors
+        call = self.record(tokens)
+        self._last.call, self._last.grads = call, NO_GRADS
+        return call.y
+
+    def record(self, tokens: Array) -> ModuleCall:
+        """Do what a call does; return an object with ``y`` and ``backward``, whose ``dx`` is None."""
+        tokens = self._checked(tokens).copy()
+
+        def back(dy: Array) -> tuple[None, dict[str, Array]]:
+            _check_gradient("Embedding.backward", dy, (*tokens.shape, self.embedding_dim), self.dtype)
+            dweight = np.zeros((self.num_embeddings, self.embedding_dim), self.dtype)
+            if dy.size:
+                rows, flat = _rows(dy), tokens.ravel()
+                for part in parts(rows):
+                    order = np.argsort(flat[part], kind="stable")
+                    distinct, first = np.unique(flat[part][order], return_index=True)
+                    dweight[distinct] += np.add.reduceat(rows[part][order], first, dtype=np.float64)
+            return None, {"weight": dweight}
+
+        return ModuleCall(self._params["weight"][tokens], back)
 
     def backward(self, dy: Array) -> None:
-        """Fill ``grads``; there is no gradient by tokens."""
-        tokens, weight = _left_by_call(self, self._tokens), self._params["weight"]
-        if dy.shape != (*tokens.shape, weight.shape[1]):
+        """Go back through this thread's last call in training mode; fill ``grads``. Tokens have no gradient."""
+        _back_through_last(self, dy)
+
+    def _checked(self, tokens: Array) -> Array:
+        tokens = _checks.integers("Embedding", "tokens", tokens)
+        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.num_embeddings):
             raise ValueError(
-                f"Embedding.backward: dy has shape {dy.shape}, expected {(*tokens.shape, weight.shape[1])}"
+                f"Embedding: tokens has {tokens.min()} to {tokens.max()}, expected 0 to {self.num_embeddings - 1}"
             )
-        dweight = np.zeros_like(weight)
-        if tokens.size:
-            order = np.argsort(tokens, axis=None, kind="stable")
-            distinct, first = np.unique(tokens.ravel()[order], return_index=True)
-            dweight[distinct] = np.add.reduceat(_rows(dy)[order], first)
-        self._grads["weight"] = dweight
+        return tokens
 
 
 class Dropout(Module):
     """In training mode zeroes a share ``p`` of what passes, at random, and scales up the rest by 1 / (1 - p).
+
+    Args:
+        p: the share, from 0 to 1.
+        seed: of what is drawn.
 
     Attributes:
         rng: what the choice is drawn from.
 
     """
 
+    _changeable: ClassVar = {**Module._changeable, "p": _checks.option(_checks.probability)}
+
     def __init__(self, p: float, *, seed: int | None = None) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p is {p}, expected at least 0 and below 1")
         self.p = p
-        self.rng = np.random.default_rng(seed)
-        self._mask: Array | None = None
+        self.rng = _checks.seed(self._name, seed)
 
     def __call__(self, x: Array) -> Array:
-        """Return x, with some of it zeroed in training mode."""
-        self._mask = dropout_mask(self.rng, self.p, x.shape, x.dtype) if self.training and self.p > 0 else None
-        return x if self._mask is None else x * self._mask
+        """Return x, an array of float32 or float64, with some of it zeroed in training mode."""
+        call = self.record(x)
+        if self.training:
+            self._last.call = call
+        return call.y
+
+    def record(self, x: Array) -> ModuleCall:
+        """Do what a call does; return an object with ``y`` and ``backward``."""
+        x = _checks.floats("Dropout", "x", x)
+        mask = dropout_mask(self.rng, self.p, x.shape, x.dtype) if self.training and self.p > 0 else None
+
+        def back(dy: Array) -> tuple[Array, dict[str, Array]]:
+            _check_gradient("Dropout.backward", dy, x.shape, x.dtype)
+            return dy if mask is None else scale(dy, mask), {}
+
+        return ModuleCall(x if mask is None else scale(x, mask), back)
 
     def backward(self, dy: Array) -> Array:
-        """Return dx."""
-        return dy if self._mask is None else dy * self._mask
-
-
-def dropout_mask(rng: "np.random.Generator", p: float, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """Return what dropout multiplies with: 0 with probability p, else 1 / (1 - p)."""
-    mask: Array = (rng.random(shape, np.float32) >= p).astype(dtype)
-    mask *= 1 / (1 - p)
-    return mask
+        """Go back through this thread's last call in training mode; return dx."""
+        dx: Array = _back_through_last(self, dy).dx
+        return dx
 
 
 def _rows(a: Array) -> Array:
-    """(..., n) as (rows, n)."""
-    return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+    """Return (..., n) as (rows, n)."""
+    return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
-def _float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"{name}: dtype is {np.dtype(dtype)}, expected float32 or float64")
-    return np.dtype(dtype)
+def _check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
+    if type(dy) is not np.ndarray or dy.dtype != dtype or dy.shape != shape:
+        dy = _checks.array(owner, "dy", dy, dtype, "the call was")
+        _checks.shape(owner, "dy", dy, shape, "that of y")
 
 
-def _left_by_call(module: Module, left: Array | None) -> Array:
-    if left is None:
-        raise RuntimeError(f"{module._name}.backward: there was no call in training mode before")
-    return left
+def _back_through_last(module: Any, dy: Array) -> Any:
+    last = module._last
+    if last.call is None:
+        raise RuntimeError(f"{module._name}.backward: there was no call in training mode before, in this thread")
+    gradients = last.call.backward(dy)
+    last.grads = gradients.grads
+    return gradients

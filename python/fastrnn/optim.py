@@ -1,39 +1,190 @@
-"""Optimisers over named NumPy arrays, which they change in place."""
+"""Optimisers over named NumPy arrays, which they change in place.
 
+Made with the ``params`` of a module they step the arrays that it uses at the time, also after ``freeze`` and
+``unfreeze`` or where one was exchanged. One array under several names is one parameter: its gradients are added up, and
+it takes one step. What cannot be right raises an error that names the parameter, before any of them has moved.
+"""
+
+import copy
+import itertools
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from . import _checks
+from ._checks import Array, Options
+from .modules import USES, Grads
+
+__all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
 
 
-class SGD:
+class Optimiser(Options):
+    """What optimisers have in common: which array moves by which gradient, and what is checked before."""
+
+    def __init__(self, params: Mapping[str, Array]) -> None:
+        name = self._name
+        if not isinstance(params, Mapping):
+            raise TypeError(f"{name}: params is {_checks.shown(params)}, expected arrays by name, as module.params")
+        for key, p in params.items():
+            if not isinstance(p, np.ndarray) or p.dtype not in (np.float32, np.float64):
+                raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array of float32 or float64")
+        self.params = params
+        self._last_back = 0
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _zeros(self) -> dict[str, Array]:
+        return {name: np.zeros_like(p) for name, p in self.params.items()}
+
+    def _moves(self, state: Mapping[str, Array], grads: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
+        """Return name, parameter and gradient of every parameter; ``state`` has an array of its shape for each.
+
+        Raises an error where any of them cannot be moved as it should.
+        """
+        name = f"{self._name}.step"
+        if not isinstance(grads, Mapping):
+            raise TypeError(f"{name}: grads is {_checks.shown(grads)}, expected gradients by name, as module.grads")
+        moves: list[tuple[str, Array, Array]] = []
+        params = dict(self.params)
+        if isinstance(grads, Grads):
+            self._check_fresh(grads)
+        place: dict[tuple[Any, ...], int] = {}  # where a parameter stands in moves, by what tells it from others
+        for key, p in params.items():
+            self._check_param(name, key, p, state)
+            g = grads.get(key)
+            where = (p.__array_interface__["data"][0], p.shape, p.strides, p.dtype)
+            before = place.get(where) if p.size else None
+            if g is None and before is not None:
+                continue  # what it has under the other name is all
+            if g is None and key in grads:
+                raise TypeError(f"{name}: the gradient of {key} is None, expected an array of shape {p.shape}")
+            if g is None and not self._has_other_name(key, p, params, grads):
+                raise ValueError(f"{name}: there is no gradient of {key}: was there a backward() of its module?")
+            if g is None:
+                continue
+            if not isinstance(g, np.ndarray) or g.dtype != p.dtype:
+                raise TypeError(f"{name}: the gradient of {key} is {_checks.shown(g)}, expected an array of {p.dtype}")
+            if g.shape != p.shape:
+                raise ValueError(f"{name}: the gradient of {key} has shape {g.shape}, expected {p.shape}")
+            if before is None:
+                place[where] = len(moves)
+                moves.append((key, p, g))
+            else:
+                first, p, sum_before = moves[before]
+                moves[before] = first, p, sum_before + g
+        self._check_apart(name, moves)
+        if isinstance(grads, Grads):
+            self._last_back = max(grads.of.values(), default=self._last_back)
+        return moves
+
+    def _check_param(self, name: str, key: str, p: Any, state: Mapping[str, Array]) -> None:
+        if not isinstance(p, np.ndarray):
+            raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array")
+        if key not in state:
+            raise ValueError(f"{name}: {key} was not there when the optimiser was made: make another")
+        if p.shape != state[key].shape or p.dtype != state[key].dtype:
+            before = f"{state[key].dtype} of shape {state[key].shape}"
+            raise ValueError(f"{name}: {key} is {p.dtype} of shape {p.shape}, and was {before}: make another optimiser")
+        if not p.flags.writeable:
+            raise ValueError(f"{name}: {key} is frozen or read-only, and cannot be moved: unfreeze() its layer")
+        if USES.ended(p):
+            raise ValueError(
+                f"{name}: {key} is an array that its module does not use any more: make another with module.params"
+            )
+
+    def _check_fresh(self, grads: Grads) -> None:
+        """Raise ValueError where some gradients are new and others were taken by the last step already."""
+        old = [key for key in self.params if grads.of.get(key, math.inf) <= self._last_back]
+        if old and any(grads.of.get(key, 0) > self._last_back for key in self.params):
+            raise ValueError(
+                f"{self._name}.step: the gradient of {old[0]} is that of the last step: there was no backward() since"
+            )
+
+    def _has_other_name(self, key: str, p: Array, params: Mapping[str, Array], grads: Mapping[str, Array]) -> bool:
+        return any(p is q and other != key and grads.get(other) is not None for other, q in params.items())
+
+    def _check_apart(self, name: str, moves: list[tuple[str, Array, Array]]) -> None:
+        """Raise ValueError where a parameter shares memory with another, or with a gradient."""
+        extents = [(*_extent(p), key, True) for key, p, _ in moves if p.size]
+        extents += [(*_extent(g), key, False) for key, _, g in moves if g.size]
+        end, last, last_is_param = -1, "", False
+        for begin, this_end, key, is_param in sorted(extents):
+            if begin < end and (is_param or last_is_param):
+                what = "" if is_param and last_is_param else "the gradient of "
+                raise ValueError(f"{name}: {key} shares memory with {what}{last}, and is not the same array")
+            if this_end > end:
+                end, last, last_is_param = this_end, key, is_param
+
+    def __copy__(self) -> "Optimiser":
+        """Return an optimiser of the same parameters, with a state of its own."""
+        memo = {id(self.params): self.params} | {id(p): p for p in self.params.values()}
+        return copy.deepcopy(self, memo)
+
+    def __repr__(self) -> str:
+        return f"{self._name}({self._arguments()})  # of {len(self.params)} parameters"
+
+
+def _extent(a: Array) -> tuple[int, int]:
+    """Return where an array's memory begins and ends."""
+    begin = end = int(a.__array_interface__["data"][0])
+    if a.flags.c_contiguous or a.size == 0:
+        return begin, begin + a.nbytes
+    for n, stride in zip(a.shape, a.strides, strict=True):
+        if stride < 0:
+            begin += (n - 1) * stride
+        else:
+            end += (n - 1) * stride
+    return begin, end + a.itemsize
+
+
+_FINITE = _checks.option(_checks.not_negative)
+_SHARE = _checks.option(_checks.share)
+
+
+class SGD(Optimiser):
     """Stochastic gradient descent, with momentum, with the same arithmetic as ``torch.optim.SGD``.
 
     v = momentum * v + g                     p = p - lr * v
 
-    ``params`` maps names to float arrays of any shape; :meth:`step` changes them in place. ``v`` is the whole state.
+    Args:
+        params: float arrays of any shape by name, such as ``module.params``; :meth:`step` changes them in place.
+        lr: the learning rate, which may be set later.
+        momentum: how much of the last step goes into the next.
+
+    Attributes:
+        v: the whole state, by name.
+
     """
 
+    _changeable: ClassVar = {"lr": _FINITE, "momentum": _FINITE}
+
     def __init__(self, params: Mapping[str, Array], lr: float, *, momentum: float = 0.0) -> None:
-        self.params = dict(params)
+        super().__init__(params)
         self.lr = lr
         self.momentum = momentum
-        self.v = {name: np.zeros_like(p) for name, p in self.params.items()}
+        self.v = self._zeros()
 
     def step(self, grads: Mapping[str, Array]) -> None:
-        """Move every parameter by its gradient, which has the parameter's name and shape."""
-        for name, p in self.params.items():
+        """Move every parameter by its gradient, which has the parameter's name, shape and dtype."""
+        for name, p, g in self._moves(self.v, grads):
             v = self.v[name]
             v *= self.momentum
-            v += grads[name]
+            v += g
             p -= self.lr * v
 
 
-class Adam:
+def _betas(owner: Any, name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{type(owner).__name__}: betas is {_checks.shown(value)}, expected two numbers")
+    first, second = (_checks.share(type(owner).__name__, name, beta) for beta in value)
+    return first, second
+
+
+class Adam(Optimiser):
     """Adam (Kingma and Ba, 2015), with the same arithmetic as ``torch.optim.Adam``.
 
     m = b1 * m + (1 - b1) * g                v = b2 * v + (1 - b2) * g**2
@@ -42,9 +193,19 @@ class Adam:
     With ``weight_decay``, it is AdamW (Loshchilov and Hutter, 2019): every step first takes lr * weight_decay * p from
     p, which the averages see nothing of.
 
-    ``params`` maps names to float arrays of any shape; :meth:`step` changes them in place. ``m``, ``v`` and ``steps``
-    are the whole state: copy them to save it, assign them to go on from there.
+    Args:
+        params: float arrays of any shape by name, such as ``module.params``; :meth:`step` changes them in place.
+        lr: the learning rate, which may be set later, as may the others.
+        betas: b1 and b2.
+        eps: above.
+        weight_decay: above.
+
+    Attributes:
+        m, v, steps: the whole state, the first two by name: copy them to save it, assign them to go on from there.
+
     """
+
+    _changeable: ClassVar = {"lr": _FINITE, "betas": _betas, "eps": _FINITE, "weight_decay": _FINITE}
 
     def __init__(
         self,
@@ -55,25 +216,26 @@ class Adam:
         *,
         weight_decay: float = 0.0,
     ) -> None:
-        self.params = dict(params)
+        super().__init__(params)
         self.lr = lr
         self.betas = betas
         self.eps = eps
         self.weight_decay = weight_decay
         self.steps = 0
-        self.m = {name: np.zeros_like(p) for name, p in self.params.items()}
-        self.v = {name: np.zeros_like(p) for name, p in self.params.items()}
-        self._scratch = {name: np.empty_like(p) for name, p in self.params.items()}
+        self.m = self._zeros()
+        self.v = self._zeros()
+        self._scratch = self._zeros()
 
     def step(self, grads: Mapping[str, Array]) -> None:
-        """Move every parameter by its gradient, which has the parameter's name and shape."""
+        """Move every parameter by its gradient, which has the parameter's name, shape and dtype."""
+        moves = self._moves(self.m, grads)
         self.steps += 1
         b1, b2 = self.betas
         # Both corrections as scalars, so that no pass over memory is spent on them.
         root = math.sqrt(1 - b2**self.steps)
         rate = self.lr * root / (1 - b1**self.steps)
-        for name, p in self.params.items():
-            g, m, v, scratch = grads[name], self.m[name], self.v[name], self._scratch[name]
+        for name, p, g in moves:
+            m, v, scratch = self.m[name], self.v[name], self._scratch[name]
             np.multiply(g, 1 - b1, out=scratch)
             m *= b1
             m += scratch
@@ -95,15 +257,61 @@ def clip_global_norm(grads: Iterable[Array], max_norm: float) -> float:
 
     Gradients with a norm that is not finite are left as they are: the caller sees it from the result.
     """
-    grads = list(grads)
-    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    name = "clip_global_norm"
+    max_norm = _checks.number(name, "max_norm", max_norm, lambda n: n >= 0, "a number, 0 or above")
+    arrays = list(_written(name, grads))
+    norm = _norm(arrays)
     if max_norm < norm < math.inf:
-        for g in grads:
-            g *= max_norm / norm
+        factor = max_norm / norm
+        for g in arrays:
+            # In float64 where the factor itself would lose digits in the dtype of g.
+            wide = np.float64 if factor < np.finfo(g.dtype).smallest_normal else g.dtype
+            np.multiply(g, factor, out=g, dtype=wide, casting="same_kind")
     return norm
 
 
 def clip_value(grads: Iterable[Array], limit: float) -> None:
     """Bring every number in the gradients between ``-limit`` and ``limit``, in place."""
-    for g in grads:
+    limit = _checks.number("clip_value", "limit", limit, lambda n: n >= 0, "a number, 0 or above")
+    for g in list(_written("clip_value", grads)):
         np.clip(g, -limit, limit, out=g)
+
+
+def _written(name: str, grads: Iterable[Array]) -> Iterator[Array]:
+    """Yield arrays that are to be written to, each once."""
+    if isinstance(grads, Mapping | np.ndarray | str) or not isinstance(grads, Iterable):
+        raise TypeError(f"{name}: grads is {_checks.shown(grads)}, expected arrays, as grads.values()")
+    arrays = list({id(g): g for g in grads}.values())
+    for g in arrays:
+        if not isinstance(g, np.ndarray) or g.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{name}: a gradient is {_checks.shown(g)}, expected an array of float32 or float64")
+        if not g.flags.writeable:
+            raise ValueError(f"{name}: a gradient of shape {g.shape} is read-only")
+    extents = sorted(_extent(g) for g in arrays if g.size)
+    if any(begin < end for (_, end), (begin, _) in itertools.pairwise(extents)):
+        raise ValueError(f"{name}: two gradients share memory, and are not the same array")
+    yield from arrays
+
+
+def _norm(arrays: Iterable[Array]) -> float:
+    """Return the root of the sum of all squares, right to the last digits wherever it can be held."""
+    arrays = list(arrays)
+    total = sum(_sum_of_squares(g, 1.0) for g in arrays)
+    if not np.finfo(np.float64).smallest_normal < total < math.inf:
+        # Squares of float64 numbers that are too large or too small: of all over the largest of them.
+        largest = max((float(np.abs(g).max(initial=0)) for g in arrays), default=0.0)
+        if 0 < largest < math.inf:
+            return largest * math.sqrt(sum(_sum_of_squares(g, largest) for g in arrays))
+    return math.sqrt(total)
+
+
+def _sum_of_squares(a: Array, over: float) -> float:
+    """Return the sum of ``(a / over)**2`` in float64."""
+    at_once = 1 << 16  # a part stays in cache
+    flat, total = a.reshape(-1), 0.0
+    for begin in range(0, flat.size, at_once):
+        part = flat[begin : begin + at_once].astype(np.float64)
+        if over != 1.0:
+            part /= over
+        total += float(part @ part)
+    return total

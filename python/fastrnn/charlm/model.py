@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn.calls import State
 from fastrnn.functional import linear
-from fastrnn.layers import GRU, LSTM, RNN, Layer, State, parameter_shapes
+from fastrnn.layers import GRU, LSTM, RNN, Layer, parameter_shapes
 from fastrnn.losses import cross_entropy
 from fastrnn.modules import Dropout, Linear, Modules
 
@@ -50,7 +51,7 @@ class CharModel(Modules):
             vocabulary,
             settings.hidden,
             settings.layers,
-            dropout=settings.dropout,
+            dropout=settings.dropout if settings.layers > 1 else 0.0,
             dtype=dtype,
             seed=settings.seed,
         )

@@ -176,7 +176,7 @@ class Trainer:
                 step=self.step,
                 loss_sum=self.loss_sum,
                 fingerprint=self.corpus.fingerprint,
-                weights=self.model.params,
+                weights=dict(self.model.params),
                 average=self.average,
                 adam_m=self.adam.m,
                 adam_v=self.adam.v,

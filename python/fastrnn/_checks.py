@@ -1,0 +1,197 @@
+"""Checks of what users pass, and the words in which they are told what is wrong with it."""
+
+import difflib
+import inspect
+import numbers
+import reprlib
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Made = TypeVar("Made", bound="Options")
+
+
+def shown(value: object) -> str:
+    """Return a value as it is shown in a message: of any length, cut."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} of shape {value.shape}"
+    return reprlib.repr(value)
+
+
+def integer(owner: str, name: str, value: Any, least: int, most: int | None = None) -> int:
+    """Return a whole number from ``least`` on; NumPy's integers are integers, bools are not."""
+    if isinstance(value, bool | np.bool_ | np.ndarray) or not hasattr(value, "__index__"):
+        raise TypeError(f"{owner}: {name} is {shown(value)}, expected an int")
+    number = int(value.__index__())
+    if number < least or (most is not None and number > most):
+        limit = f"at least {least}" if most is None else f"{least} to {most}"
+        raise ValueError(f"{owner}: {name} is {shown(number)}, expected {limit}")
+    return number
+
+
+def boolean(owner: str, name: str, value: Any) -> bool:
+    """Return a bool, which nothing else stands for."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{owner}: {name} is {shown(value)}, expected a bool")
+    return bool(value)
+
+
+def number(owner: str, name: str, value: Any, good: Callable[[float], bool], expected: str) -> float:
+    """Return a real number that is ``good``."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{owner}: {name} is {shown(value)}, expected {expected}")
+    plain = float(value)
+    if not good(plain):
+        raise ValueError(f"{owner}: {name} is {value!r}, expected {expected}")
+    return plain
+
+
+def choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    """Return one of some strings."""
+    expected = " or ".join(map(repr, choices))
+    if not isinstance(value, str):
+        raise TypeError(f"{owner}: {name} is {shown(value)}, expected {expected}")
+    if value not in choices:
+        raise ValueError(f"{owner}: {name} is {shown(value)}, expected {expected}")
+    return value
+
+
+def share(owner: str, name: str, value: Any) -> float:
+    """Return a number from 0 to below 1."""
+    return number(owner, name, value, lambda p: 0 <= p < 1, "a number from 0 to below 1")
+
+
+def probability(owner: str, name: str, value: Any) -> float:
+    """Return a number from 0 to 1."""
+    return number(owner, name, value, lambda p: 0 <= p <= 1, "a number from 0 to 1")
+
+
+def not_negative(owner: str, name: str, value: Any) -> float:
+    """Return a finite number, 0 or above."""
+    return number(owner, name, value, lambda x: 0 <= x < float("inf"), "a finite number, 0 or above")
+
+
+def positive(owner: str, name: str, value: Any) -> float:
+    """Return a number above 0, which may be infinite."""
+    return number(owner, name, value, lambda x: x > 0, "a number above 0")
+
+
+def float_dtype(owner: str, value: Any) -> "np.dtype[Any]":
+    """Return float32 or float64."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"{owner}: dtype is {shown(value)}, expected float32 or float64") from None
+    if dtype not in (np.float32, np.float64) or value is None:
+        raise TypeError(f"{owner}: dtype is {shown(value) if value is None else dtype}, expected float32 or float64")
+    return dtype
+
+
+def seed(owner: str, value: Any) -> "np.random.Generator":
+    """Return a generator that begins at a seed, or at another one each time."""
+    return np.random.default_rng(None if value is None else integer(owner, "seed", value, 0))
+
+
+def array(owner: str, name: str, value: Any, dtype: "np.dtype[Any] | None" = None, of: str = "") -> Array:
+    """Return a NumPy array as a plain one, of this dtype, which is that of ``of``, or of any.
+
+    Raises TypeError, which tells how to make one of ``value``.
+    """
+    if not isinstance(value, np.ndarray):
+        library = type(value).__module__.partition(".")[0]
+        of_dtype = f"np.{dtype}" if dtype is not None else "dtype"
+        way = {"torch": f"{name}.numpy(force=True)", "pandas": f"{name}.to_numpy({of_dtype})"}.get(library)
+        if way is None:
+            way = f"np.asarray({name}, {of_dtype})" if dtype is not None else f"np.asarray({name})"
+        got = "None" if value is None else f"a {type(value).__name__}"
+        raise TypeError(f"{owner}: {name} is {got}, expected a NumPy array: {way}")
+    if dtype is not None and value.dtype != dtype:
+        raise TypeError(f"{owner}: {name} is {value.dtype}, {of} {dtype}: {name}.astype(np.{dtype})")
+    return value if type(value) is np.ndarray else np.asarray(value)
+
+
+def floats(owner: str, name: str, value: Any) -> Array:
+    """Return a NumPy array of float32 or float64."""
+    a = array(owner, name, value)
+    if a.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{owner}: {name} is {a.dtype}, expected float32 or float64: {name}.astype(np.float32)")
+    return a
+
+
+def integers(owner: str, name: str, value: Any) -> Array:
+    """Return a NumPy array of integers."""
+    a = array(owner, name, value)
+    if a.dtype.kind not in "iu":
+        raise TypeError(f"{owner}: {name} is {a.dtype}, expected integers: {name}.astype(np.int64)")
+    return a
+
+
+def shape(owner: str, name: str, a: Array, expected: tuple[int, ...], letters: str) -> None:
+    """Raise ValueError unless an array has the expected shape; ``letters`` say what that is."""
+    if a.shape != expected:
+        raise ValueError(f"{owner}: {name} has shape {a.shape}, expected {letters} = {expected}")
+
+
+def warn(message: str) -> None:
+    """Warn whoever has called fastrnn from outside."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastrnn."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, level)
+
+
+def option(check: Callable[[str, str, Any], Any]) -> Callable[[Any, str, Any], Any]:
+    """Return a check of :class:`Options` from one that is told the owner's name."""
+    return lambda owner, name, value: check(type(owner).__name__, name, value)
+
+
+class Options:
+    """The options of whatever is made with some: named in the user's words, and checked also when they are set later.
+
+    Attributes:
+        _changeable: those that may be set later, each with its check, which gets the owner, the name and the value.
+        _fixed: those that may not.
+
+    """
+
+    _changeable: ClassVar[dict[str, Callable[[Any, str, Any], Any]]] = {}
+    _fixed: ClassVar[frozenset[str]] = frozenset()
+
+    def __new__(cls: type[Made], *args: object, **options: object) -> Made:
+        """Refuse an option that there is not, and name the nearest."""
+        if options:
+            known = inspect.signature(cls.__init__).parameters
+            if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+                for name in options.keys() - known.keys():
+                    names = [n for n in known if n != "self"]
+                    near = difflib.get_close_matches(name, names, 1, 0.5)
+                    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+                    raise TypeError(f"{cls.__name__}: there is no option {name}: {hint}")
+        return super().__new__(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check an option."""
+        check = self._changeable.get(name)
+        if check is not None:
+            value = check(self, name, value)
+        elif name in self._fixed and name in self.__dict__:
+            raise AttributeError(f"{type(self).__name__}: {name} is fixed once it is made: make another")
+        super().__setattr__(name, value)
+
+    def _arguments(self) -> str:
+        """Return the arguments that would make such an object, without those that are as they are by default."""
+        made: list[str] = []
+        for p in inspect.signature(type(self).__init__).parameters.values():
+            if p.name not in self.__dict__:
+                continue
+            value = self.__dict__[p.name]
+            if p.default is not p.empty and (value == p.default or value is p.default):
+                continue
+            text = f"np.{value}" if p.name == "dtype" else repr(value)
+            made.append(text if p.default is p.empty else f"{p.name}={text}")
+        return ", ".join(made)
