@@ -14,7 +14,7 @@ struct CellKernels {
     Index (*tape_size)(const Sizes&);
     Index (*packed_size)(const Sizes&);
     Index (*forward_workspace)(const ForwardArgs<Real>&);
-    Index (*backward_workspace)(const Sizes&, const Split&);
+    Index (*backward_workspace)(const BackwardArgs<Real>&);
     Index (*step_workspace)(Index H);
     // Called by every member of the team with the same arguments.
     void (*forward)(const ForwardArgs<Real>&, Team&);

@@ -70,6 +70,10 @@ struct Split {
 struct Tokens {
     const std::int32_t* slot;  // (T, B): which of the distinct tokens stands here
     const std::int64_t* id;    // (D,): the column of w_ih that each distinct token selects
+    // (D,): the place of each among the `frequent` ones, or -1: of the sums over these, backward keeps what rounding
+    // leaves out. Null: all are.
+    const std::int32_t* frequent_place = nullptr;
+    Index frequent = 0;
 };
 
 // What is done to the states against overfitting, the same forward and backward. With no pointer nothing is done.

@@ -137,9 +137,7 @@ template <class Real>
 void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop) {
     run_in_team<Real>(
         table, cell, args,
-        [](const CellKernels<Real>& kernels, const BackwardArgs<Real>& a) {
-            return kernels.backward_workspace(a.size, a.split);
-        },
+        [](const CellKernels<Real>& kernels, const BackwardArgs<Real>& a) { return kernels.backward_workspace(a); },
         kernels_of<Real>(table, cell).backward, stop);
 }
 

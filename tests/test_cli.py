@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -192,8 +193,12 @@ def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_p
         (["history", "missing"], ["missing", "No such file"]),
         (["history", "text.txt"], ["not a model"]),
         (["history"], ["MODEL"]),
-        (["fly"], ["fly"]),
-        ([], ["COMMAND"]),
+        (["fly"], ["fly", "demo, train"]),
+        (["trian"], ["'trian'", "did you mean train?"]),
+        (["train", "--hiden", "9"], ["--hiden", "did you mean --hidden?"]),
+        (["train", "--cell", "lstn"], ["--cell", "'lstn'", "did you mean lstm?"]),
+        (["--versoin"], ["did you mean --version?"]),
+        (["inspect", "model"], ["never seen some characters", "name a FILE"]),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], parts: list[str], trained: Path, capfd: Any) -> None:
@@ -210,6 +215,48 @@ def test_mistakes_are_told_in_one_line(arguments: list[str], parts: list[str], t
     assert_fails(subprocess.CompletedProcess(arguments, status, out, err), *parts)
     assert out == ""
     assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_alone_it_lists_its_commands() -> None:
+    result = run(cwd=Path.cwd())
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "part"),
+    [
+        ("FASTRNN_ISA", "foo", "FASTRNN_ISA: 'foo' is no instruction set"),
+        ("FASTRNN_NUM_THREADS", "many", "FASTRNN_NUM_THREADS is 'many', expected a whole number"),
+    ],
+)
+def test_a_wrong_environment_is_told_in_one_line(variable: str, value: str, part: str) -> None:
+    assert_fails(run("info", cwd=Path.cwd(), env={variable: value}), part)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_refused_or_read_to_their_end(trained: Path, tmp_path: Path) -> None:
+    pipe, text = tmp_path / "pipe", tmp_path / "text.txt"
+    os.mkfifo(pipe)
+    text.write_text(TEXT, encoding="utf-8")
+    for arguments in (
+        ["sample", "pipe"],
+        ["history", "pipe"],
+        ["inspect", "pipe"],
+        ["train", "text.txt", "--resume", "pipe"],
+        ["train", "text.txt", "--out", "pipe"],
+        ["train", "text.txt", "--plot", "pipe.png"],
+    ):
+        if arguments[-1] == "pipe.png":
+            os.rename(pipe, tmp_path / "pipe.png")
+        assert_fails(run(*arguments, cwd=tmp_path), "not a regular file")
+    os.rename(tmp_path / "pipe.png", pipe)
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import time; time.sleep(1); open('pipe', 'w').write({TEXT!r})"], cwd=tmp_path
+    ):
+        result = run("train", "pipe", *SMALL, "--epochs", "1", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr == "fastrnn: reading pipe, a pipe, to its end\n"
 
 
 def test_too_little_memory_is_told_in_one_line(trained: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
@@ -254,6 +301,79 @@ def test_a_full_disk_below_the_output_is_told_in_one_line(trained: Path) -> None
         pytest.skip("this platform has no /dev/full")
     with open("/dev/full", "w") as full:
         assert_fails(run("sample", "model", cwd=trained, stdout=full), "No space left on device")
+
+
+BIG = ("--hidden", "128", "--batch", "8", "--steps", "64")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_other_signals_that_end_processes_save_too(name: str, folder: Path) -> None:
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip(f"this system has no {name}")
+    command = [sys.executable, "-m", "fastrnn", "train", "text.txt", *BIG, "--minutes", "5", "--out", "model"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # training begins
+        time.sleep(0.5)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert stderr == b""
+    assert f"stopped by {name}; saved model".encode() in stdout
+    assert load(str(folder / "model")).training.step > 0
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_training_goes_on_when_nobody_reads_what_it_says(lines: int, folder: Path) -> None:
+    command = [sys.executable, "-m", "fastrnn", "train", "text.txt", *SMALL, "--epochs", "3", "--out", "model"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for _ in range(lines):
+            process.stdout.readline()
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert process.returncode == 0
+    assert stderr == b""
+    assert load(str(folder / "model")).training.step == 3 * (len(TEXT) * 95 // 100 // 4 // 16)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["info"],
+        ["history", "model"],
+        ["sample", "model"],
+        ["gradients"],
+        ["inspect", "model", "text.txt", "--out", "page.png", "--unit", "0"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_ctrl_c_at_any_time_is_one_line(command: list[str], trained: Path, tmp_path: Path) -> None:
+    """From the first import on, in Python's own imports and those of other libraries, which make other errors of it."""
+    for name in ("model", "text.txt"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    # As the installed command does; what comes before the import, Python's own start, is in nobody's hands.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); print(flush=True); "
+        f"sys.argv = ['fastrnn', *{command!r}]; from fastrnn.cli import command; command()"
+    )
+    rng, statuses = random.Random(command[0]), set()
+    for k in range(12):
+        with subprocess.Popen(
+            [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.02 + rng.uniform(0, 0.4) * k / 11)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        statuses.add(process.returncode)
+        assert process.returncode in (0, 130), stderr
+        assert stderr in ("", "fastrnn: stopped by Ctrl-C\n")
+        assert stderr or process.returncode == 0 or command[0] == "sample"  # whose text just ends
+    assert 130 in statuses
 
 
 @pytest.mark.parametrize("length", ["0", "100000"])

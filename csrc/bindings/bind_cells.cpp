@@ -38,7 +38,8 @@ struct KeptObject {
 };
 
 constexpr char kKeptDoc[] =
-    "KeptWeights(frozen, /)\n--\n\nPacked weights of one layer, kept from call to call while they are the same; or, if\n"
+    "KeptWeights(frozen, /)\n--\n\nPacked weights of one layer, kept from call to call while they are the same; or, "
+    "if\n"
     "frozen, for good.";
 
 PyTypeObject* kept_type = nullptr;

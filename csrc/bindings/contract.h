@@ -39,10 +39,12 @@ Index check_size(const Function& function, const char* argument, PyObject* value
 
 // The distinct tokens of a whole sequence.
 struct TokenTable {
-    std::vector<std::int32_t> slot;  // (T, B)
-    std::vector<std::int64_t> id;    // (D,)
+    std::vector<std::int32_t> slot;            // (T, B)
+    std::vector<std::int64_t> id;              // (D,)
+    std::vector<std::int32_t> frequent_place;  // (D,): see Tokens
+    Index frequent = 0;
 
-    Tokens view() const { return {slot.data(), id.data()}; }
+    Tokens view() const { return {slot.data(), id.data(), frequent_place.data(), frequent}; }
 };
 
 inline const CellInfo& info_of(Cell cell) { return kCells[static_cast<int>(cell)]; }

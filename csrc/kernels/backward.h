@@ -81,16 +81,26 @@ FASTRNN_NOINLINE void column_sums(const typename V::Real* gate, Index pitch, Ran
     }
 }
 
-// Adds each row of gate (depth, pitch) to the row of its token, of sums and their rests (D, sums_pitch).
+// Adds each row of gate (depth, pitch) to the row of its token, of sums (D, sums_pitch). What rounding leaves out goes
+// to rests, (.., sums_pitch), in row rest_place[token] if that is not negative; without `rest_place` in the token's
+// own.
 template <class V>
 FASTRNN_NOINLINE void token_sums(const typename V::Real* gate, Index pitch, Range units, const std::int32_t* slot,
-                                 Index depth, typename V::Real* sums, typename V::Real* rests, Index sums_pitch) {
-    for (Index row = 0; row < depth; ++row) {
+                                 Index depth, typename V::Real* sums, const std::int32_t* rest_place,
+                                 typename V::Real* rests, Index sums_pitch) {
+    for (Index row = 0; row < depth; ++row, gate += pitch) {
         typename V::Real* const sum = sums + slot[row] * sums_pitch;
-        typename V::Real* const rest = rests + slot[row] * sums_pitch;
+        const auto term = [&](Index unit) { return load_part<V>(gate + unit, smaller(V::kLanes, units.end - unit)); };
+        const Index place = rest_place ? rest_place[slot[row]] : slot[row];
+        if (place < 0) {
+            for (Index unit = units.begin; unit < units.end; unit += V::kLanes)
+                (V::load(sum + unit) + term(unit)).store(sum + unit);
+            continue;
+        }
+        typename V::Real* const rest = rests + place * sums_pitch;
         for (Index unit = units.begin; unit < units.end; unit += V::kLanes) {
             LongSum<V> whole{V::load(sum + unit), V::load(rest + unit)};
-            whole.add(load_part<V>(gate + row * pitch + unit, smaller(V::kLanes, units.end - unit)));
+            whole.add(term(unit));
             whole.sum.store(sum + unit);
             whole.rest.store(rest + unit);
         }
@@ -109,7 +119,7 @@ class Backward {
         Real* state[Cell::kStates];  // (block steps * B, state_pitch of the tape): before each step
         Real* carry[Cell::kStates];  // (B, carry_pitch): what reaches the step before past the gates
         Real* token_gradient;        // (D, token_pitch): the gradient of each distinct token's column of w_ih
-        Real* token_rest;            // likewise: what rounding left out of it
+        Real* token_rest;            // (.., token_pitch): what rounding left out of those of frequent tokens, or of all
         Real* rest;                  // (2 * G + L, H): likewise of db_ih, db_hh and dvectors, if the caller keeps none
         // For the weight gradients of a block of steps, whose k are its rows: what the gates were multiplied with, as
         // panels, and each thread's gradients of some units, transposed.
@@ -118,8 +128,9 @@ class Backward {
         Real* transposed;               // (threads, kRowBlock, rows_pitch)
         Index total;
 
-        Workspace(const Sizes& size, int threads, Real* base) {
-            const Index rows = block_steps(size) * size.B;
+        Workspace(const BackwardArgs<Real>& args, Real* base) {
+            const Sizes& size = args.size;
+            const Index rows = block_steps(size) * size.B, threads = args.split.batch_parts * args.split.unit_parts;
             gradient_pitch = pitch<Real>((Cell::kGradients + Cell::kLearned) * size.H);
             carry_pitch = pitch<Real>(size.H);
             token_pitch = pitch<Real>(Cell::kGates * padded<V>(size.H));
@@ -129,7 +140,7 @@ class Backward {
             for (Real*& states : state) states = carver.take(rows * Tape<Cell, V>(size, nullptr).state_pitch);
             for (int s = 0; s < Cell::kStates; ++s) carry[s] = carver.take(size.B * carry_pitch);
             token_gradient = carver.take(size.D * token_pitch);
-            token_rest = carver.take(size.D * token_pitch);
+            token_rest = carver.take(rest_count(args) * token_pitch);
             rest = carver.take((2 * Cell::kGates + Cell::kLearned) * size.H);
             packed_x = carver.take(size.D ? 0 : packed_size<V>(size.I, 1, rows));
             for (int p = 0; p < Cell::kPhases; ++p)
@@ -140,9 +151,7 @@ class Backward {
     };
 
 public:
-    static Index workspace_size(const Sizes& size, const Split& split) {
-        return Workspace(size, split.batch_parts * split.unit_parts, nullptr).total;
-    }
+    static Index workspace_size(const BackwardArgs<Real>& args) { return Workspace(args, nullptr).total; }
     static void run(const BackwardArgs<Real>& args, Team& team) { Backward(args, team).run(); }
 
 private:
@@ -152,7 +161,7 @@ private:
           size_(args.size),
           // The tape is only read; Tape names its pieces for both passes.
           tape_(args.size, const_cast<Real*>(args.tape)),
-          work_(args.size, team.size(), args.workspace),
+          work_(args, args.workspace),
           shares_units_(args.split.unit_parts > 1),
           regularised_(regularises<Cell>(args.regularisation)),
           carries_h_(Cell::kCarriesH || args.regularisation.keep[kH]),
@@ -224,15 +233,17 @@ private:
                     clear(carry, units.end - units.begin);
             }
         }
-        for (Index d = 0; d < size_.D; ++d)
-            for (int g = 0; g < Cell::kGates; ++g) {
-                const Index place = d * work_.token_pitch + g * Hp_ + unit_begin_;
-                clear(work_.token_gradient + place, own_units());
-                clear(work_.token_rest + place, own_units());
-            }
-        if (args_.adds)
-            each_of_tokens(
-                [](Real& sum, Real& rest, const Real& so_far, const Real& its_rest) { sum = so_far, rest = its_rest; });
+        const auto clear_rows = [&](Real* rows, Index count) {
+            for (Index row = 0; row < count; ++row)
+                for (int g = 0; g < Cell::kGates; ++g)
+                    clear(rows + row * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
+        };
+        clear_rows(work_.token_gradient, size_.D);
+        clear_rows(work_.token_rest, rest_count(args_));
+        if (args_.adds) {
+            read_tokens(args_.dw_ih, work_.token_gradient);
+            read_tokens(rest_w_ih_, work_.token_rest);
+        }
         if (size_.T * size_.B > 0 || args_.adds) return;
         for (int g = 0; g < Cell::kGates; ++g)
             clear(args_.dw_ih + (g * size_.H + unit_begin_) * size_.I, own_units() * size_.I);
@@ -256,20 +267,35 @@ private:
             use(args_.dvectors + v * H + unit_begin_, rest_vectors(v) + unit_begin_);
     }
 
-    // Calls use(sum, rest, of_w, rest_of_w) for each distinct token and this thread's units of each gate: the first two
-    // in the workspace, the others in dw_ih and, if the caller keeps them, the rests of it.
+    // How many tokens have a rest, and where it is; negative: nowhere.
+    static Index rest_count(const BackwardArgs<Real>& args) {
+        return rest_places(args) ? args.tokens.frequent : args.size.D;
+    }
+    static const std::int32_t* rest_places(const BackwardArgs<Real>& args) {
+        return args.rest ? nullptr : args.tokens.frequent_place;
+    }
+
+    // Between rows (D, token_pitch), one for each distinct token, and the columns of w (G*H, I) that are theirs, of
+    // this thread's units. A row of w at a time: so it is found in cache where it has just been cleared.
+    void read_tokens(const Real* w, Real* rows) const {
+        each_row_of_w([&](Index row, Index column) {
+            for (Index d = 0; d < size_.D; ++d)
+                rows[d * work_.token_pitch + column] = w[row * size_.I + args_.tokens.id[d]];
+        });
+    }
+    void write_tokens(const Real* rows, Real* w) const {
+        each_row_of_w([&](Index row, Index column) {
+            if (!args_.adds) clear(w + row * size_.I, size_.I);
+            for (Index d = 0; d < size_.D; ++d)
+                w[row * size_.I + args_.tokens.id[d]] = rows[d * work_.token_pitch + column];
+        });
+    }
     template <class Use>
-    void each_of_tokens(const Use& use) const {
+    void each_row_of_w(const Use& use) const {
         for (int g = 0; g < Cell::kGates; ++g)
             for (Index unit = unit_begin_; unit < unit_end_; ++unit) {
-                for (Index d = 0; d < size_.D; ++d) {
-                    const Index place = d * work_.token_pitch + g * Hp_ + unit,
-                                of_w = (g * size_.H + unit) * size_.I + args_.tokens.id[d];
-                    Real none = 0;
-                    use(work_.token_gradient[place], work_.token_rest[place], args_.dw_ih[of_w],
-                        args_.rest ? rest_w_ih_[of_w] : none);
-                }
-                team_.poll(kWorkOfMoving * static_cast<double>(size_.D));
+                use(g * size_.H + unit, g * Hp_ + unit);
+                team_.poll(kWorkOfMoving * static_cast<double>(size_.I + size_.D));
             }
     }
 
@@ -559,7 +585,8 @@ private:
             transpose<V>(dx_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
             if (size_.D)
                 token_sums<V>(dx_gate, work_.gradient_pitch, units, args_.tokens.slot + first_row(size_, begin), rows,
-                              work_.token_gradient + g * Hp_, work_.token_rest + g * Hp_, work_.token_pitch);
+                              work_.token_gradient + g * Hp_, rest_places(args_), work_.token_rest + g * Hp_,
+                              work_.token_pitch);
             else
                 outer_product(transposed, count, work_.packed_x, I, rows, add, args_.dw_ih + (g * H + units.begin) * I);
             column_sums<V>(dx_gate, work_.gradient_pitch, units, rows, add, args_.db_ih + g * H, rest_b_ih(g));
@@ -601,7 +628,7 @@ private:
 
     // What the first step sends to the initial states, and, for tokens, the columns of dw_ih.
     void finish() const {
-        const Index H = size_.H, I = size_.I;
+        const Index H = size_.H;
         constexpr Phase phase = Cell::kBackward[0];
         const bool steps = size_.T > 0;
         const Rows<Real> operand{gradients(0, phase.first), work_.gradient_pitch};
@@ -627,28 +654,30 @@ private:
                            }
                        }
                    });
-        if (!args_.rest)
-            each_column_sum([&](Real* sums, Real* rest) {
-                for (Index i = 0; i < own_units(); i += kLanes) settle(sums + i, rest + i, own_units() - i);
-            });
+        if (!args_.rest) each_column_sum([&](Real* sums, const Real* rest) { settle(sums, rest, own_units()); });
         if (!size_.D) return;
-        for (int g = 0; !args_.adds && g < Cell::kGates; ++g) {
-            const Index own = (g * H + unit_begin_) * I;
-            clear(args_.dw_ih + own, own_units() * I);
-            if (args_.rest) clear(rest_w_ih_ + own, own_units() * I);
-        }
-        for (Index i = 0; !args_.rest && i < size_.D * Cell::kGates; ++i) {
-            const Index own = i / Cell::kGates * work_.token_pitch + i % Cell::kGates * Hp_ + unit_begin_;
-            for (Index u = 0; u < own_units(); u += kLanes)
-                settle(work_.token_gradient + own + u, work_.token_rest + own + u, own_units() - u);
-        }
-        each_of_tokens(
-            [](const Real& sum, const Real& rest, Real& of_w, Real& rest_of_w) { of_w = sum, rest_of_w = rest; });
+        if (args_.rest)
+            write_tokens(work_.token_rest, rest_w_ih_);
+        else
+            settle_tokens();
+        write_tokens(work_.token_gradient, args_.dw_ih);
     }
 
-    static void settle(Real* sums, const Real* rest, Index left) {
-        const Index n = smaller(kLanes, left);
-        store_part(load_part<V>(sums, n) + load_part<V>(rest, n), sums, n);
+    void settle_tokens() const {
+        const std::int32_t* const places = rest_places(args_);
+        for (Index d = 0; d < size_.D; ++d) {
+            const Index place = places ? places[d] : d;
+            for (int g = 0; place >= 0 && g < Cell::kGates; ++g)
+                settle(work_.token_gradient + d * work_.token_pitch + g * Hp_ + unit_begin_,
+                       work_.token_rest + place * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
+        }
+    }
+
+    static void settle(Real* sums, const Real* rest, Index count) {
+        for (Index i = 0; i < count; i += kLanes) {
+            const Index n = smaller(kLanes, count - i);
+            store_part(load_part<V>(sums + i, n) + load_part<V>(rest + i, n), sums + i, n);
+        }
     }
 
     const BackwardArgs<Real>& args_;

@@ -15,7 +15,7 @@ float32 and float64. Layout, gate order and names of weights are PyTorch's.
 (128, 32)
 """
 
-from . import _threads
+from . import _startup, _threads  # noqa: F401  the first tells what goes wrong in what follows
 from ._core import __version__, available_isas, get_num_threads, isa, set_num_threads
 from .calls import Call
 from .functional import (

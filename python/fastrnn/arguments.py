@@ -1,19 +1,40 @@
 """The parser of the command line, and the numbers in its arguments."""
 
 import argparse
+import difflib
 import math
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
 
 Number = TypeVar("Number", int, float)
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports mistakes in one line."""
+    """Reports mistakes in one line, and names what may have been meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and refuse what is not known: no command has any use for it."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            words = [word for word in unknown if word.startswith("-")] or unknown
+            near = _nearest(words[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            near = _nearest(str(value), choices)
+            raise argparse.ArgumentError(action, f"there is no {value!r}{near}; there are {', '.join(choices)}")
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(words), 1, 0.6)
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def add(

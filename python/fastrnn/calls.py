@@ -195,7 +195,7 @@ class Call:
         if recompute and goes_back:
             self.parts = self._parts(x, lengths, trace)
         else:
-            self.parts = [Part(self, 0, x, lengths)]
+            self.parts = [Part(0, x, lengths, self.batch_first)]
         try:
             self._run(before, trace)
         except ValueError:
@@ -216,14 +216,14 @@ class Call:
         block = _core.block_steps(rows, layer.hidden_size)
         each = block * max(2, math.ceil(math.sqrt(steps) / 2 / block)) if block else 1
         if each >= steps:
-            return [Part(self, 0, x, lengths)]
+            return [Part(0, x, lengths, self.batch_first)]
         for suffix, arrays in self.weights.items():  # whatever becomes of them until then
             self.weights[suffix] = tuple(None if a is None else a.copy() for a in arrays)
         parts = []
         for t in range(0, steps, each):
             end = min(t + each, steps)
             left = None if lengths is None else np.clip(lengths - t, 0, end - t)
-            parts.append(Part(self, t, self._cut(x, t, end), left))
+            parts.append(Part(t, self._cut(x, t, end), left, self.batch_first))
         return parts
 
     @property
@@ -354,7 +354,7 @@ class Call:
         for part in self.parts:
             # Backward begins with the last part, which it need not compute again.
             goes_back = self.goes_back and part is self.parts[-1]
-            y, state = part.run(state, goes_back, self.return_sequence, trace)
+            y, state = part.run(self, state, goes_back, self.return_sequence, trace)
             if y is not None:
                 ys.append(y)
         self.trace = {name: self._whole([a]) for name, a in self.parts[0].trace.items()} if trace else {}
@@ -415,7 +415,7 @@ class Call:
         dhs: list[dict[str, Array]] = []
         for part in reversed(self.parts):
             of_part = self._cut(dy, part.begin, part.begin + part.T) if several and dy is not None else dy
-            dx, dh = part.run_back(of_part, dstates, sums, grads, trace)
+            dx, dh = part.run_back(self, of_part, dstates, sums, grads, trace)
             if dx is not None:
                 dxs.insert(0, dx)
             dhs.insert(0, dh)
@@ -452,29 +452,32 @@ class Call:
 
 
 class Part:
-    """Some steps of a call, all of them unless it is to recompute."""
+    """Some steps of a call, all of them unless it is to recompute.
 
-    def __init__(self, call: Call, begin: int, x: Array, lengths: Array | None) -> None:
-        self.call = call
+    It does not hold the call, which holds it: so both are gone as soon as nobody has the call any more.
+    """
+
+    def __init__(self, begin: int, x: Array, lengths: Array | None, batch_first: bool) -> None:
         self.begin = begin
         self.x = x
-        self.T = x.shape[call.batch_first]
+        self.T = x.shape[batch_first]
         self.lengths = lengths
+        self.batch_first = batch_first
         self.tapes: dict[str, _core.Tape] = {}
         self.masks: list[Array] = []  # of dropout, after each layer but the last
         self.trace: dict[str, Array] = {}
 
     def _steps(self) -> Rows | Steps:
-        return (
-            Steps(self.call.batch_first) if self.lengths is None else Rows(self.lengths, self.T, self.call.batch_first)
-        )
+        if self.lengths is None:
+            return STEPS[self.batch_first]
+        return Rows(self.lengths, self.T, self.batch_first)
 
-    def _regularised(self, suffix: str, steps: Rows | Steps, rows: int) -> tuple[Array | None, ...] | None:
+    def _regularised(self, call: Call, suffix: str, steps: Rows | Steps, rows: int) -> tuple[Array | None, ...] | None:
         """Return what the kernels know of recurrent dropout and zoneout, without noise what is to be expected.
 
         That is a mask (B, H) and, for each state, how much of its change it takes over: (N, H) of all rows, or (1, H).
         """
-        call, layer = self.call, self.call.layer
+        layer = call.layer
         H, noise, dtype = layer.hidden_size, call.noise, layer.dtype
         if noise is None:
             return expected_zoneout(call.zoneouts, H, dtype)
@@ -488,9 +491,9 @@ class Part:
             keeps = noise.kept("zoneout", suffix, rows, call.zoneouts, H, dtype)
         return (mask, *keeps)
 
-    def run(self, state: States, tapes: bool, sequence: bool, trace: bool) -> tuple[Array | None, States]:
+    def run(self, call: Call, state: States, tapes: bool, sequence: bool, trace: bool) -> tuple[Array | None, States]:
         """Return y, if the whole sequence is wanted, and the state after it; ``state`` is (L*D, B, H) each."""
-        call, layer = self.call, self.call.layer
+        layer = call.layer
         H, P = layer.hidden_size, layer._state_sizes[0]
         if call.goes_back and not tapes:  # for when it is run again
             self.before = copy.deepcopy((call.noise, state))
@@ -507,7 +510,7 @@ class Part:
                 regularised = None
                 if call.regularised:
                     count = len(rows) if steps.counts is not None else len(rows) * call.batch
-                    regularised = self._regularised(suffix, steps, count)
+                    regularised = self._regularised(call, suffix, steps, count)
                 y, *states, tape = _core.forward(
                     layer._cell,
                     tapes or trace,
@@ -550,6 +553,7 @@ class Part:
 
     def run_back(
         self,
+        call: Call,
         dy: Array | None,
         dstate: list[Array],
         sums: dict[str, _core.Sums],
@@ -561,10 +565,10 @@ class Part:
         ``dstate``, of the states after the part, becomes that of those before it. The gradients by the weights go to
         ``sums``, by suffix, or where there is none to ``grads``.
         """
-        layer = self.call.layer
+        layer = call.layer
         H, P = layer.hidden_size, layer._state_sizes[0]
         if not self.tapes:
-            return self._again().run_back(dy, dstate, sums, grads, trace)
+            return self._again(call).run_back(call, dy, dstate, sums, grads, trace)
         steps = self.steps
         dhs: dict[str, Array] = {}
         drows = None if dy is None else steps.gather(dy)
@@ -597,15 +601,16 @@ class Part:
             drows = add(dinputs) if dinputs else None
         return None if drows is None else steps.scatter(drows), dhs
 
-    def _again(self) -> "Part":
+    def _again(self, call: Call) -> "Part":
         """Return this part, computed again for the way back."""
         if _core.fingerprint(self.x) != self.fingerprint:
             raise RuntimeError(
-                f"{self.call.layer._name}.backward: x has changed since the call, which was to recompute: pass a copy"
+                f"{call.layer._name}.backward: x has changed since the call, which was to recompute: pass a copy"
             )
-        again = Part(copy.copy(self.call), self.begin, self.x, self.lengths)
-        again.call.noise, state = copy.deepcopy(self.before)
-        again.run(state, True, False, False)
+        again = Part(self.begin, self.x, self.lengths, self.batch_first)
+        its_call = copy.copy(call)
+        its_call.noise, state = copy.deepcopy(self.before)
+        again.run(its_call, state, True, False, False)
         return again
 
 

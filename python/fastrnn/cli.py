@@ -1,21 +1,25 @@
 """The ``fastrnn`` command."""
 
 import argparse
+import contextlib
 import os
 import platform
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
+from typing import Any, NoReturn
 
 import numpy as np
 
 import fastrnn
 
+from ._startup import INTERRUPTED, Interrupts, catch
 from .arguments import Parser, add, count, natural, not_negative, positive, probability, share
 from .charlm import checkpoint, history, session
 from .charlm.demo import run_demo
-from .charlm.errors import SettingsError, TextError, UserError
+from .charlm.errors import SettingsError, TextError, UserError, require
 from .charlm.sample import generate, write
 from .charlm.settings import CELLS, Settings
 from .charlm.text import Corpus, corpus_of, library_sources, make_corpus
@@ -26,12 +30,23 @@ DEMO_MODEL = "fastrnn-demo.safetensors"
 TRAIN_MODEL = "model.safetensors"
 EPOCHS = 10
 DEFAULT = Settings()
-INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 EXIT_STATUS = """exit status:
-  0    done (also when whoever reads the output, such as head, has read enough)
-  2    a mistake in the arguments or files, told in one line on the standard error output
-  130  Ctrl-C; demo and train save the model first
+  0    done (also when whoever reads the output, such as head, has read enough; demo and train go on to their end)
+  2    a mistake in the arguments, files or environment, told in one line on the standard error output
+  130  Ctrl-C; demo and train save the model first, as they do on SIGTERM (143) and SIGHUP (129)
 """
+
+
+def command() -> NoReturn:
+    """Run the command of this process, and end it."""
+    catch(Interrupts.handle)
+    status = main()
+    catch(signal.SIG_IGN)  # it is over: Ctrl-C has nothing to interrupt
+    if status == INTERRUPTED:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(status)  # whatever Ctrl-C has left half-made, such as a library in the middle of its import
+    sys.exit(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,14 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is no reason to stop
             stream.reconfigure(errors="backslashreplace")
     try:
-        options = parser().parse_args(arguments)
+        top = parser()
+        options = top.parse_args(arguments)
+        if "run" not in options:
+            top.print_help()
+            return 0
         status: int = options.run(options)
         sys.stdout.flush()
         return status
     except UserError as error:
-        return fail(str(error))
+        return interrupted() if Interrupts.seen else fail(str(error))
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return interrupted()
     except MemoryError:
         return fail("there is not enough memory for this")
     except BrokenPipeError:
@@ -56,6 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         discard_output()
         return fail(f"cannot write the output: {error.strerror}")
+
+
+def interrupted() -> int:
+    """Say that Ctrl-C ended the command; returns the exit status."""
+    print("fastrnn: stopped by Ctrl-C", file=sys.stderr)
+    return INTERRUPTED
 
 
 def fail(message: str) -> int:
@@ -69,6 +94,31 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class Unbroken:
+    """The standard output, for what is to be finished also if nobody reads it any more."""
+
+    def write(self, text: str) -> int:
+        """Write as far as somebody reads."""
+        with self._whether_read_or_not():
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush likewise."""
+        with self._whether_read_or_not():
+            sys.stdout.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+    @contextlib.contextmanager
+    def _whether_read_or_not(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            discard_output()
+
+
 def parser() -> Parser:
     """Return the parser of the whole command."""
     top = Parser(
@@ -77,7 +127,7 @@ def parser() -> Parser:
         epilog=EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
     demo = add(commands, "demo", demo_command, "train a small model on text that comes with Python, in under a minute")
     demo.add_argument(
@@ -163,13 +213,14 @@ def parser() -> Parser:
 
 def demo_command(options: argparse.Namespace) -> int:
     """``fastrnn demo``."""
+    out: Any = Unbroken()
     if options.plot:
         session.check_plot(options.plot)
-    trainer, interrupted = run_demo(options.out, sys.stdout)
+    trainer, ended_by = run_demo(options.out, out)
     if options.plot:
         session.plot(trainer, options.plot)
     model = shlex.quote(options.out)
-    print(f"\nThe model is in {options.out}. Go on:")
+    print(f"\nThe model is in {options.out}. Go on:", file=out)
     commands = {
         f"fastrnn sample {model} --prime 'The ' --temperature 0.8": "more of its text",
         f"fastrnn history {model}": "what it wrote as it learned",
@@ -178,16 +229,19 @@ def demo_command(options: argparse.Namespace) -> int:
     }
     width = max(map(len, commands))
     for command, what in commands.items():
-        print(f"  {command:{width}}  {what}")
-    return INTERRUPTED if interrupted else 0
+        print(f"  {command:{width}}  {what}", file=out)
+    out.flush()
+    return status_of(ended_by)
 
 
 def train_command(options: argparse.Namespace) -> int:
     """``fastrnn train``."""
-    out = options.out or options.resume or TRAIN_MODEL
+    out: Any = Unbroken()
+    path = options.out or options.resume or TRAIN_MODEL
+    session.check_extras(out)
     if options.plot:
         session.check_plot(options.plot)
-    checkpoint.check_writable(out)
+    checkpoint.check_writable(path)
     given = {name: getattr(options, name) for name in vars(DEFAULT) if getattr(options, name) is not None}
     if options.resume:
         resumed = checkpoint.load(options.resume)
@@ -203,14 +257,27 @@ def train_command(options: argparse.Namespace) -> int:
         bounds = session.Bounds(seconds=60 * options.minutes)
     else:
         bounds = session.Bounds(epochs=options.epochs or EPOCHS)
-    session.introduce(trainer, sys.stdout)
-    interrupted = session.run(trainer, bounds, out, sys.stdout, show_samples=sys.stdout.isatty())
-    session.summarise(trainer, sys.stdout)
+    session.introduce(trainer, out)
+    ended_by = session.run(trainer, bounds, path, out, show_samples=out.isatty())
+    session.summarise(trainer, out)
     if options.plot:
         session.plot(trainer, options.plot)
-    print(f"\n{'stopped by Ctrl-C; ' if interrupted else ''}saved {out} at step {trainer.step}")
-    print(f"what it wrote on the way: fastrnn history {shlex.quote(out)}")
-    return INTERRUPTED if interrupted else 0
+    print(f"\n{stopped_by(ended_by)}saved {path} at step {trainer.step}", file=out)
+    print(f"what it wrote on the way: fastrnn history {shlex.quote(path)}", file=out)
+    out.flush()
+    return status_of(ended_by)
+
+
+def status_of(number: int | None) -> int:
+    """Return the exit status of a run that this signal has ended, or none."""
+    return 0 if number is None else 128 + number
+
+
+def stopped_by(number: int | None) -> str:
+    """Return the beginning of a sentence that names the signal."""
+    if number is None:
+        return ""
+    return f"stopped by {'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}; "
 
 
 def training_text(options: argparse.Namespace) -> Corpus:
@@ -224,6 +291,7 @@ def training_text(options: argparse.Namespace) -> Corpus:
 
 def sample_command(options: argparse.Namespace) -> int:
     """``fastrnn sample``."""
+    require("safetensors", "threadpoolctl")
     loaded = checkpoint.load(options.model)
     text = generate(
         loaded.model(),

@@ -22,6 +22,7 @@ values of parameters are those of PyTorch.
 """
 
 import copy
+import functools
 import itertools
 import math
 import threading
@@ -108,7 +109,8 @@ class _Uses:
         key = id(a)
         ref, count = self._of.get(key, (None, 0))
         if ref is None or ref() is not a:
-            ref, count = weakref.ref(a, lambda _: self._of.pop(key, None)), 0
+            # Not a function in Python, which might meet a Ctrl-C and would not pass it on.
+            ref, count = weakref.ref(a, functools.partial(self._of.pop, key)), 0
         self._of[key] = ref, max(0, count + by)
 
     def begin(self, arrays: Iterable[Array]) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 
 from fastrnn.files import write_atomically
 
-from .errors import MissingExtraError, ModelFileError, SaveError, SettingsError, TextError
+from .errors import ModelFileError, SaveError, SettingsError, TextError, require
 from .model import Array, CharModel, state_shapes, weight_shapes
 from .settings import Settings
 from .text import code_points
@@ -161,11 +161,12 @@ def load(path: str) -> Checkpoint:
 def open_model(path: str) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
     """Open a model file; yields it with its metadata, of which only the version has been checked."""
     try:
+        # Not to be opened before: a pipe would wait for whoever writes to it.
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise ModelFileError(f"{path} is {'a directory' if stat.S_ISDIR(mode) else 'not a regular file'}")
         with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelFileError(f"{path} is not a regular file")
-            yield file, metadata(path, file, status.st_size)
+            yield file, metadata(path, file, os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:  # a NUL byte in the path
@@ -288,10 +289,9 @@ def damaged(path: str, reason: str) -> NoReturn:
 
 def safetensors() -> Any:
     """Return ``safetensors.numpy``; raises :class:`MissingExtraError`."""
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise MissingExtraError("safetensors") from None
+    require("safetensors")
+    import safetensors.numpy
+
     return safetensors.numpy
 
 

@@ -1,5 +1,7 @@
 """The errors that the person at the keyboard can put right; the command shows each as one line."""
 
+import importlib
+
 
 class UserError(Exception):
     """Something that only the user can put right; the message is one line and stands on its own.
@@ -29,6 +31,16 @@ class SaveError(UserError):
 
 class TrainingError(UserError):
     """Training that cannot go on."""
+
+
+def require(*libraries: str) -> None:
+    """Raise :class:`MissingExtraError` unless these can be imported."""
+    library = ""
+    try:
+        for library in libraries:
+            importlib.import_module(library)
+    except ImportError:
+        raise MissingExtraError(library.partition(".")[0]) from None
 
 
 class MissingExtraError(UserError):

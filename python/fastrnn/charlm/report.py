@@ -4,7 +4,7 @@ import time
 from types import TracebackType
 from typing import Protocol, TextIO
 
-from .errors import MissingExtraError
+from .errors import require
 
 # At most one plain line in so many seconds.
 LINE_EVERY = 5.0
@@ -59,11 +59,10 @@ class Bar:
     """A progress bar that stays at the bottom of the terminal, drawn by rich."""
 
     def __init__(self, out: TextIO) -> None:
-        try:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn
-        except ImportError:
-            raise MissingExtraError("rich") from None
+        require("rich")
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
         self._console = Console(file=out, highlight=False, markup=False)
         columns = BarColumn(16), TextColumn("{task.description}", markup=False)
         # Drawing takes time from training: a few times a second is smooth enough.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from .baselines import baselines
 from .checkpoint import save
-from .errors import MissingExtraError, SaveError
+from .errors import SaveError, require
 from .report import report_on
 from .train import Interruption, Trainer
 
@@ -75,8 +75,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def run(trainer: Trainer, bounds: Bounds, path: str, out: TextIO, *, show_samples: bool) -> bool:
-    """Train until the bounds are reached or Ctrl-C is pressed; save at ``path``. Return whether it was Ctrl-C.
+def run(trainer: Trainer, bounds: Bounds, path: str, out: TextIO, *, show_samples: bool) -> int | None:
+    """Train until the bounds are reached or a signal ends it, such as Ctrl-C; save at ``path``. Return the signal.
 
     Shows progress on ``out``, and, if asked to, the samples that are kept. Saves every minute and at the end.
     """
@@ -95,7 +95,7 @@ def run(trainer: Trainer, bounds: Bounds, path: str, out: TextIO, *, show_sample
                 saved = elapsed
                 save(path, trainer.checkpoint())
         save(path, trainer.checkpoint())
-    return interruption.requested
+    return interruption.signal
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -103,10 +103,9 @@ def one_blas_thread() -> AbstractContextManager[object]:
 
     Besides, its results then depend on the number of cores no more than fastrnn's do.
     """
-    try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-    except ImportError:
-        raise MissingExtraError("threadpoolctl") from None
+    require("threadpoolctl")
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
     return limits
 
@@ -140,17 +139,26 @@ PLOT_FORMATS = ("pdf", "png", "svg")
 
 def check_plot(path: str) -> None:
     """Raise an error now that :func:`plot` would raise after training."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("matplotlib") from None
+    require("matplotlib.figure")
     if path.rpartition(".")[2].lower() not in PLOT_FORMATS:
         raise SaveError(
             f"cannot plot to {path}: its name must end in one of {', '.join('.' + f for f in PLOT_FORMATS)}"
         )
+    check_place(path)
+
+
+def check_place(path: str) -> None:
+    """Raise :class:`SaveError` where a file cannot be: without a folder, or in the place of what is no regular file."""
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise SaveError(f"cannot save {path}: there is no folder {folder}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise SaveError(f"cannot save {path}: it is not a regular file")
+
+
+def check_extras(out: TextIO) -> None:
+    """Raise now what training would raise later, for want of a library; ``out`` is where progress goes."""
+    require("safetensors", "threadpoolctl", *(("rich",) if out.isatty() else ()))
 
 
 def plot(trainer: Trainer, path: str) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import stat
+import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ def read_file(path: str) -> str:
             raise TextError(f"{path} is a directory, not a text file")
         if stat.S_ISCHR(mode) and not os.path.samefile(path, os.devnull):
             raise TextError(f"{path} is a device, not a text file")
+        if stat.S_ISFIFO(mode):
+            print(f"fastrnn: reading {path}, a pipe, to its end", file=sys.stderr, flush=True)
         data = Path(path).read_bytes()
     except ValueError:  # a NUL byte in the path
         raise TextError(f"{path!r} is not the name of a file") from None

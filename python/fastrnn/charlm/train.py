@@ -11,6 +11,7 @@ What a step computes depends on the settings, the text and the number of the ste
 bit-identical, and so are an interrupted, resumed run and one that was never interrupted.
 """
 
+import contextlib
 import math
 import signal
 from types import FrameType
@@ -190,24 +191,38 @@ class Trainer:
 class Interruption:
     """While it is entered, Ctrl-C asks the run to stop after its step instead of breaking into it.
 
-    The second Ctrl-C is an ordinary KeyboardInterrupt. Outside of the main thread, where Python delivers no signals,
-    nothing changes.
+    So do SIGTERM, by which a system ends its processes, and SIGHUP, which comes of a terminal that is closed. The
+    second of a kind does what it did before. Outside of the main thread, where Python delivers no signals, nothing
+    changes.
+
+    Attributes:
+        signal: the one that came; None as long as there was none.
+
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether one of the signals came."""
+        return self.signal is not None
 
     def __enter__(self) -> "Interruption":
-        try:
-            self._previous: Any = signal.signal(signal.SIGINT, self._request)
-        except ValueError:  # not the main thread
-            self._previous = None
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            # Whoever has a command go on without its terminal ignores SIGHUP.
+            if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+                continue
+            with contextlib.suppress(ValueError):  # not the main thread
+                self._before[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.signal = number
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -24,6 +24,7 @@ import numpy as np
 import fastrnn
 from fastrnn.arguments import Parser, add, count, positive
 from fastrnn.charlm import session
+from fastrnn.charlm.errors import require
 from fastrnn.charlm.model import weight_shapes
 from fastrnn.charlm.report import Report, report_on
 from fastrnn.charlm.settings import CELLS, LARGEST_SIZE, Settings
@@ -328,10 +329,11 @@ def add_command(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``fastrnn compare``."""
+    watched = sys.stdout.isatty() and not options.json
+    require("threadpoolctl", *(("rich",) if watched else ()))
     if options.plot:
         session.check_plot(options.plot)
     corpus = corpus_of(options.files)
-    watched = sys.stdout.isatty() and not options.json
     began = time.perf_counter(), time.process_time()
     with report_on(sys.stdout) if watched else nullcontext() as report, session.one_blas_thread():
         results = compare(corpus, hidden=options.hidden, seconds=options.seconds, seeds=options.seeds, report=report)

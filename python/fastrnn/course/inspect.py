@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from fastrnn.arguments import Parser, add, count, natural
 from fastrnn.charlm import checkpoint, session
 from fastrnn.charlm.checkpoint import Checkpoint
-from fastrnn.charlm.errors import SaveError, SettingsError, TextError
+from fastrnn.charlm.errors import SaveError, SettingsError, TextError, require
 from fastrnn.charlm.model import Array, CharModel
 from fastrnn.charlm.text import SHORTEST_TEXT, builtin_text, encode_text, make_corpus, read_files
 from fastrnn.files import write_atomically
@@ -102,9 +101,15 @@ def run(options: argparse.Namespace) -> int:
     """``fastrnn inspect``."""
     for path in options.out:
         check_out(path)
+    require("safetensors")
     loaded = checkpoint.load(options.model)
     names, units = candidates(loaded, options)
     source, text = text_to_read(loaded, options.files)
+    if not options.files and not set(text) <= set(loaded.vocabulary):
+        raise TextError(
+            f"{options.model} has never seen some characters of the text that comes with Python: name a FILE to read, "
+            f"such as the one that it learned from"
+        )
     if options.start is not None and options.start >= len(text):
         raise SettingsError(f"--start must be below {len(text)}, the characters of the text; got {options.start}")
     reading = read(loaded, options.model, source, text, names, units, options.seed)
@@ -128,9 +133,7 @@ def check_out(path: str) -> None:
         session.check_plot(path)
     elif not path.lower().endswith(".html"):
         raise SaveError(f"cannot save {path}: its name must end in .html or .png")
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise SaveError(f"cannot save {path}: there is no folder {folder}")
+    session.check_place(path)
 
 
 def save(path: str, shown: Picture) -> None:
