@@ -165,6 +165,7 @@ private:
           shares_units_(args.split.unit_parts > 1),
           regularised_(regularises<Cell>(args.regularisation)),
           carries_h_(Cell::kCarriesH || args.regularisation.keep[kH]),
+          long_steps_(has_long_steps<Cell>(args.size)),
           Hp_(padded<V>(size_.H)),
           rest_(args.rest ? args.rest : work_.rest),
           rest_w_ih_(rest_ + (2 * Cell::kGates + Cell::kLearned) * size_.H) {
@@ -375,6 +376,7 @@ private:
         const Panels<V> panels = hidden_panels(p);
         Step at = step_at(t, first_row(size_, t) - block_row);
         const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
+            if (long_steps_) team_.poll(work_of_sums(count * width * kLanes, panels.depth));
             const Index past = panel * kMaxWidth + width, whole = smaller(past, H / kLanes);
             for (Index block = panel * kMaxWidth, n; block < past; block += n, sums += n * kLanes) {
                 const bool plain = block < whole && !regularised_;
@@ -685,7 +687,7 @@ private:
     const Sizes size_;
     const Tape<Cell, V> tape_;
     const Workspace work_;
-    const bool shares_units_, regularised_, carries_h_;
+    const bool shares_units_, regularised_, carries_h_, long_steps_;
     const Index Hp_;
     Real *const rest_, *const rest_w_ih_;
     Index row_begin_, row_end_;      // this thread's rows of the batch

@@ -84,6 +84,7 @@ private:
           training_(args.tape != nullptr),
           shares_units_(args.split.unit_parts > 1),
           regularised_(regularises<Cell>(args.regularisation)),
+          long_steps_(has_long_steps<Cell>(args.size)),
           tape_(args.size, args.tape),
           work_(args, args.workspace),
           Hp_(padded<V>(size_.H)) {
@@ -325,6 +326,7 @@ private:
                           shares_units_ ? &team_ : nullptr, panels.count()};
         product<V>(operand, row_begin_, smaller(row_end_, step_rows(size_, t)), panels, turns,
                    [&](Index first, Index count, Index panel, int width, const Real* sums) {
+                       if (long_steps_) team_.poll(work_of_sums(count * width * kLanes, panels.depth));
                        const Index begin = panel * blocks, end = begin + width / phase.count;
                        if constexpr (p == 0) {
                            static_assert(blocks % kInputBlocks == 0);
@@ -511,7 +513,7 @@ private:
     const ForwardArgs<Real>& args_;
     Team& team_;
     const Sizes size_;
-    const bool training_, shares_units_, regularised_;
+    const bool training_, shares_units_, regularised_, long_steps_;
     const Tape<Cell, V> tape_;
     const Workspace work_;
     const Index Hp_;

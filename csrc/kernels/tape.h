@@ -37,6 +37,14 @@ HiddenRows<Real> hidden_rows(int g, const Sizes& size, Real* w_hh) {
     return {w_hh + g * H * P, H, P};
 }
 
+// For Team::poll(): the operations of so many sums of so many products; and whether a step has so many that asking once
+// a step, whether somebody wants to stop, is not often enough.
+inline double work_of_sums(Index sums, Index depth) { return 2.0 * static_cast<double>(sums * depth); }
+template <class Cell>
+bool has_long_steps(const Sizes& size) {
+    return work_of_sums(size.B * size.H, Cell::kGates * size.H) > 50e6;
+}
+
 constexpr int at_least_one(int n) { return n > 0 ? n : 1; }  // the length of an array
 
 // Whether there is anything to do.

@@ -86,7 +86,7 @@ class Steps:
         return a.swapaxes(0, 1) if self._batch_first else a
 
     def scatter(self, a: Array) -> Array:
-        return contiguous(a.swapaxes(0, 1)) if self._batch_first else a
+        return contiguous(a.swapaxes(0, 1) if self._batch_first else a)
 
     def reverse(self, a: Array) -> Array:
         return a[::-1]
@@ -448,7 +448,8 @@ class Call:
         return Grads(ordered)
 
     def __repr__(self) -> str:
-        return f"<call of {self.layer!r}: y of shape {self.y.shape}>"
+        layer = f"{self.layer._name}({self.layer._arguments()})"
+        return f"<Call of {layer}: y {self.y.dtype} of shape {self.y.shape}>"
 
 
 class Part:

@@ -227,8 +227,8 @@ class Layer(Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        for p in self._params.values():
-            p.flags.writeable = True  # a copy of a frozen layer is none
+        # A copy of a frozen layer is none.
+        self._take({name: p.copy() for name, p in self._params.items() if not p.flags.writeable})
 
     def _weights(self, suffix: str) -> tuple[Array | None, ...]:
         """Return what the kernels know of the parameters: w_ih, w_hh, b_ih, b_hh and the units' own."""
@@ -738,9 +738,7 @@ class Stream:
 
     def __reduce__(self) -> Any:
         """Raise TypeError: a stream has only what the kernels have made of the weights."""
-        raise TypeError(
-            "a stream cannot be pickled: pickle its layer and stream.state, and make a stream of them again"
-        )
+        raise TypeError("a stream cannot be pickled: pickle its layer and its state, and make another of them")
 
     def __repr__(self) -> str:
         tokens = ", tokens=True" if self._tokens else ""

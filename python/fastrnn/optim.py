@@ -125,7 +125,9 @@ class Optimiser(Options):
         return copy.deepcopy(self, memo)
 
     def __repr__(self) -> str:
-        return f"{self._name}({self._arguments()})  # of {len(self.params)} parameters"
+        options = "".join(f", {name}={getattr(self, name)!r}" for name in self._changeable)
+        count = sum(p.size for p in self.params.values())
+        return f"{self._name}(params{options})  # {count:,} parameters in {len(self.params)} arrays"
 
 
 def _extent(a: Array) -> tuple[int, int]:
@@ -295,7 +297,11 @@ def _written(name: str, grads: Iterable[Array]) -> Iterator[Array]:
 
 def _norm(arrays: Iterable[Array]) -> float:
     """Return the root of the sum of all squares, right to the last digits wherever it can be held."""
-    arrays = list(arrays)
+    with np.errstate(all="ignore"):  # what is infinite or NaN shows in the result
+        return _root_of_squares(list(arrays))
+
+
+def _root_of_squares(arrays: list[Array]) -> float:
     total = sum(_sum_of_squares(g, 1.0) for g in arrays)
     if not np.finfo(np.float64).smallest_normal < total < math.inf:
         # Squares of float64 numbers that are too large or too small: of all over the largest of them.

@@ -1,0 +1,224 @@
+"""Files that are replaced as a whole or not at all, whoever else writes them, and whatever stands there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import fastrnn
+from fastrnn.files import write_atomically
+
+TESTS = Path(__file__).parent
+
+
+def content(letter: bytes, size: int = 200_000) -> bytes:
+    return letter * size
+
+
+def test_it_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for data in (b"", b"one", content(b"A"), b"two"):
+        write_atomically(str(path), data)
+        assert path.read_bytes() == data
+        assert os.listdir(tmp_path) == ["file"]
+
+
+def test_two_threads_leave_one_whole_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    barrier = threading.Barrier(2)
+    whole = {content(b"A"), content(b"B")}
+
+    def save(letter: bytes) -> None:
+        for _ in range(300):
+            barrier.wait()
+            write_atomically(path, content(letter))
+            assert Path(path).read_bytes() in whole
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(save, letter) for letter in (b"A", b"B")]:
+            done.result()
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_two_processes_leave_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    code = (
+        "import sys; from fastrnn.files import write_atomically\n"
+        "for _ in range(300): write_atomically(sys.argv[1], sys.argv[2].encode() * 200_000)"
+    )
+    savers = [subprocess.Popen([sys.executable, "-c", code, str(path), letter]) for letter in "AB"]
+    while any(saver.poll() is None for saver in savers):
+        if path.exists():
+            assert path.read_bytes() in (content(b"A"), content(b"B"))
+    assert [saver.returncode for saver in savers] == [0, 0]
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_two_savers_of_a_module(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    path = str(tmp_path / "net.safetensors")
+    nets = [fastrnn.GRU(8, 16, seed=seed) for seed in range(2)]
+
+    def save(which: int) -> None:
+        for _ in range(100):
+            nets[which].save(path)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(save, which) for which in range(2)]:
+            done.result()
+    other = fastrnn.GRU(8, 16, seed=5)
+    other.load(path)
+    weights = [net.params["weight_hh_l0"].tobytes() for net in nets]
+    assert other.params["weight_hh_l0"].tobytes() in weights
+    assert os.listdir(tmp_path) == ["net.safetensors"]
+
+
+@pytest.mark.parametrize("length", [1, 200, 250, 255])
+def test_names_may_be_as_long_as_there_are(length: int, tmp_path: Path) -> None:
+    path = tmp_path / ("n" * length)
+    write_atomically(str(path), b"data")
+    assert path.read_bytes() == b"data"
+
+
+def test_a_link_stays_one_and_is_followed_to_its_file_only(tmp_path: Path) -> None:
+    if not hasattr(os, "symlink"):
+        pytest.skip("this system has no symbolic links")
+    target, link, other = tmp_path / "target", tmp_path / "link", tmp_path / "other"
+    target.write_bytes(b"old")
+    other.write_bytes(b"of somebody else")
+    link.symlink_to(target)
+    write_atomically(str(link), b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    # A link planted where a temporary file was once expected: it is nobody's business.
+    for name in (f".target.{os.getpid()}.tmp", ".target.tmp"):
+        (tmp_path / name).symlink_to(other)
+    write_atomically(str(target), b"newer")
+    assert target.read_bytes() == b"newer"
+    assert other.read_bytes() == b"of somebody else"
+
+
+def test_planted_links_among_abandoned_files_are_not_followed(tmp_path: Path) -> None:
+    if not hasattr(os, "symlink"):
+        pytest.skip("this system has no symbolic links")
+    other = tmp_path / "other"
+    other.write_bytes(b"of somebody else")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path = folder / "file"
+    left = leave_one_behind(path)
+    planted = left.with_name(left.name.replace(".tmp", "x.tmp"))
+    planted.symlink_to(other)
+    write_atomically(str(path), b"data")
+    assert other.read_bytes() == b"of somebody else"
+    assert path.read_bytes() == b"data"
+    assert not left.exists()
+
+
+def leave_one_behind(path: Path) -> Path:
+    """Kill a process while it writes; return the temporary file that it leaves."""
+    code = (
+        "import os, sys, time; os.fsync = lambda descriptor: (print(flush=True), time.sleep(60))\n"
+        "from fastrnn.files import write_atomically; write_atomically(sys.argv[1], b'half')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        before = set(os.listdir(path.parent))
+        # While it lives its file is left alone.
+        write_atomically(str(path), b"meanwhile")
+        assert set(os.listdir(path.parent)) == before | {path.name}
+        process.kill()
+    (left,) = [name for name in os.listdir(path.parent) if name.endswith(".tmp")]
+    return path.parent / left
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file that is open cannot be removed on this system")
+def test_what_a_crash_leaves_is_gone_with_the_next_save(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    left = leave_one_behind(path)
+    assert left.exists()
+    assert path.read_bytes() == b"meanwhile"
+    write_atomically(str(tmp_path / "another"), b"does not touch it")
+    assert left.exists()
+    write_atomically(str(path), b"next")
+    assert sorted(os.listdir(tmp_path)) == ["another", "file"]
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="not a regular file") as error:
+        write_atomically(str(tmp_path), b"data")
+    assert error.value.errno == errno.EINVAL
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(OSError, match="not a regular file"):
+            write_atomically(str(tmp_path / "pipe"), b"data")
+        assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    with pytest.raises(OSError, match="not a regular file"):
+        write_atomically(os.devnull, b"data")
+    with pytest.raises(FileNotFoundError):
+        write_atomically(str(tmp_path / "nowhere" / "file"), b"data")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+def test_who_may_read_it_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(str(path), b"data")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+    path.chmod(0o600)
+    write_atomically(str(path), b"data")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+def test_an_error_leaves_what_was_there(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(str(path), b"old")
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if call == "write":
+        pytest.importorskip("resource")
+        code = (
+            "import resource, signal, sys; from fastrnn.files import write_atomically\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            "try: write_atomically(sys.argv[1], bytes(5000))\nexcept OSError: print('told')"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+        assert done.stdout == "told\n"
+    else:
+        monkeypatch.setattr(os, call, fails)
+        with pytest.raises(OSError, match="No space"):
+            write_atomically(str(path), b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_while_writing_it_holds_the_one_or_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(str(path), content(b"A"))
+    code = (
+        "import sys; from fastrnn.files import write_atomically\n"
+        "while True:\n for letter in b'AB': write_atomically(sys.argv[1], bytes([letter]) * 200_000)"
+    )
+    for k in range(10):
+        with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:
+            time.sleep(0.2 + k * 0.003)
+            process.kill()
+        assert path.read_bytes() in (content(b"A"), content(b"B"))
+    write_atomically(str(path), b"done")
+    assert os.listdir(tmp_path) == ["file"]
