@@ -112,7 +112,7 @@ class Layer(Module):
         name = self._name
         self.input_size = _checks.integer(name, "input_size", input_size, 0)
         self.hidden_size = _checks.integer(name, "hidden_size", hidden_size, 1)
-        self.num_layers = _checks.integer(name, "num_layers", num_layers, 1)
+        self.num_layers = _checks.integer(name, "num_layers", num_layers, 1, 2**16)
         self.bias = _checks.boolean(name, "bias", bias)
         self.bidirectional = _checks.boolean(name, "bidirectional", bidirectional)
         self.dtype = _checks.float_dtype(name, dtype)
@@ -769,6 +769,8 @@ def _rows_meant(rows: Any, batch: int) -> Array:
             )
         return given.astype(bool)
     as_index = np.atleast_1d(given)
+    if as_index.size > batch:
+        raise ValueError(f"Stream.reset: rows is {_checks.shown(given)}, expected at most a batch of {batch}")
     may_be_index = bool((as_index < batch).all()) and len(np.unique(as_index)) == as_index.size
     if zeros_and_ones and not may_be_index:
         return given.astype(bool)

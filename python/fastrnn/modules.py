@@ -435,6 +435,7 @@ class Linear(Module):
     def record(self, x: Array) -> ModuleCall:
         """Do what a call does; return an object with ``y`` and ``backward``. x must not change until then."""
         x, weight = self._checked(x), self._params["weight"]
+        y = self._run(x)
         of_x, of_weight = _core.fingerprint(x), _core.fingerprint(weight)
 
         def back(dy: Array) -> tuple[Array, dict[str, Array]]:
@@ -449,7 +450,7 @@ class Linear(Module):
             dx = product(rows, weight)
             return dx if x.ndim == 2 else dx.reshape(x.shape), grads
 
-        return ModuleCall(self._run(x), back)
+        return ModuleCall(y, back)
 
     def backward(self, dy: Array) -> Array:
         """Go back through this thread's last call in training mode; fill ``grads``, return dx."""
@@ -509,15 +510,15 @@ class Embedding(Module):
     def __call__(self, tokens: Array) -> Array:
         """Return the vectors (..., embedding_dim) of tokens (...), integers from 0 to num_embeddings - 1."""
         if not self.training:
-            vectors: Array = self._params["weight"][self._checked(tokens)]
-            return vectors
+            return self._run(_checks.integers("Embedding", "tokens", tokens))
         call = self.record(tokens)
         self._last.call, self._last.grads = call, NO_GRADS
         return call.y
 
     def record(self, tokens: Array) -> ModuleCall:
         """Do what a call does; return an object with ``y`` and ``backward``, whose ``dx`` is None."""
-        tokens = self._checked(tokens).copy()
+        given = _checks.integers("Embedding", "tokens", tokens)
+        y, tokens = self._run(given), given.copy()
 
         def back(dy: Array) -> tuple[None, dict[str, Array]]:
             _check_gradient("Embedding.backward", dy, (*tokens.shape, self.embedding_dim), self.dtype)
@@ -530,19 +531,21 @@ class Embedding(Module):
                     dweight[distinct] += np.add.reduceat(rows[part][order], first, dtype=np.float64)
             return None, {"weight": dweight}
 
-        return ModuleCall(self._params["weight"][tokens], back)
+        return ModuleCall(y, back)
 
     def backward(self, dy: Array) -> None:
         """Go back through this thread's last call in training mode; fill ``grads``. Tokens have no gradient."""
         _back_through_last(self, dy)
 
-    def _checked(self, tokens: Array) -> Array:
-        tokens = _checks.integers("Embedding", "tokens", tokens)
-        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.num_embeddings):
-            raise ValueError(
-                f"Embedding: tokens has {tokens.min()} to {tokens.max()}, expected 0 to {self.num_embeddings - 1}"
-            )
-        return tokens
+    def _run(self, tokens: Array) -> Array:
+        vectors = np.empty((tokens.size, self.embedding_dim), self.dtype)  # first: there may be no room for it
+        flat = tokens.ravel()
+        for part in parts(vectors):
+            least, most = flat[part].min(), flat[part].max()
+            if not (least >= 0 and most < self.num_embeddings):
+                raise ValueError(f"Embedding: tokens has {least} to {most}, expected 0 to {self.num_embeddings - 1}")
+            vectors[part] = self._params["weight"][flat[part]]
+        return vectors.reshape(*tokens.shape, self.embedding_dim)
 
 
 class Dropout(Module):

@@ -1,0 +1,368 @@
+"""Calls of everything that fastrnn has, made worse at some places: a result, TypeError, ValueError or MemoryError.
+
+    python tests/fuzz.py [CALLS [SEED]]
+
+Anything else - another exception, a warning, a crash, a call that does not end - fails. After every few hundred calls
+the good calls still give the bits that they gave at first. `targets` lists what is called; test_fuzz.py shows that
+nothing is missing.
+"""
+
+from __future__ import annotations
+
+import copy
+import faulthandler
+import random
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fastrnn
+from fastrnn import _core, data, optim
+from mutations import mutated
+from problems import CELLS, Array, make_problem
+from test_layers import LAYERS, VARIANTS
+
+T, B, I, H = 3, 2, 4, 5
+F = np.float32
+
+
+class Target(NamedTuple):
+    """Something to call, what of `covers` it shows, and good arguments for it."""
+
+    covers: str
+    call: Callable[..., Any]
+    arguments: dict[str, Any]  # by name; those that begin with an underscore by position
+    reruns: bool = True  # whether the same call gives the same again
+
+
+def at(*values: Any) -> dict[str, Any]:
+    return {f"_{k}": value for k, value in enumerate(values)}
+
+
+def draw(*shape: int, dtype: Any = F, seed: int = 0) -> Array:
+    return np.random.default_rng([seed, *shape]).uniform(-1, 1, shape).astype(dtype)
+
+
+def functions() -> Iterator[Target]:
+    for cell in CELLS:
+        for dtype in (np.float32, np.float64):
+            for tokens in (False, True):
+                problem = make_problem(cell, T, B, I, H, dtype=dtype, tokens=tokens)
+                forward, backward, step = (
+                    getattr(fastrnn, f"{cell.family}_{k}") for k in ("forward", "backward", "step")
+                )
+                arguments = {**problem.inputs, **cell.options}
+                yield Target(f"fastrnn.{cell.family}_forward", forward, {**arguments, "training": True})
+                tape = forward(**arguments, training=True).tape
+                yield Target(f"fastrnn.{cell.family}_backward", backward, {"tape": tape, **problem.upstream})
+                states = {f"{s}0": s for s in cell.state_names}
+                single = {states.get(k, k): a[0] if k == "x" else a for k, a in arguments.items()}
+                yield Target(f"fastrnn.{cell.family}_step", step, single)
+    for out in (None, np.zeros((B, H), F)):
+        yield Target("fastrnn.linear", fastrnn.linear, at(draw(B, I), draw(H, I), draw(H), out))
+    logits, targets = draw(T, B, 4), np.array([[0, 1], [2, 3], [1, 1]])
+    mask = np.ones((T, B), bool)
+    yield Target(
+        "fastrnn.cross_entropy",
+        fastrnn.cross_entropy,
+        {"logits": logits, "targets": targets, "mask": mask, "ignore_index": 3},
+    )
+    yield Target(
+        "fastrnn.mean_squared_error",
+        fastrnn.mean_squared_error,
+        {"y": logits, "target": draw(T, B, 4, seed=1), "mask": mask},
+    )
+    yield Target("data.side_by_side", data.side_by_side, {"sequence": np.arange(12), "batch": 2})
+    yield Target("data.windows", lambda **a: list(data.windows(**a)), {"streams": draw(9, B), "steps": 2})
+    yield Target("fastrnn.isa", fastrnn.isa, {})
+    yield Target("fastrnn.available_isas", fastrnn.available_isas, {})
+    yield Target("fastrnn.get_num_threads", fastrnn.get_num_threads, {}, False)
+    yield Target("fastrnn.set_num_threads", fastrnn.set_num_threads, at(2))
+
+
+def layers() -> Iterator[Target]:
+    for family, options in VARIANTS:
+        own = {k: 3 if k == "proj_size" else v for k, v in options.items()}
+        kind: Any = LAYERS[family]
+        yield Target(
+            f"fastrnn.{kind.__name__}",
+            lambda *, kind=kind, **a: kind(**a).state_dict(),
+            {
+                "input_size": I,
+                "hidden_size": H,
+                "num_layers": 2,
+                "bidirectional": True,
+                "batch_first": False,
+                "bias": True,
+            }
+            | {
+                "dropout": 0.1,
+                "zoneout": 0.0,
+                "recurrent_dropout": 0.0,
+                "dtype": F,
+                "init": "orthogonal",
+                "seed": 0,
+                **own,
+            },
+        )
+        for both in (False, True):
+            layer = kind(I, H, 2, bidirectional=both, seed=0, **own)
+            directions = 2 * (1 + both)
+            states = tuple(draw(directions, B, size, seed=s) for s, size in enumerate(layer._state_sizes))
+            state = states if len(states) > 1 else states[0]
+            dy = draw(T, B, layer._state_sizes[0] * (1 + both))
+
+            def run(*, layer: fastrnn.Layer = layer, **a: Any) -> Any:
+                call = layer.record(**a)
+                return call.y, call.state, call.trace
+
+            arguments = {"x": draw(T, B, I), "state": state, "lengths": np.array([2, 3])}
+            flags = {"return_sequence": True, "trace": both, "recompute": False}
+            yield Target("fastrnn.Layer", run, {**arguments, **flags})
+            yield Target("fastrnn.Layer", layer, {**arguments, **flags})
+            yield Target("fastrnn.Layer", run, {**arguments, **flags, "x": np.array([[0, 1], [3, 2], [1, 1]])})
+            call = layer.record(**arguments)
+            yield Target("fastrnn.Call", call.backward, {"dy": dy, "dstate": state, "trace": True})
+            layer(arguments["x"])
+            yield Target("fastrnn.Layer", layer.backward, {"dy": dy, "dstate": state})
+            yield Target("fastrnn.Layer", copy.copy(layer).load_state_dict, at(layer.state_dict()), False)
+            if not both:
+                yield Target("fastrnn.Stream", layer.stream, {"batch": B, "tokens": False}, False)
+                width = layer._state_sizes[0]
+                for x, tokens in ((draw(B, I), False), (np.array([0, 3]), True)):
+                    stream = layer.stream(B, tokens=tokens)
+                    yield Target("fastrnn.Stream", stream.step, {"x": x, "out": np.zeros((B, width), F)}, False)
+
+                def set_state(state: Any, *, stream: fastrnn.Stream = stream) -> None:
+                    stream.state = state
+
+                yield Target("fastrnn.Stream", set_state, {"state": state})
+                yield Target("fastrnn.Stream", stream.reset, at(np.array([True, False])))
+
+
+def modules() -> Iterator[Target]:
+    linear, embedding, dropout = fastrnn.Linear(I, H, seed=0), fastrnn.Embedding(6, I, seed=0), fastrnn.Dropout(0.0)
+    tokens = np.array([[0, 5], [2, 2]])
+    yield Target(
+        "fastrnn.Linear",
+        lambda **a: fastrnn.Linear(**a).state_dict(),
+        {"in_features": I, "out_features": H, "bias": True, "dtype": F, "seed": 0},
+    )
+    yield Target(
+        "fastrnn.Embedding",
+        lambda **a: fastrnn.Embedding(**a).state_dict(),
+        {"num_embeddings": 6, "embedding_dim": 3, "dtype": F, "seed": 0},
+    )
+    yield Target("fastrnn.Dropout", fastrnn.Dropout, {"p": 0.5, "seed": 0}, False)
+    for name, module, given, width in (
+        ("Linear", linear, draw(T, B, I), H),
+        ("Embedding", embedding, tokens, I),
+        ("Dropout", dropout, draw(T, B, I), I),
+    ):
+        module(given)
+        dy = draw(*given.shape[:-1], width) if name != "Embedding" else draw(*given.shape, width)
+        yield Target(f"fastrnn.{name}", module, at(given))
+        yield Target("fastrnn.ModuleCall", lambda x, *, module=module: module.record(x).y, {"x": given})
+        yield Target("fastrnn.ModuleCall", module.record(given).backward, {"dy": dy})
+        yield Target(f"fastrnn.{name}", module.backward, {"dy": dy}, False)
+        yield Target("fastrnn.Module", copy.copy(module).train, at(True), False)
+        yield Target("fastrnn.Module", copy.copy(module).load_state_dict, at(module.state_dict()), False)
+    net = copy.copy(fastrnn.Modules(linear=linear, embedding=embedding))
+    yield Target("fastrnn.Modules", lambda **a: repr(fastrnn.Modules(**a)), {"a": linear, "b": embedding})
+    yield Target("fastrnn.Modules", net.load_state_dict, at(net.state_dict()), False)
+
+    def exchange(value: Any) -> None:
+        net.params["linear.bias"] = value
+
+    yield Target("fastrnn.Parameters", exchange, {"value": np.zeros(H, F)}, False)
+    yield Target("fastrnn.Grads", lambda grads: dict(fastrnn.Grads(grads)), {"grads": {"a": np.ones(2)}})
+    yield Target("fastrnn.Gradients", fastrnn.Gradients, {"dx": None, "dstate": None, "grads": fastrnn.Grads()})
+
+
+def optimisers() -> Iterator[Target]:
+    for kind, options in (
+        (optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+        (optim.Adam, {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}),
+    ):
+        params = {"a": np.ones(3), "b": np.ones((2, 2), F)}
+        grads = {"a": np.ones(3), "b": np.full((2, 2), 0.5, F)}
+        yield Target("optim." + kind.__name__, lambda *, kind=kind, **a: repr(kind(**a)), {"params": params, **options})
+        yield Target("optim.Optimiser", kind(params, **options).step, {"grads": grads}, False)
+        yield Target(
+            "optim.Optimiser",
+            lambda params, grads, *, kind=kind: kind(params, 0.1).step(grads),
+            {"params": params, "grads": grads},
+            False,
+        )
+    yield Target("optim.clip_global_norm", optim.clip_global_norm, at([np.ones(3), np.ones(2)], 9.0), False)
+    yield Target("optim.clip_value", optim.clip_value, at([np.ones(3), np.ones(2)], 9.0), False)
+
+
+# What each cell of _core reads besides x: see cells/list.h.
+VECTORS = {"lstm_peephole": 6, "lstm_normalised": 8, "gru_normalised": 8, "indrnn": 2}
+
+
+def core() -> Iterator[Target]:
+    for cell, family, gates, states in (
+        *((c.name, c.family, c.gates, c.states) for c in CELLS),
+        ("lstm_peephole", "lstm", 4, 2),
+        ("lstm_projected", "lstm", 4, 2),
+        ("lstm_normalised", "lstm", 4, 2),
+        ("gru_normalised", "gru", 3, 1),
+        ("indrnn", "indrnn", 1, 1),
+        ("mingru", "mingru", 2, 1),
+    ):
+        w_ih, w_hh = draw(gates * H, I), draw(gates * H, H)
+        if cell == "lstm_projected":
+            w_hh = draw(4 * H * 2 + 2 * H)
+        biases = (draw(gates * H), draw(gates * H, seed=1))
+        vectors = draw(VECTORS[cell], H) if cell in VECTORS else None
+        weights = (w_ih, None if cell in ("indrnn", "mingru") else w_hh, *biases)
+        state = (draw(B, H), draw(B, H, seed=1) if states == 2 else None)
+        keep = draw(1, H) if cell != "lstm_projected" else None
+        regularised = (None, keep, keep)[: 1 + states]
+        for x, counts, kept in (
+            (draw(T, B, I), None, None),
+            (np.array([[0, 1], [3, 2], [1, 1]]), None, None),
+            (draw(5, I), np.array([2, 2, 1]), _core.KeptWeights(False)),
+            (draw(T, B, I), None, _core.KeptWeights(True)),
+        ):
+            arguments = at(cell, True, True, kept, counts, x, *weights, *state, vectors, regularised)
+            frozen = kept is not None and arguments["_4"] is None
+            if not frozen:  # a frozen one takes weights for what they were, whatever they are
+                yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], arguments)
+            tape = _core.forward(*arguments.values())[-1]
+            upstream = (draw(T, B, H) if counts is None else draw(5, H), *state)
+            for sums in (None, _core.Sums()):
+                yield Target("_core.backward", _core.backward, at(family, tape, sums, True, *upstream), False)
+            yield Target("_core.trace", _core.trace, at(tape))
+        layer = (*weights, vectors, regularised)
+        above = (draw(gates * H, H), *weights[1:], vectors, regularised)
+        outputs = 2 if cell == "lstm_projected" else H
+        for tokens in (False, True):
+            arguments = at(cell, [layer, above], B, tokens, outputs)
+            yield Target("_core.Stream", lambda *a: _core.Stream(*a).state, arguments)
+            stream = _core.Stream(*arguments.values())
+            x = np.array([0, 3]) if tokens else draw(B, I)
+            yield Target("_core.Stream", stream.step, at(x, np.zeros((B, outputs), F)), False)
+            yield Target("_core.Stream", stream.reset, at(np.array([True, False])))
+            yield Target(
+                "_core.Stream", lambda state, *, stream=stream: setattr(stream, "state", state), at(stream.state)
+            )
+            yield Target("_core.Stream", stream.copy, {}, False)
+    yield Target("_core.KeptWeights", _core.KeptWeights, at(False), False)
+    yield Target("_core.Sums", _core.Sums, {}, False)
+    yield Target("_core.Sums", _core.Sums().finish, {}, False)
+    yield Target("_core.Tape", _core.Tape, {}, False)
+    yield Target("_core.addressable", _core.addressable, at("lstm", T, B, I, H))
+    yield Target("_core.block_steps", _core.block_steps, at(B, H))
+    yield Target("_core.column_sums", _core.column_sums, at(draw(T, H)))
+    yield Target("_core.fingerprint", _core.fingerprint, at(draw(T, H)))
+    for name in ("lstm", "gru", "rnn"):
+        gates = {"lstm": 4, "gru": 3, "rnn": 1}[name]
+        step = getattr(_core, f"{name}_step")
+        arguments = at(draw(B, I), draw(gates * H, I), draw(gates * H, H), draw(gates * H), draw(gates * H), draw(B, H))
+        yield Target(f"_core.{name}_step", step, arguments)
+    yield Target("_core.linear", _core.linear, at(draw(B, I), draw(H, I), draw(H), None))
+    yield Target("_core.set_isa", _core.set_isa, at(fastrnn.isa()), False)
+    yield Target("_core.set_num_threads", _core.set_num_threads, at(2))
+    for name in ("isa", "available_isas", "get_num_threads", "_fp_control"):
+        yield Target(f"_core.{name}", getattr(_core, name), {}, False)
+    yield Target("_core._fma_flops", _core._fma_flops, at(10))
+    yield Target("_core._read_bytes", _core._read_bytes, at(draw(9), 2))
+    yield Target("_core._math", _core._math, at("tanh", draw(9)))
+
+
+def targets() -> list[Target]:
+    """Return everything that is called."""
+    return [*functions(), *layers(), *modules(), *optimisers(), *core()]
+
+
+def invoke(target: Target, arguments: dict[str, Any]) -> Any:
+    positional = [value for name, value in arguments.items() if name.startswith("_")]
+    return target.call(*positional, **{name: value for name, value in arguments.items() if not name.startswith("_")})
+
+
+def numbers_in(result: Any) -> list[bytes]:
+    """The bits of all arrays and numbers of a result, in their order."""
+    if isinstance(result, np.ndarray):
+        return [result.tobytes()]
+    if isinstance(result, dict):
+        return [bits for value in result.values() for bits in numbers_in(value)]
+    if isinstance(result, tuple | list):
+        return [bits for value in result for bits in numbers_in(value)]
+    return [repr(result).encode()] if isinstance(result, int | float | str | bytes) else []
+
+
+def worse(r: random.Random, target: Target) -> dict[str, Any]:
+    """Return the target's arguments, changed at one to three places."""
+    arguments = dict(target.arguments)
+    names = sorted(arguments)
+    for name in r.sample(names, min(len(names), r.choice([1, 1, 1, 2, 3]))):
+        if r.random() < 0.1:  # another argument's, the very same array: also one that is written to
+            arguments[name] = arguments[r.choice(names)]
+        else:
+            arguments[name] = mutated(r, arguments[name])
+    keywords = [name for name in names if not name.startswith("_")]
+    if keywords and r.random() < 0.03:
+        arguments.pop(r.choice(keywords))
+    if r.random() < 0.03:
+        arguments["surprise"] = 1
+    if r.random() < 0.02:
+        arguments[f"_{len(names)}"] = 1
+    return arguments
+
+
+def limit_memory() -> None:
+    """What asks for terabytes fails as any allocation may."""
+    try:
+        import resource
+    except ImportError:  # Windows, which commits no more than there is
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (10 << 30, 10 << 30))
+
+
+def fuzz(calls: int, seed: int) -> None:
+    """Make so many calls; anything but a result, TypeError, ValueError or MemoryError ends the process."""
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "LSTM: dropout|.*it has no effect", UserWarning)
+    faulthandler.enable()
+    limit_memory()
+    fastrnn.set_num_threads(2)
+    isa = fastrnn.isa()
+    r = random.Random(seed)
+    pool = targets()
+    good = {k: numbers_in(invoke(t, t.arguments)) for k, t in enumerate(pool) if t.reruns}
+    by_cover: dict[str, list[Target]] = {}
+    for target in pool:
+        by_cover.setdefault(target.covers, []).append(target)
+    covers, counts = sorted(by_cover), Counter[str]()
+    for k in range(calls):
+        target = r.choice(by_cover[r.choice(covers)] if r.random() < 0.5 else pool)
+        arguments = worse(r, target)
+        faulthandler.dump_traceback_later(60, exit=True)  # a call that does not end
+        try:
+            invoke(target, arguments)
+            counts["result"] += 1
+        except (TypeError, ValueError, MemoryError) as error:
+            counts[type(error).__name__] += 1
+        except BaseException:
+            print(f"call {k} of seed {seed}: {target.covers} with {arguments}", file=sys.stderr)
+            raise
+        if k % 500 == 499 or k + 1 == calls:
+            fastrnn.set_num_threads(2)
+            _core.set_isa(isa)
+            for at_k, right in good.items():
+                assert numbers_in(invoke(pool[at_k], pool[at_k].arguments)) == right, pool[at_k].covers
+    faulthandler.cancel_dump_traceback_later()
+    print(f"{calls} calls of {len(pool)} things: {dict(counts)}")
+    # All kinds of outcome must be common, or the mutations have stopped testing anything.
+    assert calls < 1000 or min(counts["result"], counts["TypeError"], counts["ValueError"]) > calls // 20, counts
+
+
+if __name__ == "__main__":
+    fuzz(*(int(argument) for argument in [*sys.argv[1:], "5000", "0"][:2]))
