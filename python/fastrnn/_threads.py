@@ -33,7 +33,13 @@ def register(threadpoolctl: Any) -> None:
 
         user_api = "fastrnn"
         internal_api = "fastrnn"
+        # Other packages have a library of this name, too: SciPy, for one.
         filename_prefixes = (os.path.basename(_core.__file__).lower(),)
+        check_symbols = ("PyInit__core",)
+
+        def set_additional_attributes(self) -> None:
+            if not _same_path(self.filepath, _core.__file__):
+                self.dynlib = None  # which has no such symbol
 
         def get_num_threads(self) -> int:
             return _core.get_num_threads()
@@ -45,6 +51,11 @@ def register(threadpoolctl: Any) -> None:
             return _core.__version__
 
     threadpoolctl.register(FastrnnController)
+
+
+def _same_path(one: str, other: str) -> bool:
+    a, b = (os.path.normcase(os.path.realpath(path)) for path in (one, other))
+    return a == b
 
 
 class _OnImport:
