@@ -7,7 +7,7 @@
 namespace fastrnn {
 namespace {
 
-// Below this many operations in all - some 20 microseconds - a call is over before another thread has woken up.
+// Below this many operations in all - some 20 microseconds - a call is over before another thread has begun.
 constexpr double kWorthThreads = 2e6;
 // Unit parts meet at a barrier each step, which costs about a microsecond.
 constexpr double kStepWorthBarrier = 1e5;

@@ -59,7 +59,7 @@ void run_in_team(const KernelTable& table, Cell cell, Args& args, WorkspaceSize 
                  StopHook stop) {
     const Workload work = workload<Real>(table, cell, args.size);
     args.split = choose_split(work, get_num_threads());
-    Crew crew(parts(args.split));
+    Crew crew(parts(args.split), step_flops(work.cell, work.size) * static_cast<double>(work.size.T));
     if (crew.size() < parts(args.split)) args.split = choose_split(work, crew.size());
     Buffer workspace;
     if (!args.workspace) {
@@ -163,7 +163,7 @@ void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook
 
 template <class Real>
 void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args, StopHook stop) {
-    Crew alone(1);
+    Crew alone(1, 0);
     run_in_crew(alone, 1, args, kernels_of<Real>(table, cell).trace, stop);
 }
 

@@ -29,9 +29,12 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kWorkBetweenClocks = 20e6;  // floating-point operations: some milliseconds at worst
 constexpr auto kTimeBetweenStops = std::chrono::milliseconds(30);
-constexpr auto kSpinForWork = std::chrono::microseconds(50);  // as long as waking a sleeping thread takes
-constexpr int kSpinsAtBarrier = 1000;                         // pauses of 10 to 50 ns each
-constexpr int kBarriersWithoutSpinning = 64;                  // after one at which that was in vain
+constexpr auto kSpinForWork = std::chrono::microseconds(50);  // as long as waking a sleeping thread takes at best
+// Floating-point operations. Two threads save half of their time, which then is as long as waking a sleeping thread
+// takes where that takes long: 100 microseconds, on a virtual machine.
+constexpr double kWorthWaking = 2e7;
+constexpr int kSpinsAtBarrier = 1000;         // pauses of 10 to 50 ns each
+constexpr int kBarriersWithoutSpinning = 64;  // after one at which that was in vain
 
 void pause() noexcept {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -282,7 +285,10 @@ pid_t process() noexcept { return getpid(); }
 struct Crew::Pool {
     const decltype(process()) owner = process();
     std::atomic<bool> taken{false};
-    std::vector<Worker*> workers;  // of whoever has taken it
+    // Of whoever has taken it:
+    std::vector<Worker*> workers;
+    double work = 0;               // of the calls so far that followed each other without a pause
+    Clock::time_point last_ended;  // of these calls, whether they were shared or not
 };
 
 Crew::Pool* Crew::pool_of_this_process() {
@@ -305,8 +311,11 @@ Crew::Pool* Crew::take() noexcept {
     }
 }
 
-Crew::Crew(int wanted) noexcept {
+Crew::Crew(int wanted, double work) noexcept {
     if (wanted <= 1 || !(pool_ = take())) return;
+    if (Clock::now() - pool_->last_ended > kSpinForWork) pool_->work = 0;
+    pool_->work += work;
+    if (pool_->work < kWorthWaking) return;
     std::vector<Worker*>& workers = pool_->workers;
     try {
         workers.reserve(static_cast<std::size_t>(wanted));
@@ -318,7 +327,9 @@ Crew::Crew(int wanted) noexcept {
 }
 
 Crew::~Crew() {
-    if (pool_) pool_->taken.store(false, std::memory_order_release);
+    if (!pool_) return;
+    pool_->last_ended = Clock::now();
+    pool_->taken.store(false, std::memory_order_release);
 }
 
 int Crew::size() const noexcept { return size_; }

@@ -52,13 +52,15 @@ struct Stopped {};
 // alone, rather than wait. So take a crew first, and then decide how to share the work.
 class Crew {
 public:
-    // Starts threads as far as they are missing.
-    explicit Crew(int wanted) noexcept;
+    // Starts threads as far as they are missing. `work` is an estimate of the floating-point operations of the call:
+    // sleeping threads are woken once it, with the calls that it follows without a pause, is worth their waking up.
+    Crew(int wanted, double work) noexcept;
     ~Crew();
     Crew(const Crew&) = delete;
     Crew& operator=(const Crew&) = delete;
 
-    // The caller's thread included: 1 if another call has the pool; less than wanted if threads could not be started.
+    // The caller's thread included: 1 if another call has the pool or the others sleep on; less than wanted if threads
+    // could not be started.
     int size() const noexcept;
 
     // Runs the body in a team of `members`, at most size(), and returns when all are done. The first exception that a

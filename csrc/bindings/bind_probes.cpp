@@ -1,5 +1,6 @@
 // What tests and benchmarks look into; none of it is public.
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 
 #include "bindings.h"
@@ -15,9 +16,13 @@ namespace fastrnn {
 namespace {
 
 double fma_flops(Index iterations) {
+    constexpr Index at_once = 1 << 20;
     float sink;
     double flops = 0;
-    without_gil([&] { flops = active_table().probes.fma(iterations, &sink); });
+    in_parts(iterations, at_once, [&](Index begin, Index end) {
+        flops += active_table().probes.fma(end - begin, &sink);
+        return true;
+    });
     return flops;
 }
 
@@ -27,8 +32,9 @@ double read_bytes(const py::object& array, int repeats) {
     Copies copies;
     const float* const data = copies.data<float>(array.ptr());
     volatile float sum = 0;
-    without_gil([&] {
-        for (int i = 0; i < repeats; ++i) sum = active_table().probes.read(data, floats.size);
+    in_parts(repeats, 1, [&](Index, Index) {
+        sum = active_table().probes.read(data, floats.size);
+        return true;
     });
     return static_cast<double>(floats.size) * sizeof(float) * repeats;
 }
@@ -57,7 +63,7 @@ py::object math(const std::string& name, const py::object& array) {
 }
 
 void fail_in_worker(int rank, int threads) {
-    Crew crew(threads);
+    Crew crew(threads, std::numeric_limits<double>::infinity());
     // Where the pool is in another call's hands, the caller's own thread is all there is.
     const int failing = std::clamp(rank, 0, crew.size() - 1);
     without_gil([&] {
@@ -83,8 +89,9 @@ void bind_probes(py::module_& m) {
     m.def("_math", math, "name"_a, "array"_a,
           "Return the kernels' exp, tanh or sigmoid of the array's elements, as a vector.");
     m.def(
-        "_fp_control", [] { return read_float_mode() & ~kFloatFlags; },
-        "This thread's floating-point control register, MXCSR or FPCR, without the flags, which NumPy clears.");
+        "_fp_control", [](bool flags) { return read_float_mode() & ~(flags ? 0 : kFloatFlags); }, "flags"_a = false,
+        "This thread's floating-point control register, MXCSR or FPCR. The flags of exceptions, which NumPy clears, are\n"
+        "left out unless asked for; FPCR has none.");
     m.def("_fail_in_worker", fail_in_worker, "rank"_a, "threads"_a,
           "Run a team in which this member throws and all others wait for it; raises RuntimeError.");
 }

@@ -2,9 +2,12 @@
 // cross-compiled builds, and for sanitizers that do not get along with an interpreter.
 //
 // Shapes as in problem.h: T steps, B batch, I input size, H hidden size, G gates.
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -14,6 +17,8 @@
 #include "buffer.h"
 #include "dispatch.h"
 #include "float_mode.h"
+#include "packed.h"
+#include "plan.h"
 #include "run.h"
 #include "thread_count.h"
 #include "thread_pool.h"
@@ -434,7 +439,8 @@ struct Run {
     Reals<Real> y, state_n[kMaxStates], dx, dw_ih, dw_hh, db_ih, db_hh, dvectors, dstate_0[kMaxStates],
         step[kMaxStates];
 
-    Run(const KernelTable& table, const Problem& p) {
+    // `kept`: whose weights inference uses.
+    Run(const KernelTable& table, const Problem& p, KeptWeights* kept = nullptr) {
         const auto [T, B, I, H, D, first_row, P] = p.size;
         const std::size_t rows = p.b_ih.size(), states = p.state_0[kH].size();
         const Reals<Real> x = convert<Real>(p.x), w_ih = convert<Real>(p.w_ih), w_hh = convert<Real>(p.w_hh);
@@ -467,7 +473,10 @@ struct Run {
         forward.b_ih = b_ih.data();
         forward.b_hh = b_hh.data();
         forward.y = y.data();
-        run_forward(table, p.cell, forward, nullptr);
+        if (kept)
+            kept->run_forward(table, p.cell, forward, nullptr);
+        else
+            run_forward(table, p.cell, forward, nullptr);
         const Reals<Real> inference = y;
         forward.tape = static_cast<Real*>(tape.data());
         run_forward(table, p.cell, forward, nullptr);
@@ -490,6 +499,7 @@ struct Run {
         backward.db_ih = db_ih.data();
         backward.db_hh = db_hh.data();
         run_backward(table, p.cell, backward, nullptr);
+        sum_twice(table, p, backward);
 
         std::vector<std::int64_t> first;
         for (Index b = 0; D && b < B; ++b)
@@ -507,6 +517,29 @@ struct Run {
     std::vector<Reals<Real>> everything() const {
         return {dvectors, y,     state_n[kH],  state_n[kC],  dx,       dw_ih,   dw_hh,
                 db_ih,    db_hh, dstate_0[kH], dstate_0[kC], step[kH], step[kC]};
+    }
+
+private:
+    // The same backward call twice more, each added to what the sums and their rests hold: that is twice the sums.
+    void sum_twice(const KernelTable& table, const Problem& p, BackwardArgs<Real> args) const {
+        Reals<Real> sums[] = {dw_ih, dw_hh, db_ih, db_hh, dvectors};
+        Reals<Real> rest(2 * db_ih.size() + dvectors.size() + (p.size.D ? dw_ih.size() : 0));
+        const std::vector<Reals<Real>> once(std::begin(sums), std::end(sums));
+        args.dw_ih = sums[0].data();
+        args.dw_hh = p.info().recurrent ? sums[1].data() : nullptr;
+        args.db_ih = sums[2].data();
+        args.db_hh = sums[3].data();
+        args.dvectors = sums[4].data();
+        args.rest = rest.data();
+        for (const bool adds : {false, true}) {
+            args.adds = adds;
+            run_backward(table, p.cell, args, nullptr);
+        }
+        for (std::size_t k = 0; k < once.size(); ++k) {
+            Array twice;
+            for (const Real sum : once[k]) twice.push_back(2 * static_cast<double>(sum));
+            compare(sums[k], twice, std::string(table.isa) + " " + p.info().name + " sums of two calls");
+        }
     }
 };
 
@@ -583,12 +616,76 @@ void test_linear() {
                     }
 }
 
+// --- kept weights
+
+// Every bit of some memory counts, whatever stands in it.
+void test_fingerprint() {
+    using Lanes = std::vector<std::uint64_t>;
+    for (const KernelTable* table : supported_tables())
+        for (const int bytes : {4, 8, 60, 128, 132, 400})
+            for (const int fill : {0x00, 0xff, 0x3f}) {
+                std::vector<unsigned char> memory(static_cast<std::size_t>(bytes), static_cast<unsigned char>(fill));
+                const auto lanes = [&] {
+                    Lanes lanes(kFingerprintLanes, 1);
+                    table->fingerprint(memory.data(), memory.size(), lanes.data());
+                    return lanes;
+                };
+                const Lanes before = lanes();
+                for (std::size_t bit = 0; bit < 8 * memory.size(); ++bit) {
+                    const auto flip = static_cast<unsigned char>(1u << bit % 8);
+                    memory[bit / 8] = static_cast<unsigned char>(memory[bit / 8] ^ flip);
+                    check(lanes() != before, std::string(table->isa) + " fingerprint: a bit does not count");
+                    memory[bit / 8] = static_cast<unsigned char>(memory[bit / 8] ^ flip);
+                }
+                check(lanes() == before, std::string(table->isa) + " fingerprint is not the same again");
+            }
+}
+
+// Calls with the same weights, others, and the first again, from several threads: as if nothing were kept.
+template <class Real>
+void keep_weights(bool tokens) {
+    const Problem p = make_problem(Cell::gru_reset_after, 3, 2, 9, 17, tokens);
+    Problem changed = p;
+    changed.w_hh[changed.w_hh.size() - 1] += 0.5;
+    const auto right = Run<Real>(active_table(), p).everything();
+    const auto right_changed = Run<Real>(active_table(), changed).everything();
+    check(right != right_changed, "the change changes nothing");
+    KeptWeights kept(false);
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 4; ++i)
+        callers.emplace_back([&, i] {
+            for (int k = 0; k < 24; ++k) {
+                const bool other = (k + i) / 4 % 2 == 1;
+                const auto got = Run<Real>(active_table(), other ? changed : p, &kept).everything();
+                wrong += got != (other ? right_changed : right);
+            }
+        });
+    for (std::thread& caller : callers) caller.join();
+    check(wrong == 0, "kept weights are others than were given");
+}
+
+void test_kept_weights() {
+    for (const bool tokens : {false, true}) {
+        keep_weights<float>(tokens);
+        keep_weights<double>(tokens);
+    }
+}
+
 // --- the pool
 
+constexpr double kWorthAll = std::numeric_limits<double>::infinity();  // waking every thread
+
+// As many steps as it takes for a call to be worth waking the others.
+Index steps_worth_threads(Cell cell, Index B, Index I, Index H) {
+    return static_cast<Index>(2.1e7 / step_flops(kCells[static_cast<int>(cell)], {1, B, I, H, 0})) + 1;
+}
+
 void test_threads_change_no_bit() {
-    for (int cell = 0; cell < kCellCount; ++cell) {
-        for (const Index B : {3, 64}) {
-            const Problem p = make_problem(static_cast<Cell>(cell), 20, B, 33, 65, false);
+    for (int k = 0; k < kCellCount; ++k) {
+        const Cell cell = static_cast<Cell>(k);
+        for (const auto& [B, I, H] : {std::array<Index, 3>{3, 33, 129}, {64, 33, 65}}) {
+            const Problem p = make_problem(cell, steps_worth_threads(cell, B, I, H), B, I, H, false);
             for (const KernelTable* table : supported_tables()) {
                 set_num_threads(1);
                 const auto expected = Run<float>(*table, p).everything();
@@ -603,7 +700,7 @@ void test_threads_change_no_bit() {
 
 void test_callers_share_the_pool() {
     set_num_threads(3);
-    const Problem p = make_problem(Cell::lstm, 10, 33, 33, 65, false);
+    const Problem p = make_problem(Cell::lstm, steps_worth_threads(Cell::lstm, 33, 33, 65), 33, 33, 65, false);
     const auto expected = Run<float>(active_table(), p).everything();
     std::atomic<int> wrong{0};
     std::vector<std::thread> callers;
@@ -615,10 +712,22 @@ void test_callers_share_the_pool() {
     check(wrong == 0, "concurrent calls differ");
 }
 
+// A call that is worth little wakes nobody; many that follow each other are worth it.
+void test_small_calls_wake_others_once_they_are_many() {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    check(Crew(2, 5e6).size() == 1, "a small call has woken another thread");
+    int calls = 1;
+    while (calls < 1000 && Crew(2, 5e6).size() == 1) ++calls;
+    check(calls < 1000, "many small calls have woken no other thread");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    check(Crew(2, 5e6).size() == 1, "after a pause, a small call has woken another thread");
+    check(Crew(2, kWorthAll).size() == 2, "a large call has woken no other thread");
+}
+
 // Adds up in turns between barriers what only works if all members are in step.
 void test_barrier() {
     for (const int threads : {1, 2, 4, 7}) {
-        Crew crew(threads);
+        Crew crew(threads, kWorthAll);
         check(crew.size() == threads, "the pool is not free");
         std::vector<int> turns(static_cast<std::size_t>(threads));
         crew.run(
@@ -640,7 +749,7 @@ void test_barrier() {
 // Every piece of every round goes to exactly one member, also where some have begun before others.
 void test_claims() {
     for (const int threads : {1, 2, 4, 7}) {
-        Crew crew(threads);
+        Crew crew(threads, kWorthAll);
         check(crew.size() == threads, "the pool is not free");
         std::vector<std::atomic<int>> given(50);
         crew.run(
@@ -674,7 +783,7 @@ void test_exceptions() {
             const int failing = repeat % threads;
             std::string caught;
             try {
-                Crew crew(threads);
+                Crew crew(threads, kWorthAll);
                 crew.run(
                     crew.size(),
                     [](const void* context, Team& team) {
@@ -695,7 +804,7 @@ void test_stop() {
     for (const int threads : {1, 3}) {
         bool stopped = false;
         try {
-            Crew crew(threads);
+            Crew crew(threads, kWorthAll);
             crew.run(
                 crew.size(),
                 [](const void*, Team& team) {
@@ -719,10 +828,13 @@ int main() {
     std::printf("\n");
     test_cells();
     test_linear();
+    test_fingerprint();
+    test_kept_weights();
     test_barrier();
     test_claims();
     test_exceptions();
     test_stop();
+    test_small_calls_wake_others_once_they_are_many();
     test_threads_change_no_bit();
     test_callers_share_the_pool();
     std::printf(failures ? "%d failures\n" : "all is well\n", failures);
