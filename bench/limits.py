@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -261,9 +262,46 @@ def thread_gains(threads: int) -> Iterator[tuple[str, float]]:
             yield f"1 thread over this many: {mode}, lstm {shape}", statistics.median(a / b for a, b in rounds)
 
 
-OF_THREADS = (fma_fractions, read_fractions, thread_gains)
+def waking_costs(threads: int) -> Iterator[tuple[str, float]]:
+    """Small calls that come one by one, with time between them for threads to fall asleep: on `threads` over on one."""
+    if threads == 1:
+        return
+    shapes = (("rnn", Shape(80, 1, 100, 200)), ("lstm", Shape(20, 1, 64, 100)), ("lstm", Shape(5, 16, 64, 64)))
+    for cell, shape in (*shapes, ("gru", Shape(10, 8, 32, 64)), ("rnn", Shape(1, 8, 512, 512))):
+        call = inference(Problem.draw(cell, shape))
+        ratios = []
+        for _ in range(20 * ROUNDS):
+            took = []
+            for n in (1, threads):
+                fastrnn.set_num_threads(n)
+                time.sleep(0.003)
+                start = time.perf_counter()
+                call()
+                took.append(time.perf_counter() - start)
+            ratios.append(took[1] / took[0])
+        yield f"this many threads over 1, after pauses: {cell} {shape}", statistics.median(ratios)
+
+
+def denormal_costs(_: int) -> Iterator[tuple[str, float]]:
+    """Training with inputs, states and gradients that are denormal over training with others."""
+    for cell in ("lstm", "gru", "rnn"):
+        shape, tiny = Shape(20, 8, 64, 64), np.finfo(np.float32).smallest_normal / 4
+        problem = Problem.draw(cell, shape)
+        denormal = replace(
+            problem,
+            x=problem.x * tiny,
+            dy=problem.dy * tiny,
+            state=tuple(a * tiny for a in problem.state),
+            dstate=tuple(a * tiny for a in problem.dstate),
+        )
+        rounds = in_turns(training(problem), training(denormal))
+        yield f"denormal over normal numbers: training, {cell} {shape}", statistics.median(b / a for a, b in rounds)
+
+
+OF_THREADS = (fma_fractions, read_fractions, thread_gains, waking_costs)
 ON_ONE_THREAD = (
     float64_rates,
+    denormal_costs,
     packing_shares,
     kept_shares,
     length_costs,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -50,6 +52,13 @@ def needs_proc() -> None:
 def needs_affinity() -> None:
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("this platform does not bind processes to cores")
+
+
+@pytest.fixture
+def needs_mounts() -> None:
+    command = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"]
+    if shutil.which("unshare") is None or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("this system lets nobody mount what only one process sees")
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 import fastrnn
 from fastrnn import _core
 from fastrnn.optim import SGD, Adam, clip_global_norm, clip_value
+from layer_problems import LAYERS, VARIANTS, parts
 from problems import Array
-from test_layers import LAYERS, VARIANTS, parts
 
 
 def in_one_block(shape: tuple[int, int], shift: int, dtype: Any, rng: np.random.Generator) -> tuple[Array, Array]:

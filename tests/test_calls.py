@@ -17,8 +17,8 @@ import fastrnn
 from fastrnn import Dropout, Embedding, Linear, Modules
 from fastrnn.optim import Adam
 from isolated import run_function
+from layer_problems import LAYERS, VARIANTS, draw, parts, state_like
 from problems import Array
-from test_layers import LAYERS, VARIANTS, draw, parts, state_like
 
 T, B, I, H = 9, 5, 7, 11
 each_variant = pytest.mark.parametrize(("family", "options"), VARIANTS, ids=str)

@@ -1,10 +1,9 @@
-"""The caller's floating-point mode is left alone; NaN stays in its row, infinities saturate, denormals cost nothing."""
+"""The caller's floating-point mode is left alone; NaN stays in its row, infinities saturate, denormals are zeros."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import fastrnn
 from fastrnn import _core, reference
 from isolated import run_function
+from layer_problems import LAYERS, each_variant, parts, solve_layer, state_like
 from problems import CELLS, Cell, Problem, arrays, backward, forward, make_problem, solve, step
 from tolerances import assert_close
 
@@ -47,6 +47,33 @@ def test_control_register_is_untouched_by_errors(isa: str) -> None:
             forward(fastrnn, wrong)
         assert _core._fp_control() == before
     assert denormals_work()
+
+
+def raise_flags(some: bool) -> None:
+    """Have this thread's flags of exceptions all down, or some of them up."""
+    np.add(np.ones(1), np.ones(1))  # NumPy clears them
+    if some:
+        large, three = float("1e308"), float("3")
+        assert large * large == np.inf  # overflow
+        assert 1 / three > 0  # inexact
+
+
+@each_cell
+@pytest.mark.parametrize("some", [False, True], ids=["none", "some"])
+def test_flags_are_untouched(some: bool, cell: Cell, isa: str) -> None:
+    problem = make_problem(cell, 5, 3, 7, 17, dtype=np.float32)
+    wrong = problem.with_inputs(w_hh=problem["w_ih"])
+    tape = forward(fastrnn, problem).tape
+    x, weight = np.ones((3, 7), np.float32), np.full((5, 7), np.float32(1 / 3))
+    raise_flags(some)
+    before = _core._fp_control(flags=True)
+    forward(fastrnn, problem)
+    backward(fastrnn, problem, tape)
+    step(fastrnn, problem)
+    fastrnn.linear(x, weight)
+    with pytest.raises(ValueError, match="_forward"):
+        forward(fastrnn, wrong)
+    assert _core._fp_control(flags=True) == before
 
 
 def _signal_handler_computes_with_denormals() -> None:
@@ -108,6 +135,39 @@ def test_nan_stays_in_its_batch_row(cell: Cell, dtype: Any, isa: str) -> None:
 
 
 @each_dtype
+@each_variant
+def test_nan_stays_in_its_batch_row_of_a_layer(family: str, options: dict[str, Any], dtype: Any, isa: str) -> None:
+    for n in range(1, 34):
+        for T, B, I, H in ((3, 7, 5, n), (3, n, n, 9)):
+            own = {k: H if k == "proj_size" else v for k, v in options.items()}
+            layer = LAYERS[family](I, H + ("proj_size" in own), seed=n, dtype=dtype, **own)
+            rng = np.random.default_rng(n)
+            x = rng.uniform(-1, 1, (T, B, I)).astype(dtype)
+            dy = rng.uniform(-1, 1, (T, B, layer._state_sizes[0])).astype(dtype)
+            given = [x, *parts(state_like(layer, B)), dy, *parts(state_like(layer, B, seed=2))]
+
+            def solve_with(arrays: list[Any], layer: fastrnn.Layer = layer) -> dict[str, Any]:
+                count = len(layer._state_sizes)
+                state, dstate = tuple(arrays[1 : 1 + count]), tuple(arrays[2 + count :])
+                pair = (state, dstate) if count == 2 else (state[0], dstate[0])
+                return solve_layer(layer, arrays[0], pair[0], arrays[1 + count], pair[1])
+
+            clean, row = solve_with(given), n % B
+            for k, array in enumerate(given):
+                bad = array.copy()
+                bad[:, row] = np.nan
+                got = solve_with([*given[:k], bad, *given[k + 1 :]])
+                where = f"{layer}, NaN in row {row} of argument {k}"
+                for name in clean:
+                    if name not in layer.params:
+                        others = np.delete(got[name], row, 1), np.delete(clean[name], row, 1)
+                        assert others[0].tobytes() == others[1].tobytes(), f"{where}: {name}"
+                if k == 0:
+                    assert np.isnan(got["y"][:, row]).all(), where
+                    assert np.isnan(got["state_n[0]"][:, row]).all(), where
+
+
+@each_dtype
 @each_cell
 def test_infinities_saturate(cell: Cell, dtype: Any, isa: str) -> None:
     # A relu net has nothing that saturates: after one step its infinities meet and make NaN.
@@ -140,30 +200,32 @@ def test_huge_numbers_saturate(cell: Cell, dtype: Any, isa: str) -> None:
 
 
 @each_dtype
-@each_cell
-def test_denormals_are_not_slow(cell: Cell, dtype: Any, isa: str, set_threads: Callable[[int], None]) -> None:
-    """Flushed denormals cost nothing; computed ones cost 20 times as much, which no noisy machine hides."""
-    tiny = np.finfo(dtype).smallest_normal / 4
+@each_variant
+def test_denormals_are_zeros(family: str, options: dict[str, Any], dtype: Any, isa: str) -> None:
+    """So they cost what zeros do, where computing with them costs 20 times as much."""
+    layer = LAYERS[family](7, 17, dtype=dtype, seed=0, **options)
+    T, B = 5, 3
+    tiny = float(np.finfo(dtype).smallest_normal)
 
-    def scaled(problem: Problem, scale: float) -> Problem:
-        names = ("x", "b_ih", "b_hh", *(f"{s}0" for s in cell.state_names))
-        inputs = {k: a if a is None or k not in names else (a * scale).astype(dtype) for k, a in problem.inputs.items()}
-        upstream = {k: None if a is None else (a * scale).astype(dtype) for k, a in problem.upstream.items()}
-        return Problem(cell, inputs, upstream)
+    def solve_scaled(scale: float) -> dict[str, Any]:
+        states = [tuple((a * scale).astype(dtype) for a in parts(state_like(layer, B, seed=s))) for s in (0, 2)]
+        x, dy = (
+            (np.random.default_rng(size).uniform(-1, 1, (T, B, size)) * scale).astype(dtype)
+            for size in (layer.input_size, layer._state_sizes[0])
+        )
+        assert scale == 0 or (x != 0).all()
+        state, dstate = (s if len(s) == 2 else s[0] for s in states)
+        return solve_layer(layer, x, state, dy, dstate)
 
-    normal = make_problem(cell, 20, 8, 64, 64, dtype=dtype)
-    denormal = scaled(normal, float(tiny))
-
-    def seconds(problem: Problem) -> float:
-        start = time.perf_counter()
-        solve(fastrnn, problem)
-        return time.perf_counter() - start
-
-    # In turns, and the best of each: a busy machine makes calls slower now and then, denormals every time.
-    set_threads(1)
-    pairs = [(seconds(normal), seconds(denormal)) for _ in range(15)]
-    fast, slow = (min(side) for side in zip(*pairs, strict=True))
-    assert slow < 5 * fast, f"{slow * 1e3:.2f} ms with denormals, {fast * 1e3:.2f} ms without"
+    zeros = solve_scaled(0)
+    for name, got in solve_scaled(tiny / 2).items():
+        np.testing.assert_array_equal(got, zeros[name], err_msg=name)
+    # Weights too: with no biases a net of them has nothing but zeros.
+    if "bias_ih_l0" in layer.params and family != "mingru" and "layer_norm" not in options:
+        for name, parameter in layer.params.items():
+            parameter[...] = 0 if "bias" in name else tiny / 2
+        x = np.ones((T, B, layer.input_size), dtype)
+        assert not solve_layer(layer, x)["y"].any()
 
 
 @each_cell

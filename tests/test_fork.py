@@ -70,7 +70,7 @@ def _fork_while_a_kernel_runs() -> None:
     with ThreadPoolExecutor(1) as pool:
         caller = pool.submit(call)
         try:
-            assert all(forked_child_agrees(expected) for _ in range(30))
+            assert all(forked_child_agrees(expected) for _ in range(50))
         finally:
             stop.set()
         caller.result()
@@ -79,7 +79,7 @@ def _fork_while_a_kernel_runs() -> None:
 def _fork_from_two_threads() -> None:
     expected = solve_in_parallel()
     with ThreadPoolExecutor(2) as pool:
-        assert all(pool.map(forked_child_agrees, [expected] * 30))
+        assert all(pool.map(forked_child_agrees, [expected] * 50))
 
 
 def _fork_from_a_child() -> None:

@@ -12,8 +12,8 @@ import pytest
 import fastrnn
 from fastrnn import _core
 from isolated import run_function
+from layer_problems import LAYERS, VARIANTS
 from problems import Array
-from test_layers import LAYERS, VARIANTS
 
 I = 3
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])

@@ -15,8 +15,8 @@ import pytest
 import fastrnn
 from fastrnn import Dropout, Embedding, Linear, Modules, cross_entropy, mean_squared_error
 from fastrnn.data import side_by_side, windows
+from layer_problems import LAYERS, VARIANTS, draw, parts
 from problems import Array
-from test_layers import LAYERS, VARIANTS, draw, parts
 
 T, B, I, H = 9, 5, 7, 11
 F = np.float32

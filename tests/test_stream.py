@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from test_layers import LAYERS, VARIANTS, B, H, I, T, draw, each_family, each_variant, parts
+from layer_problems import LAYERS, VARIANTS, B, H, I, T, draw, each_family, each_variant, parts
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -11,8 +11,8 @@ import pytest
 import fastrnn
 from fastrnn import Embedding, Linear, _core, cross_entropy, mean_squared_error
 from fastrnn.optim import clip_global_norm
+from layer_problems import LAYERS
 from problems import CELLS, Array, Cell
-from test_layers import LAYERS
 
 RELATIVE = 1e-6
 ROWS = 4_000_000

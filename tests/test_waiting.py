@@ -18,8 +18,8 @@ import pytest
 import fastrnn
 from fastrnn import _core
 from isolated import run_function
+from layer_problems import parts
 from problems import Array
-from test_layers import parts
 
 Case = Callable[[], Callable[[], Any]]
 

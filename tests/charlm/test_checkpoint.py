@@ -365,7 +365,7 @@ def test_loading_takes_twice_the_file(tmp_path: Path) -> None:
     save(str(path), small.trainer(hidden=512).checkpoint())
     size = path.stat().st_size
     assert size > 20e6
-    assert peak_of(lambda: load(str(path))) < 2.1 * size
+    assert peak_of(lambda: load(str(path))) < 2 * size + (1 << 19)
 
 
 def test_a_foreign_file_is_not_read_whole(tmp_path: Path) -> None:
