@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/ run as they stand there, and commands are those of the command line."""
+"""The examples of the README and of docs/ run as they stand there, and commands and tests that they name exist."""
 
 from __future__ import annotations
 
@@ -66,3 +66,15 @@ assert COMMANDS
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command: str) -> None:
     cli.parser().parse_args(shlex.split(command.partition(" | ")[0], comments=True)[1:])
+
+
+def test_each_promise_has_its_tests() -> None:
+    promises = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    tables = [line.split("|")[2] for line in promises.splitlines() if line.startswith("| ") and "test_" in line]
+    assert len(tables) > 25
+    for shown_by in tables:
+        defined = ""
+        for file, name in re.findall(r"`([\w/]+\.py)?(?:::)?(test_\w+)?`", shown_by):
+            if file:
+                defined = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert f"def {name}" in defined, f"{name} is in none of {shown_by}"
