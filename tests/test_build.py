@@ -76,7 +76,7 @@ def test_kernels_share_no_symbol(isa: str, tmp_path: Path) -> None:
 
 
 def test_nothing_in_the_build_asks_for_fast_math() -> None:
-    files = [SOURCES / name for name in ("CMakeLists.txt", "pyproject.toml", "noxfile.py", ".ci/run")]
+    files = [SOURCES / name for name in ("CMakeLists.txt", "pyproject.toml", "noxfile.py", ".ci/run", ".ci/long")]
     files += [p for folder in ("cmake", "csrc") for p in (SOURCES / folder).rglob("*") if p.is_file()]
     flags = re.compile(r"-ffast-math|-Ofast|-funsafe-math-optimizations|/fp:fast|-mdaz-ftz|pragma\s+GCC\s+optimize")
     for path in files:
