@@ -13,6 +13,7 @@ import pytest
 
 import fastrnn
 from isolated import run_function
+from mutations import mutated
 from problems import CELLS, Array, Cell, forward, make_problem
 
 T, B, I, H = 3, 2, 4, 5
@@ -171,72 +172,6 @@ def test_sizes_that_overflow(cell: Cell) -> None:
 CALLS = 5000
 
 
-def _mutations() -> list[Callable[[random.Random, Any], Any]]:
-    junk = [
-        None,
-        1,
-        -3,
-        2.5,
-        "abc",
-        b"abc",
-        [],
-        [1.0, 2.0],
-        {},
-        object(),
-        True,
-        np.float32(1),
-        np.zeros(()),
-        np.zeros(0),
-        int,
-    ]
-    dtypes = ["f2", "f4", "f8", "g", ">f4", ">f8", "i1", "u2", "i8", ">i4", "c8", "c16", "?", "O", "S3", "U2", "M8[s]"]
-
-    def array(change: Callable[[random.Random, Array], Any]) -> Callable[[random.Random, Any], Any]:
-        return lambda r, a: change(r, a) if isinstance(a, np.ndarray) and a.ndim else r.choice(junk)
-
-    def astype(r: random.Random, a: Array) -> Any:
-        name = r.choice(dtypes)
-        return np.zeros(a.shape, name) if a.dtype.kind not in "fiu" or name[0] in "SUM" else a.astype(name)
-
-    def grow(r: random.Random, a: Array) -> Array:
-        return np.repeat(a, r.randint(0, 3), axis=r.randrange(a.ndim))
-
-    def huge(r: random.Random, a: Array) -> Array:
-        shape = list(a.shape)
-        shape[r.randrange(a.ndim)] = 2 ** r.choice([31, 32, 33, 40, 50])
-        return np.broadcast_to(a.flat[0] if a.size else np.zeros((), a.dtype), shape)
-
-    def tokens(r: random.Random, a: Array) -> Array:
-        return np.array([r.choice([0, 1, I - 1, I, -1, 2**31, -(2**63), 2**63 - 1]) for _ in range(T * B)]).reshape(
-            T, B
-        )
-
-    def poison(r: random.Random, a: Array) -> Array:
-        poisoned: Array = a.copy()
-        poisoned.flat[: a.size // 2] = r.choice([np.nan, np.inf, -np.inf, 1e300]) if a.dtype == np.float64 else 0
-        return poisoned
-
-    return [
-        lambda r, a: r.choice(junk),
-        array(astype),
-        array(lambda r, a: a[None]),
-        array(lambda r, a: a[0]),
-        array(lambda r, a: a.T),
-        array(lambda r, a: a[..., ::-1]),
-        array(lambda r, a: a[1:]),
-        array(lambda r, a: a[..., :0]),
-        array(lambda r, a: a.reshape(-1)),
-        array(lambda r, a: a.tolist()),
-        array(lambda r, a: a.copy().data),
-        array(lambda r, a: np.ma.masked_array(a)),
-        array(lambda r, a: np.lib.stride_tricks.as_strided(a, (0, *a.shape[1:]), a.strides)),
-        array(grow),
-        array(huge),
-        array(tokens),
-        array(poison),
-    ]
-
-
 def _call_badly(seed: int, calls: int) -> None:
     """Make good calls worse at one to three places; anything but a result, TypeError or ValueError ends the process."""
     import resource  # not on Windows, where the test does without a limit
@@ -244,7 +179,6 @@ def _call_badly(seed: int, calls: int) -> None:
     # A few mutants ask for terabytes, which must be refused before it is tried, or fail as any allocation may.
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     r = random.Random(seed)
-    mutations = _mutations()
     pool = [
         good_call(*f, dtype, tokens)
         for f in FUNCTIONS
@@ -257,9 +191,8 @@ def _call_badly(seed: int, calls: int) -> None:
         function, good = r.choice(pool)
         arguments = dict(good)
         for name in r.sample(sorted(good), r.choice([1, 1, 1, 2, 3])):
-            arguments[name] = (
-                r.choice(tapes) if name == "tape" and r.random() < 0.5 else r.choice(mutations)(r, good[name])
-            )
+            another = name == "tape" and r.random() < 0.5
+            arguments[name] = r.choice(tapes) if another else mutated(r, good[name])
         if r.random() < 0.03:
             arguments.pop(r.choice(sorted(arguments)))
         if r.random() < 0.03:

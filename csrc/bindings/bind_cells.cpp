@@ -38,9 +38,8 @@ struct KeptObject {
 };
 
 constexpr char kKeptDoc[] =
-    "KeptWeights(frozen, /)\n--\n\nPacked weights of one layer, kept from call to call while they are the same; or, "
-    "if\n"
-    "frozen, for good.";
+    "KeptWeights(frozen, /)\n--\n\n"
+    "Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good.";
 
 PyTypeObject* kept_type = nullptr;
 
@@ -441,18 +440,15 @@ constexpr char kForwardDoc[] =
     "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`.\n\n"
     "`kept` is None, or keeps the packed weights for the next call with the same weights. `row_counts` is None, or\n"
     "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
-    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None. `regularised` "
-    "is\n"
-    "None, or for each state: what h is multiplied with before W_hh, (B, H) or None; and how much of its change each "
-    "state\n"
-    "takes over, (N, H) for all N rows, (1, H) or None: the tape refers to these, which must not change.";
+    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None.\n"
+    "`regularised` is None, or what h is multiplied with before W_hh, (B, H) or None, and for each state how much of\n"
+    "its change each row takes over, (N, H) for all N rows, (1, H) or None: the tape refers to these, which must not\n"
+    "change.";
 constexpr char kBackwardDoc[] =
     "backward($module, family, tape, sums, wants_dh, dy, dh_n, dc_n, /)\n--\n\n"
-    "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dvectors, dh0, dh), with dc0 before dh where there is one, and None for "
-    "what\n"
-    "the cell has not. `sums` is None, or the Sums to which the five from dw_ih on are added, which are then None. dh "
-    "is\n"
-    "None unless `wants_dh`, or dL/dh of every step.";
+    "Return (dx, dw_ih, dw_hh, db_ih, db_hh, dvectors, dh0, dh), with dc0 before dh where there is one, and None for\n"
+    "what the cell has not. `sums` is None, or the Sums to which the five from dw_ih on are added, which are then\n"
+    "None. dh is None unless `wants_dh`, or dL/dh of every step.";
 constexpr char kAddressableDoc[] =
     "addressable($module, cell, T, B, I, H, /)\n--\n\n"
     "Return whether memory might hold what a call of these sizes needs.";

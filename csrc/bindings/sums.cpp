@@ -21,10 +21,8 @@ namespace {
 
 constexpr char kSumsDoc[] =
     "Sums()\n--\n\n"
-    "Gradients of the weights of one layer, summed over backward calls for parts of a sequence: what these would be "
-    "for "
-    "all\n"
-    "of it, to the bit.";
+    "Gradients of the weights of one layer, summed over backward calls for parts of a sequence:\n"
+    "what they would be for all of it, to the bit.";
 
 PyTypeObject* sums_type = nullptr;
 
