@@ -74,5 +74,11 @@ def needs_elf() -> None:
 
 
 @pytest.fixture
+def needs_no_sanitizer() -> None:
+    if "ASAN_OPTIONS" in os.environ:
+        pytest.skip("a sanitizer has memory, symbols and demands of the processor of its own")
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(2026)

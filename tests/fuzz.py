@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import faulthandler
-import os
 import random
 import sys
 import warnings
@@ -26,6 +25,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import _core, data, optim
+from isolated import limit_memory
 from layer_problems import LAYERS, VARIANTS
 from mutations import mutated
 from problems import CELLS, Array, make_problem
@@ -322,23 +322,13 @@ def worse(r: random.Random, target: Target) -> dict[str, Any]:
     return arguments
 
 
-def limit_memory() -> None:
-    """What asks for terabytes fails as any allocation may."""
-    try:
-        import resource
-    except ImportError:  # Windows, which commits no more than there is
-        return
-    if "ASAN_OPTIONS" in os.environ:  # the sanitizer needs address space without end, and has a limit of its own
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (10 << 30, 10 << 30))
-
-
 def fuzz(calls: int, seed: int) -> None:
     """Make so many calls; anything but a result, TypeError, ValueError or MemoryError ends the process."""
     warnings.simplefilter("error")
     warnings.filterwarnings("ignore", "LSTM: dropout|.*it has no effect", UserWarning)
+    np.seterr(all="raise")  # somebody may have: then half of the work would be done
     faulthandler.enable()
-    limit_memory()
+    limit_memory(10 << 30)
     fastrnn.set_num_threads(2)
     isa = fastrnn.isa()
     pool = targets()
@@ -355,7 +345,8 @@ def fuzz(calls: int, seed: int) -> None:
             assert numbers_in(invoke(pool[k], pool[k].arguments)) == right, pool[k].covers
 
     def call(r: random.Random, target: Target) -> None:
-        arguments = worse(r, target)
+        with np.errstate(all="ignore"):
+            arguments = worse(r, target)
         faulthandler.dump_traceback_later(60, exit=True)  # a call that does not end
         try:
             invoke(target, arguments)

@@ -34,3 +34,13 @@ def run_function(
     """Run ``function(*args)`` of a test module in a new interpreter; return what it prints."""
     module = function.__module__
     return run_code(f"import {module}; {module}.{function.__name__}(*{args!r})", timeout=timeout, env=env)
+
+
+def limit_memory(size: int) -> None:
+    """Give this process so many bytes: what asks for terabytes then fails as any allocation may."""
+    try:
+        import resource
+    except ImportError:  # Windows, which commits no more than there is
+        return
+    if "ASAN_OPTIONS" not in os.environ:  # the sanitizer needs address space without end, and has a limit of its own
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))

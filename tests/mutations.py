@@ -72,7 +72,11 @@ def _tokens(r: random.Random, a: Array) -> Array:
 
 def _poison(r: random.Random, a: Array) -> Array:
     poisoned: Array = a.copy()
-    poisoned.flat[: a.size // 2] = r.choice([np.nan, np.inf, -np.inf, 1e300]) if a.dtype == np.float64 else 0
+    value = 0
+    if a.dtype.kind == "f":
+        limits = np.finfo(a.dtype)
+        value = r.choice([np.nan, np.inf, -np.inf, limits.max / 3, limits.smallest_normal / 3, 0])
+    poisoned.flat[: r.choice([a.size // 2, a.size])] = value
     return poisoned
 
 

@@ -27,13 +27,13 @@ def run_tool(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.usefixtures("needs_elf")
+@pytest.mark.usefixtures("needs_elf", "needs_no_sanitizer")
 def test_only_the_entry_point_is_exported() -> None:
     exported = {line.split()[-1] for line in run_tool("nm", "-D", "--defined-only", str(LIBRARY)).splitlines()}
     assert exported == {"PyInit__core"}
 
 
-@pytest.mark.usefixtures("needs_elf")
+@pytest.mark.usefixtures("needs_elf", "needs_no_sanitizer")
 def test_links_little() -> None:
     needed = set(re.findall(r"\(NEEDED\).*\[(.+?)\]", run_tool("readelf", "-d", str(LIBRARY))))
     allowed = r"(libc|libm|libstdc\+\+|libgcc_s|libpthread|ld-linux[-\w]*)\.so\.\d+"
@@ -132,7 +132,7 @@ def _call_every_cell() -> None:
     print(*fastrnn.available_isas())
 
 
-@pytest.mark.usefixtures("needs_elf")
+@pytest.mark.usefixtures("needs_elf", "needs_no_sanitizer")
 @pytest.mark.parametrize(("cpu", "isas"), [("Nehalem", "baseline"), ("Haswell", "avx2 baseline")])
 def test_older_processors(cpu: str, isas: str) -> None:
     """Nothing that an emulated older processor lacks is run, by a call or on the way to it."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from isolated import run_function
+from isolated import limit_memory, run_function
 from mutations import mutated
 from problems import CELLS, Array, Cell, forward, make_problem
 
@@ -174,10 +174,7 @@ CALLS = 5000
 
 def _call_badly(seed: int, calls: int) -> None:
     """Make good calls worse at one to three places; anything but a result, TypeError or ValueError ends the process."""
-    import resource  # not on Windows, where the test does without a limit
-
-    # A few mutants ask for terabytes, which must be refused before it is tried, or fail as any allocation may.
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    limit_memory(8 << 30)
     r = random.Random(seed)
     pool = [
         good_call(*f, dtype, tokens)

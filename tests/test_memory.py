@@ -45,7 +45,7 @@ def _run_out_of_memory() -> None:
         assert_same_bits(solve(fastrnn, parallel), expected[1], f"parallel call after {repeat}")
 
 
-@pytest.mark.usefixtures("needs_proc")
+@pytest.mark.usefixtures("needs_proc", "needs_no_sanitizer")
 def test_memory_error() -> None:
     run_function(_run_out_of_memory)
 
@@ -70,7 +70,7 @@ def _run_out_of_memory_in_backward() -> None:
     assert_same_bits(arrays(backward(fastrnn, problem, tape)), expected, "after the error")
 
 
-@pytest.mark.usefixtures("needs_proc")
+@pytest.mark.usefixtures("needs_proc", "needs_no_sanitizer")
 def test_memory_error_in_backward() -> None:
     run_function(_run_out_of_memory_in_backward)
 
@@ -96,7 +96,7 @@ def _use_many_shapes() -> None:
     assert grown < 5, f"{grown:.1f} MB more after 2,000 shapes"
 
 
-@pytest.mark.usefixtures("needs_proc")
+@pytest.mark.usefixtures("needs_proc", "needs_no_sanitizer")
 def test_memory_does_not_grow_with_shapes() -> None:
     run_function(_use_many_shapes, timeout=120)
 
@@ -119,7 +119,7 @@ def _leak_nothing() -> None:
     assert grown < 1.5, f"{grown:.1f} MB more after 500 calls"
 
 
-@pytest.mark.usefixtures("needs_proc")
+@pytest.mark.usefixtures("needs_proc", "needs_no_sanitizer")
 def test_calls_and_errors_leak_nothing() -> None:
     run_function(_leak_nothing, timeout=120)
 
@@ -177,6 +177,6 @@ def _inference_memory_is_flat() -> None:
     assert grown < 1.5 * y.nbytes, f"{grown / y.nbytes:.2f} times the output"
 
 
-@pytest.mark.usefixtures("needs_proc")
+@pytest.mark.usefixtures("needs_proc", "needs_no_sanitizer")
 def test_inference_workspace_does_not_grow_with_steps() -> None:
     run_function(_inference_memory_is_flat)

@@ -252,7 +252,7 @@ def test_parameters_that_have_become_others(make: Callable[[Any], Any]) -> None:
     params: dict[str, Any] = {"a": np.ones(2), "p": np.ones(3)}
     grads = {"a": np.ones(2), "p": np.ones(3), "q": np.ones(1)}
     for changed, error, message in (
-        ({"p": np.ones(4)}, ValueError, r"p is float64 of shape \(4,\), and was float64 of shape \(3,\)"),
+        ({"p": np.ones(4)}, ValueError, r"p is float64 of shape \(4,\), and \w\['p'\] float64 of shape \(3,\)"),
         ({"p": np.ones(3, np.float32)}, ValueError, "p is float32 of shape"),
         ({"p": [1.0, 1.0, 1.0]}, TypeError, "p is .*, expected an array"),
         ({"q": np.ones(1)}, ValueError, "q was not there when the optimiser was made"),

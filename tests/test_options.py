@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import pickle
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import fastrnn
 from fastrnn import Dropout, Embedding, Linear, Modules, cross_entropy, mean_squared_error
 from fastrnn.data import side_by_side, windows
+from fastrnn.optim import SGD, Adam, clip_global_norm, clip_value
 from layer_problems import LAYERS, VARIANTS, draw, parts
 from problems import Array
 
@@ -399,14 +401,31 @@ def test_kinds_of_arrays() -> None:
     assert layer(np.zeros((3, 0), int), lengths=[])[0].shape == (3, 0, 5)
 
 
-def test_infinities_warn_of_nothing() -> None:
-    for bidirectional in (False, True):
-        layer = fastrnn.GRU(4, 5, 2, bidirectional=bidirectional, dropout=0.5, seed=0)
-        given = np.full((3, 2, 4), np.inf, F)
-        y, _ = layer(given)
-        layer.backward(np.full_like(y, np.inf))
-        layer.backward(np.full_like(y, np.nan))
-    Dropout(0.5, seed=0)(given)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, 1e-38, 1e-45], ids=str)
+def test_nothing_stops_half_way_over_numbers_at_the_edge(value: float) -> None:
+    """Where NumPy has been told to raise: infinities, NaN and denormals are results like any others."""
+    edge = np.full((30, 2, 4), value, F)
+    with np.errstate(all="raise"):
+        for bidirectional, sequence, proj_size in itertools.product((False, True), (False, True), (0, 2)):
+            layer = fastrnn.LSTM(4, 5, 2, bidirectional=bidirectional, dropout=0.5, proj_size=proj_size, seed=0)
+            for lengths in (None, [30, 3]):
+                y, state = layer(edge, lengths=lengths, return_sequence=sequence)
+                layer.backward(np.full_like(y, value), tuple(np.full_like(s, value) for s in state))
+        Dropout(0.5, seed=0)(edge)
+        for module in (Linear(4, 3, seed=0), Linear(4, 3, seed=0, dtype=np.float64)):
+            for rows in (edge, edge[:1]):
+                module.backward(np.full_like(module(rows.astype(module.dtype)), value))
+        embedding = fastrnn.Embedding(3, 4, seed=0)
+        embedding.backward(np.full_like(embedding(np.zeros(9, int)), value))
+        for loss, dy in (cross_entropy(edge, np.ones((30, 2), int)), mean_squared_error(edge, -edge)):
+            assert dy.shape == edge.shape, loss
+        params = {name: np.ones(4, F) for name in "abc"} | {name: np.full(4, value, F) for name in "de"}
+        params["tied"] = params["a"]
+        for optimiser in (SGD(params, lr=1e-30, momentum=0.9), Adam(params, weight_decay=1e-30), Adam(params, lr=1e30)):
+            optimiser.step({name: np.full(4, value, F) for name in params})
+        grads = [np.full(4, value, F) for _ in range(3)]
+        clip_global_norm(grads, 1e-40)
+        clip_value(grads, 1.0)
 
 
 # --- losses

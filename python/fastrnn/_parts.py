@@ -86,21 +86,26 @@ def dropout_mask(rng: "np.random.Generator", p: float, shape: tuple[int, ...], d
     return mask.reshape(shape)
 
 
+def quiet() -> "np.errstate":
+    """Have NumPy say nothing of infinities, NaN and denormals, which show in results; else it might raise half-way."""
+    return np.errstate(all="ignore")
+
+
 def scale(a: Array, mask: Array) -> Array:
-    """Return ``a * mask``, where infinities and NaN may meet zeros."""
+    """Return ``a * mask``."""
     product = np.empty(a.shape, a.dtype)
-    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+    with quiet():
         for part in parts(product):
             np.multiply(a[part], mask[part], out=product[part])
     return product
 
 
 def add(arrays: Sequence[Array]) -> Array:
-    """Return the sum of arrays, infinities and NaN included."""
+    """Return the sum of arrays."""
     if len(arrays) == 1:
         return arrays[0]
     total = np.empty(arrays[0].shape, arrays[0].dtype)
-    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+    with quiet():
         for part in parts(total):
             np.add(arrays[0][part], arrays[1][part], out=total[part])
             for a in arrays[2:]:
@@ -117,22 +122,26 @@ def _rows_at_once(rows: int, operations: int) -> Iterator[slice]:
 
 def product(rows: Array, weight: Array) -> Array:
     """Return ``rows @ weight``."""
-    if 2 * len(rows) * weight.size <= OPERATIONS:
-        small: Array = rows @ weight
-        return small
-    out = np.empty((len(rows), weight.shape[1]), rows.dtype)
-    for part in _rows_at_once(len(rows), 2 * weight.size):
-        np.matmul(rows[part], weight, out=out[part])
+    out: Array
+    with quiet():
+        if 2 * len(rows) * weight.size <= OPERATIONS:
+            out = rows @ weight
+        else:
+            out = np.empty((len(rows), weight.shape[1]), rows.dtype)
+            for part in _rows_at_once(len(rows), 2 * weight.size):
+                np.matmul(rows[part], weight, out=out[part])
     return out
 
 
 def outer_product(left: Array, right: Array) -> Array:
     """Return ``left.T @ right``, a sum over all rows."""
     each = 2 * left.shape[1] * right.shape[1]
-    if len(left) * each <= OPERATIONS:
-        small: Array = left.T @ right
-        return small
-    sums = np.zeros((left.shape[1], right.shape[1]), left.dtype)
-    for part in _rows_at_once(len(left), each):
-        sums += left[part].T @ right[part]
+    sums: Array
+    with quiet():
+        if len(left) * each <= OPERATIONS:
+            sums = left.T @ right
+        else:
+            sums = np.zeros((left.shape[1], right.shape[1]), left.dtype)
+            for part in _rows_at_once(len(left), each):
+                sums += left[part].T @ right[part]
     return sums

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import _checks, _core
 from ._checks import Array
-from ._parts import add, contiguous, dropout_mask, joined, parts_of, put, scale, take
+from ._parts import add, contiguous, dropout_mask, joined, parts_of, put, quiet, scale, take
 from .modules import Gradients, Grads
 
 if TYPE_CHECKING:
@@ -403,8 +403,9 @@ class Call:
         ]
         if dy is not None and not self.return_sequence:
             last = dstates[0][-(1 + layer.bidirectional) :]
-            for direction, dh in enumerate(last):
-                dh += dy[..., direction * P : (direction + 1) * P]
+            with quiet():
+                for direction, dh in enumerate(last):
+                    dh += dy[..., direction * P : (direction + 1) * P]
             dy = None
         if dy is not None and self.single:
             dy = dy[:, None]

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _checks
 from ._checks import Array
-from ._parts import parts
+from ._parts import parts, quiet
 
 __all__ = ["cross_entropy", "mean_squared_error"]
 
@@ -54,7 +54,7 @@ def cross_entropy(
     flat = logits.reshape(chosen.size, V)
     gradient = np.empty_like(flat, order="C")
     loss = 0.0
-    with np.errstate(all="ignore"):  # what is infinite or NaN among the logits shows in the results
+    with quiet():
         for part in parts(flat):
             of_part = None if counted is None else counted[part]
             loss += _cross_entropy(flat[part], chosen[part], of_part, max(1, count), gradient[part])
@@ -114,7 +114,7 @@ def mean_squared_error(y: Array, target: Array, *, mask: Array | None = None) ->
     gradient = np.empty_like(y, order="C")
     rows, wanted, into = (a.reshape(-1, N) if a.size else a.reshape(0, N) for a in (y, target, gradient))
     total = 0.0
-    with np.errstate(all="ignore"):  # what is infinite or NaN shows in the results
+    with quiet():
         for part in parts(rows):
             difference = np.subtract(rows[part], wanted[part], dtype=np.float64, casting="unsafe")
             if counted is not None:

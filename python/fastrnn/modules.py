@@ -35,7 +35,7 @@ import numpy.typing as npt
 
 from . import _checks, _core
 from ._checks import Array, Options
-from ._parts import dropout_mask, outer_product, parts, product, scale
+from ._parts import dropout_mask, outer_product, parts, product, quiet, scale
 from .files import write_atomically
 
 # A Linear of so few rows takes less time than to enter NumPy's product; with a larger weight NumPy's threads count.
@@ -473,7 +473,8 @@ class Linear(Module):
         else:
             y = product(rows, weight.T)
             if bias is not None:
-                y += bias
+                with quiet():
+                    y += bias
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight))
 
 
@@ -528,7 +529,8 @@ class Embedding(Module):
                 for part in parts(rows):
                     order = np.argsort(flat[part], kind="stable")
                     distinct, first = np.unique(flat[part][order], return_index=True)
-                    dweight[distinct] += np.add.reduceat(rows[part][order], first, dtype=np.float64)
+                    with quiet():
+                        dweight[distinct] += np.add.reduceat(rows[part][order], first, dtype=np.float64)
             return None, {"weight": dweight}
 
         return ModuleCall(y, back)

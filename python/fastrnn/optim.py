@@ -6,6 +6,7 @@ it takes one step. What cannot be right raises an error that names the parameter
 """
 
 import copy
+import inspect
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ import numpy as np
 
 from . import _checks
 from ._checks import Array, Options
+from ._parts import quiet
 from .modules import USES, Grads
 
 __all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
@@ -22,6 +24,8 @@ __all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
 
 class Optimiser(Options):
     """What optimisers have in common: which array moves by which gradient, and what is checked before."""
+
+    _state: ClassVar[tuple[str, ...]] = ("v",)  # of each parameter, an array of its shape
 
     def __init__(self, params: Mapping[str, Array]) -> None:
         name = self._name
@@ -31,17 +35,24 @@ class Optimiser(Options):
             if not isinstance(p, np.ndarray) or p.dtype not in (np.float32, np.float64):
                 raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array of float32 or float64")
         self.params = params
+        self.v = {name: np.zeros_like(p) for name, p in params.items()}
         self._last_back = 0
 
     @property
     def _name(self) -> str:
         return type(self).__name__
 
-    def _zeros(self) -> dict[str, Array]:
-        return {name: np.zeros_like(p) for name, p in self.params.items()}
+    def step(self, grads: Mapping[str, Array]) -> None:
+        """Move every parameter by its gradient, which has the parameter's name, shape and dtype."""
+        with quiet():
+            self._move(self._moves(grads))
 
-    def _moves(self, state: Mapping[str, Array], grads: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
-        """Return name, parameter and gradient of every parameter; ``state`` has an array of its shape for each.
+    def _move(self, moves: list[tuple[str, Array, Array]]) -> None:
+        """Move parameters, given as name, parameter and gradient."""
+        raise NotImplementedError
+
+    def _moves(self, grads: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
+        """Return name, parameter and gradient of every parameter.
 
         Raises an error where any of them cannot be moved as it should.
         """
@@ -54,7 +65,7 @@ class Optimiser(Options):
             self._check_fresh(grads)
         place: dict[tuple[Any, ...], int] = {}  # where a parameter stands in moves, by what tells it from others
         for key, p in params.items():
-            self._check_param(name, key, p, state)
+            self._check_param(name, key, p)
             g = grads.get(key)
             where = (p.__array_interface__["data"][0], p.shape, p.strides, p.dtype)
             before = place.get(where) if p.size else None
@@ -81,14 +92,23 @@ class Optimiser(Options):
             self._last_back = max(grads.of.values(), default=self._last_back)
         return moves
 
-    def _check_param(self, name: str, key: str, p: Any, state: Mapping[str, Array]) -> None:
+    def _check_param(self, name: str, key: str, p: Any) -> None:
         if not isinstance(p, np.ndarray):
             raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array")
-        if key not in state:
-            raise ValueError(f"{name}: {key} was not there when the optimiser was made: make another")
-        if p.shape != state[key].shape or p.dtype != state[key].dtype:
-            before = f"{state[key].dtype} of shape {state[key].shape}"
-            raise ValueError(f"{name}: {key} is {p.dtype} of shape {p.shape}, and was {before}: make another optimiser")
+        for which in self._state:
+            state = getattr(self, which)
+            if not isinstance(state, Mapping):
+                raise TypeError(f"{name}: {which} is {_checks.shown(state)}, expected arrays by name")
+            if key not in state:
+                raise ValueError(f"{name}: {key} was not there when the optimiser was made: make another")
+            own = state[key]
+            if not isinstance(own, np.ndarray):
+                raise TypeError(f"{name}: {which}[{key!r}] is {_checks.shown(own)}, expected an array")
+            if p.shape != own.shape or p.dtype != own.dtype:
+                both = f"{p.dtype} of shape {p.shape}, and {which}[{key!r}] {own.dtype} of shape {own.shape}"
+                raise ValueError(f"{name}: {key} is {both}: make another optimiser")
+            if not own.flags.writeable:
+                raise ValueError(f"{name}: {which}[{key!r}] is read-only")
         if not p.flags.writeable:
             raise ValueError(f"{name}: {key} is frozen or read-only, and cannot be moved: unfreeze() its layer")
         if USES.ended(p):
@@ -125,7 +145,8 @@ class Optimiser(Options):
         return copy.deepcopy(self, memo)
 
     def __repr__(self) -> str:
-        options = "".join(f", {name}={getattr(self, name)!r}" for name in self._changeable)
+        names = list(inspect.signature(type(self).__init__).parameters)[2:]  # after self and params
+        options = "".join(f", {name}={getattr(self, name)!r}" for name in names)
         count = sum(p.size for p in self.params.values())
         return f"{self._name}(params{options})  # {count:,} parameters in {len(self.params)} arrays"
 
@@ -168,11 +189,9 @@ class SGD(Optimiser):
         super().__init__(params)
         self.lr = lr
         self.momentum = momentum
-        self.v = self._zeros()
 
-    def step(self, grads: Mapping[str, Array]) -> None:
-        """Move every parameter by its gradient, which has the parameter's name, shape and dtype."""
-        for name, p, g in self._moves(self.v, grads):
+    def _move(self, moves: list[tuple[str, Array, Array]]) -> None:
+        for name, p, g in moves:
             v = self.v[name]
             v *= self.momentum
             v += g
@@ -184,6 +203,10 @@ def _betas(owner: Any, name: str, value: Any) -> tuple[float, float]:
         raise TypeError(f"{type(owner).__name__}: betas is {_checks.shown(value)}, expected two numbers")
     first, second = (_checks.share(type(owner).__name__, name, beta) for beta in value)
     return first, second
+
+
+def _count(owner: Any, name: str, value: Any) -> int:
+    return _checks.integer(type(owner).__name__, name, value, 0)
 
 
 class Adam(Optimiser):
@@ -207,7 +230,8 @@ class Adam(Optimiser):
 
     """
 
-    _changeable: ClassVar = {"lr": _FINITE, "betas": _betas, "eps": _FINITE, "weight_decay": _FINITE}
+    _changeable: ClassVar = {"lr": _FINITE, "betas": _betas, "eps": _FINITE, "weight_decay": _FINITE, "steps": _count}
+    _state = ("m", "v")
 
     def __init__(
         self,
@@ -224,13 +248,9 @@ class Adam(Optimiser):
         self.eps = eps
         self.weight_decay = weight_decay
         self.steps = 0
-        self.m = self._zeros()
-        self.v = self._zeros()
-        self._scratch = self._zeros()
+        self.m, self._scratch = ({name: np.zeros_like(p) for name, p in params.items()} for _ in range(2))
 
-    def step(self, grads: Mapping[str, Array]) -> None:
-        """Move every parameter by its gradient, which has the parameter's name, shape and dtype."""
-        moves = self._moves(self.m, grads)
+    def _move(self, moves: list[tuple[str, Array, Array]]) -> None:
         self.steps += 1
         b1, b2 = self.betas
         # Both corrections as scalars, so that no pass over memory is spent on them.
@@ -265,10 +285,11 @@ def clip_global_norm(grads: Iterable[Array], max_norm: float) -> float:
     norm = _norm(arrays)
     if max_norm < norm < math.inf:
         factor = max_norm / norm
-        for g in arrays:
-            # In float64 where the factor itself would lose digits in the dtype of g.
-            wide = np.float64 if factor < np.finfo(g.dtype).smallest_normal else g.dtype
-            np.multiply(g, factor, out=g, dtype=wide, casting="same_kind")
+        with quiet():
+            for g in arrays:
+                # In float64 where the factor itself would lose digits in the dtype of g.
+                wide = np.float64 if factor < np.finfo(g.dtype).smallest_normal else g.dtype
+                np.multiply(g, factor, out=g, dtype=wide, casting="same_kind")
     return norm
 
 
@@ -297,7 +318,7 @@ def _written(name: str, grads: Iterable[Array]) -> Iterator[Array]:
 
 def _norm(arrays: Iterable[Array]) -> float:
     """Return the root of the sum of all squares, right to the last digits wherever it can be held."""
-    with np.errstate(all="ignore"):  # what is infinite or NaN shows in the result
+    with quiet():
         return _root_of_squares(list(arrays))
 
 
