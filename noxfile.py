@@ -54,7 +54,7 @@ def asan(session: nox.Session) -> None:
     name = f"libclang_rt.asan-{platform.machine()}.so"
     runtime = session.run("clang++", f"-print-file-name={name}", external=True, silent=True)
     # Nobody has asked the interpreter to free everything at its end; too much memory is a MemoryError, not the end.
-    asan_options = "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096"
+    asan_options = "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=16384"
     session.run(
         *("python", "-m", "pytest", *session.posargs),
         env={"LD_PRELOAD": str(runtime).strip(), "ASAN_OPTIONS": asan_options, "UBSAN_OPTIONS": "print_stacktrace=1"},

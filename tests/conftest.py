@@ -17,6 +17,7 @@ from hypothesis import settings
 
 import fastrnn
 from fastrnn import _core
+from isolated import SANITIZED
 
 # Derandomised, so that a failure is the same for everyone; no deadline, since machines are shared.
 settings.register_profile("fastrnn", deadline=None, derandomize=True, print_blob=True)
@@ -75,7 +76,7 @@ def needs_elf() -> None:
 
 @pytest.fixture
 def needs_no_sanitizer() -> None:
-    if "ASAN_OPTIONS" in os.environ:
+    if SANITIZED:
         pytest.skip("a sanitizer has memory, symbols and demands of the processor of its own")
 
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import _core, data, optim
-from isolated import limit_memory
+from isolated import SLOWNESS, limit_memory
 from layer_problems import LAYERS, VARIANTS
 from mutations import mutated
 from problems import CELLS, Array, make_problem
@@ -347,7 +347,7 @@ def fuzz(calls: int, seed: int) -> None:
     def call(r: random.Random, target: Target) -> None:
         with np.errstate(all="ignore"):
             arguments = worse(r, target)
-        faulthandler.dump_traceback_later(60, exit=True)  # a call that does not end
+        faulthandler.dump_traceback_later(60 * SLOWNESS, exit=True)  # a call that does not end
         try:
             invoke(target, arguments)
             counts["result"] += 1

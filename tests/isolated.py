@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent
+SANITIZED = "ASAN_OPTIONS" in os.environ
+SLOWNESS = 5 if SANITIZED else 1  # of what has a time limit
 
 
 def run_code(
@@ -22,7 +24,7 @@ def run_code(
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=timeout * SLOWNESS,
     )
     assert process.returncode == 0, f"exit status {process.returncode}\n{process.stdout}\n{process.stderr}"
     return process.stdout
@@ -42,5 +44,5 @@ def limit_memory(size: int) -> None:
         import resource
     except ImportError:  # Windows, which commits no more than there is
         return
-    if "ASAN_OPTIONS" not in os.environ:  # the sanitizer needs address space without end, and has a limit of its own
+    if not SANITIZED:  # the sanitizer needs address space without end, and has a limit of its own
         resource.setrlimit(resource.RLIMIT_AS, (size, size))

@@ -100,6 +100,13 @@ print(*sorted(set(sys.modules) - before))
     assert not own & {"fastrnn.cli", "fastrnn.reference", "fastrnn.charlm", "fastrnn.course"}
 
 
+def test_modules_are_imported_when_they_are_used() -> None:
+    for name in ("data", "optim", "reference"):
+        run_code(f"import fastrnn, sys; assert 'fastrnn.{name}' not in sys.modules; fastrnn.{name}.__name__")
+    with pytest.raises(AttributeError, match="has no attribute 'optimiser'"):
+        fastrnn.optimiser  # noqa: B018
+
+
 def test_reference_never_imports_the_kernels() -> None:
     for path in Path(fastrnn.__file__).parent.joinpath("reference").glob("*.py"):
         imports = re.findall(r"^\s*(?:from|import)\s+(\S+)", path.read_text(), re.MULTILINE)

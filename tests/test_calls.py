@@ -281,6 +281,45 @@ def test_learning_with_objects_and_without(family: str, options: dict[str, Any])
         assert np.array_equal(p, nets[1].params[name])
 
 
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        (fastrnn.GRU(3, 4, seed=0), draw(5, 2, 3, dtype=np.float32)),
+        (fastrnn.Linear(3, 4, seed=0), draw(5, 3, dtype=np.float32)),
+        (fastrnn.Embedding(3, 4, seed=0), np.array([0, 2])),
+        (fastrnn.Dropout(0.5, seed=0), draw(5, 3, dtype=np.float32)),
+    ],
+    ids=lambda a: type(a).__name__,
+)
+def test_back_after_a_call_that_keeps_nothing(module: Any, given: Array) -> None:
+    """Whoever has forgotten train() is told, and does not learn from one old call for ever."""
+
+    def call() -> Array:
+        y = module(given)
+        return np.ones_like(y[0] if isinstance(y, tuple) else y)
+
+    dy = call()
+    module.eval()
+    call()
+    module.backward(dy)  # through the call before
+    module.backward(dy)  # again, as nothing has come between
+    call()
+    with pytest.raises(RuntimeError, match=r"backward: the last call was in evaluation mode.*train\(\)"):
+        module.backward(dy)
+    module.train()
+    call()
+    module.backward(dy)
+
+
+def test_the_last_output_is_no_part_of_the_state() -> None:
+    for family, options in VARIANTS:
+        for bidirectional in (False, True):
+            layer = LAYERS[family](I, H, bidirectional=bidirectional, seed=0, **options)
+            for shape in ((T, B, I), (T, I)):
+                y, state = layer(draw(*shape, dtype=np.float32), return_sequence=False)
+                assert not any(np.may_share_memory(y, a) for a in parts(state))
+
+
 @pytest.mark.parametrize("module", [fastrnn.GRU(3, 4, seed=0), Linear(3, 4), Embedding(5, 4), Dropout(0.5)], ids=repr)
 def test_there_has_to_be_a_call(module: Any) -> None:
     with pytest.raises(RuntimeError, match=f"{type(module).__name__}.backward: there was no call in training mode"):
@@ -295,7 +334,11 @@ each_bad: list[tuple[Callable[[fastrnn.Call], Any], type[Exception], str]] = [
         ValueError,
         r"dy has shape \(9, 5\), expected that of y =",
     ),
-    (lambda call: call.backward(dstate=np.ones((1, 5), np.float32)), ValueError, r"GRU: dstate has shape \(1, 5\)"),
+    (
+        lambda call: call.backward(dstate=np.ones((1, 5), np.float32)),
+        ValueError,
+        r"GRU\.backward: dstate has shape \(1, 5\)",
+    ),
     (lambda call: call.backward(trace=1), TypeError, "trace is 1, expected a bool"),
 ]
 

@@ -207,6 +207,14 @@ def test_an_error_leaves_what_was_there(call: str, tmp_path: Path, monkeypatch: 
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_errors_name_the_path_that_was_given(tmp_path: Path) -> None:
+    path = str(tmp_path / "no" / "such" / "file")
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(path, b"")
+    assert caught.value.filename == path
+    assert caught.value.filename2 is None
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_killed_while_writing_it_holds_the_one_or_the_other(tmp_path: Path) -> None:
     path = tmp_path / "file"

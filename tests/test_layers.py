@@ -481,6 +481,7 @@ def test_frozen_weights(family: str, options: dict[str, Any]) -> None:
     layer.params["weight_ih_l0"] = 2 * layer.params["weight_ih_l0"]
     exchanged = layer(x)[0]
     assert np.array_equal(exchanged, fresh())
+    assert all(p.flags.writeable for p in layer.params.values())
     layer.freeze()(x)
     layer.params["weight_ih_l1"].flags.writeable = True
     layer.params["weight_ih_l1"][:] *= 2

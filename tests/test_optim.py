@@ -125,12 +125,29 @@ def test_arrays_that_nobody_uses_any_more_are_refused(make: Callable[[Any], Any]
         change(net)
         learn()
         before = {n: p.copy() for n, p in own.items()}
-        with pytest.raises(ValueError, match=f"{name} is an array that its module does not use any more"):
+        with pytest.raises(ValueError, match=f"{name} is an array that no module uses any more"):
             optimiser.step(net.grads)
         assert_untouched(own, before, optimiser)
         net.params["rnn.weight_ih_l0"] = own["rnn.weight_ih_l0"]  # back again
-        with pytest.raises(ValueError, match=r"does not use any more|is frozen"):
+        with pytest.raises(ValueError, match=r"no module uses any more|is frozen"):
             optimiser.step(net.grads)
+
+
+@each_optimiser
+def test_copies_that_nobody_uses_are_refused(make: Callable[[Any], Any]) -> None:
+    """An optimiser of copies would train what no call sees, by the gradients of what every call sees."""
+    for copied in (lambda net: net.state_dict(), lambda net: net.params.copy() | net.state_dict()):
+        net, learn = net_of_two()
+        optimiser = make(copied(net))
+        learn()
+        with pytest.raises(ValueError, match="is an array that no module uses: make another optimiser"):
+            optimiser.step(net.grads)
+        optimiser.step(dict(net.grads))  # whoever wants that
+    net, learn = net_of_two()
+    apart = copy.deepcopy(make(net.params.copy()))
+    learn()
+    with pytest.raises(ValueError, match="is an array that no module uses"):
+        apart.step(net.grads)
 
 
 @each_optimiser

@@ -127,6 +127,54 @@ def test_numpys_integers_are_integers(integer: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("thing", "name", "message"),
+    [
+        (lambda: fastrnn.GRU(3, 4), "batch_frist", "^GRU: batch_frist cannot be set: did you mean batch_first"),
+        (lambda: fastrnn.LSTM(3, 4), "weight_hh_l0", r"it is a parameter: params\['weight_hh_l0'\] = "),
+        (lambda: Linear(3, 4), "bias_", "did you mean bias"),
+        (lambda: Dropout(0.5), "rate", "^Dropout: rate cannot be set"),
+        (lambda: Adam({"p": np.ones(2)}), "learning_rate", "^Adam: learning_rate cannot be set: there are betas, "),
+        (lambda: Modules(head=Linear(3, 4)), "head", "head cannot be set: make another of the modules"),
+        (lambda: Modules(head=Linear(3, 4)), "haed", "haed cannot be set"),
+    ],
+    ids=str,
+)
+def test_attributes_that_would_have_no_effect_cannot_be_set(thing: Any, name: str, message: str) -> None:
+    with pytest.raises(AttributeError, match=message):
+        setattr(thing(), name, 1)
+
+
+def test_classes_of_ones_own_have_attributes_of_their_own() -> None:
+    class Net(Modules):
+        def __init__(self) -> None:
+            self.rnn, self.head = fastrnn.GRU(3, 4, seed=0), Linear(4, 2, seed=0)
+            super().__init__(rnn=self.rnn, head=self.head)
+            self.note = "mine"
+
+    for net in (
+        Net(),
+        copy.deepcopy(Net()),
+        pickle.loads(pickle.dumps(Modules(rnn=fastrnn.GRU(3, 4), head=Linear(4, 2)))),
+    ):
+        y, _ = net.rnn(x(2, 1, 3))
+        assert net.head(y).shape == (2, 1, 2)
+        assert net.params["head.weight"] is net.head.params["weight"]
+
+
+def test_modules_are_attributes() -> None:
+    net = copy.deepcopy(Modules(rnn=fastrnn.GRU(3, 4, seed=0), inner=Modules(head=Linear(4, 2))))
+    assert net.inner.head.params["weight"] is net.params["inner.head.weight"]
+    with pytest.raises(AttributeError, match="there is no module or attribute hed; there are rnn, inner"):
+        print(net.hed)
+    for name in ("params", "grads", "train", "save"):
+        with pytest.raises(ValueError, match=f"a module cannot be called {name}"):
+            Modules(**{name: Linear(1, 1)})
+    tied = Modules(a=Linear(4, 4, bias=False), b=Linear(4, 4, bias=False))
+    tied.params["b.weight"] = tied.params["a.weight"]
+    assert repr(tied).endswith("# 16 parameters")
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: fastrnn.GRU(3, 4, batchfirst=True), r"GRU: there is no option batchfirst: did you mean batch_first\?"),
@@ -190,9 +238,32 @@ CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: fastrnn.GRU(4, 5)(x(3, 2, 4).astype(complex)), TypeError, "^GRU: x is complex128"),
     (lambda: fastrnn.GRU(4, 5)(x(3, 2, 4).astype(object)), TypeError, "^GRU: x is object"),
     (lambda: fastrnn.GRU(4, 5)(x(3, 2, 4).astype(">f4")), TypeError, "^GRU: x is >f4"),
-    (lambda: fastrnn.GRU(4, 5)([[1.0]]), TypeError, r"^GRU: x is a list, expected a NumPy array: np\.asarray\(x\)"),
+    (
+        lambda: fastrnn.GRU(4, 5)([[1.0]]),
+        TypeError,
+        r"^GRU: x is a list, expected a NumPy array: np\.asarray\(x, np\.float32\)",
+    ),
     (lambda: fastrnn.GRU(4, 5)(1.0), TypeError, "^GRU: x is a float, expected a NumPy array"),
-    (lambda: fastrnn.GRU(4, 5)(None), TypeError, "^GRU: x is None, expected a NumPy array"),
+    (lambda: fastrnn.GRU(4, 5)(None), TypeError, "^GRU: x is None, expected a NumPy array$"),
+    (
+        lambda: Linear(5, 2)(fastrnn.GRU(4, 5)(x(3, 2, 4))),
+        TypeError,
+        r"x is a tuple.* returns, \(y, state\), the first",
+    ),
+    (lambda: fastrnn.GRU(4, 5).record(x(3, 2, 4)).backward(0.5), TypeError, "dy is a float.* the gradient beside"),
+    (
+        lambda: fastrnn.GRU(4, 5)(x(3, 2, 4), lengths=np.ones((3, 2), bool)),
+        TypeError,
+        r"lengths is .*bool.*its sum over the steps, \.sum\(axis=0\)",
+    ),
+    (
+        lambda: cross_entropy(x(5, 3), x(5, 3)),
+        ValueError,
+        r"targets has shape \(5, 3\).*: of one-hot rows, targets\.argmax",
+    ),
+    (lambda: cross_entropy(x(2, 3, 7), np.zeros((2, 7), int)), ValueError, r"np\.moveaxis\(logits, 1, -1\)"),
+    (lambda: cross_entropy(x(2, 3), np.array([1, -100])), ValueError, "or ignore_index=-100"),
+    (lambda: Adam(Linear(2, 2)), TypeError, r"^Adam: params is a Linear, expected arrays by name, as module\.params"),
     (lambda: fastrnn.LSTM(4, 5)(x(3, 2, 7)), ValueError, r"^LSTM: x has shape \(3, 2, 7\), expected \(T, B, 4\)"),
     (
         lambda: fastrnn.LSTM(4, 5, batch_first=True)(x(3, 2, 7)),
@@ -285,7 +356,7 @@ CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         r"^cross_entropy: logits is int64, expected f",
     ),
     (lambda: cross_entropy(x(2, 3), [0, 1]), TypeError, "^cross_entropy: targets is a list"),
-    (lambda: cross_entropy(x(2, 3), 1), TypeError, "^cross_entropy: targets is a int, expected"),
+    (lambda: cross_entropy(x(2, 3), 1), TypeError, "^cross_entropy: targets is an int, expected"),
     (lambda: cross_entropy(x(2, 3), x(2)), TypeError, "^cross_entropy: targets is float32, expected integers"),
     (lambda: cross_entropy(np.float32(3), np.array(1)), TypeError, "^cross_entropy: logits is a float32"),
     (
@@ -554,6 +625,7 @@ def test_one_module_has_one_name() -> None:
         (np.int64(2), [2]),
         ([1], [1]),
         ([0, 2], [0, 2]),
+        (np.array([0, 2]), [0, 2]),
         ((2, 1), [1, 2]),
         ([], []),
         (np.array([], int), []),
@@ -583,16 +655,39 @@ def test_resets_of_the_rows_that_are_meant(rows: Any, meant: list[int]) -> None:
                 assert np.array_equal(a[:, row], 0 * b[:, row] if row in meant else b[:, row])
 
 
-@pytest.mark.parametrize(("batch", "rows"), [(1, [0]), (2, [0, 1]), (2, np.array([1, 0]))], ids=str)
-def test_resets_that_might_mean_either(batch: int, rows: Any) -> None:
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_an_array_is_a_mask_whatever_is_in_it(batch: int) -> None:
+    for ends in itertools.product((0, 1), repeat=batch):
+        for dtype in (bool, np.int64, np.uint8, np.float32):
+            stream = fastrnn.GRU(I, H, seed=0).stream(batch)
+            stream.step(x(batch, I))
+            before = stream.state
+            stream.reset(np.array(ends, dtype))
+            for row, end in enumerate(ends):
+                assert np.array_equal(stream.state[:, row], 0 * before[:, row] if end else before[:, row])
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(1, [0]), (2, [0, 1]), (2, (1, 0))], ids=str)
+def test_lists_that_may_be_either(batch: int, rows: Any) -> None:
     stream = fastrnn.GRU(I, H, seed=0).stream(batch)
     stream.step(x(batch, I))
     before = stream.state
     with pytest.raises(ValueError, match="may be numbers of rows or a mask"):
         stream.reset(rows)
     assert np.array_equal(stream.state, before)
-    stream.reset(np.asarray(rows, bool))
-    assert not stream.state[:, np.asarray(rows, bool)].any()
+
+
+def test_the_end_of_the_only_episode() -> None:
+    stream = fastrnn.GRU(I, H, seed=0).stream()
+    stream.step(x(1, I))
+    before = stream.state
+    stream.reset(False)
+    stream.reset(np.bool_(False))
+    assert np.array_equal(stream.state, before)
+    stream.reset(True)
+    assert not stream.state.any()
+    with pytest.raises(TypeError, match="rows is True"):
+        fastrnn.GRU(I, H, seed=0).stream(2).reset(True)
 
 
 @pytest.mark.parametrize(
@@ -603,7 +698,8 @@ def test_resets_that_might_mean_either(batch: int, rows: Any) -> None:
         ([0.5, 0.0, 1.0], ValueError),
         ([True, False], ValueError),
         ([1.0], ValueError),
-        (np.nan, ValueError),
+        (np.nan, TypeError),
+        (np.array([0, 2, 1]), ValueError),
         ("all", TypeError),
         ([[1]], TypeError),
         ([1, "a"], TypeError),

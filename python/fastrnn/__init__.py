@@ -15,6 +15,9 @@ float32 and float64. Layout, gate order and names of weights are PyTorch's.
 (128, 32)
 """
 
+import importlib
+from types import ModuleType
+
 from . import _startup, _threads  # noqa: F401  the first tells what goes wrong in what follows
 from ._core import __version__, available_isas, get_num_threads, isa, set_num_threads
 from .calls import Call
@@ -86,3 +89,10 @@ __all__ = [
 ]
 
 _threads.tell_threadpoolctl()
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import the modules that not everybody needs when they are first used."""
+    if name in ("data", "optim", "reference"):
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

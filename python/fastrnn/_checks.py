@@ -6,13 +6,15 @@ import numbers
 import reprlib
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+# Where the classes are to which nobody adds attributes: those of their own are derived from them.
+_CLOSED = ("fastrnn.layers", "fastrnn.modules", "fastrnn.optim")
 Made = TypeVar("Made", bound="Options")
 
 
@@ -97,44 +99,70 @@ def seed(owner: str, value: Any) -> "np.random.Generator":
     return np.random.default_rng(None if value is None else integer(owner, "seed", value, 0))
 
 
-def array(owner: str, name: str, value: Any, dtype: "np.dtype[Any] | None" = None, of: str = "") -> Array:
+def array(
+    owner: str,
+    name: str,
+    value: Any,
+    dtype: "np.dtype[Any] | None" = None,
+    of: str = "",
+    made_of: "np.dtype[Any] | None" = None,
+) -> Array:
     """Return a NumPy array as a plain one, of this dtype, which is that of ``of``, or of any.
 
-    Raises TypeError, which tells how to make one of ``value``.
+    Raises TypeError, which tells how to make one of ``value``, of ``made_of`` if any dtype will do.
     """
     if not isinstance(value, np.ndarray):
-        library = type(value).__module__.partition(".")[0]
-        of_dtype = f"np.{dtype}" if dtype is not None else "dtype"
-        way = {"torch": f"{name}.numpy(force=True)", "pandas": f"{name}.to_numpy({of_dtype})"}.get(library)
-        if way is None:
-            way = f"np.asarray({name}, {of_dtype})" if dtype is not None else f"np.asarray({name})"
-        got = "None" if value is None else f"a {type(value).__name__}"
-        raise TypeError(f"{owner}: {name} is {got}, expected a NumPy array: {way}")
+        raise TypeError(
+            f"{owner}: {name} is {kind(value)}, expected a NumPy array{_way(name, value, dtype or made_of)}"
+        )
     if dtype is not None and value.dtype != dtype:
         raise TypeError(f"{owner}: {name} is {value.dtype}, {of} {dtype}: {name}.astype(np.{dtype})")
     return value if type(value) is np.ndarray else np.asarray(value)
 
 
+def kind(value: object) -> str:
+    """Return what kind of thing a value is, with its article."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _way(name: str, value: Any, dtype: "np.dtype[Any] | None") -> str:
+    """Return how to make the array of a value that is wanted instead."""
+    library = type(value).__module__.partition(".")[0]
+    of_dtype = f", np.{dtype}" if dtype is not None else ""
+    if value is None:
+        return ""
+    if library == "torch":
+        return f": {name}.numpy(force=True)"
+    if library == "pandas":
+        return f": {name}.to_numpy({of_dtype[2:] or 'dtype'})"
+    if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
+        return ": of what a layer returns, (y, state), the first"
+    if isinstance(value, numbers.Number) and name == "dy":
+        return ": a loss returns the gradient beside its value"
+    return f": np.asarray({name}{of_dtype})"
+
+
 def floats(owner: str, name: str, value: Any) -> Array:
     """Return a NumPy array of float32 or float64."""
-    a = array(owner, name, value)
-    if a.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{owner}: {name} is {a.dtype}, expected float32 or float64: {name}.astype(np.float32)")
-    return a
+    given = array(owner, name, value, made_of=np.dtype(np.float32))
+    if given.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{owner}: {name} is {given.dtype}, expected float32 or float64: {name}.astype(np.float32)")
+    return given
 
 
 def integers(owner: str, name: str, value: Any) -> Array:
     """Return a NumPy array of integers."""
-    a = array(owner, name, value)
-    if a.dtype.kind not in "iu":
-        raise TypeError(f"{owner}: {name} is {a.dtype}, expected integers: {name}.astype(np.int64)")
-    return a
+    given = array(owner, name, value)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"{owner}: {name} is {given.dtype}, expected integers: {name}.astype(np.int64)")
+    return given
 
 
-def shape(owner: str, name: str, a: Array, expected: tuple[int, ...], letters: str) -> None:
+def shape(owner: str, name: str, given: Array, expected: tuple[int, ...], letters: str) -> None:
     """Raise ValueError unless an array has the expected shape; ``letters`` say what that is."""
-    if a.shape != expected:
-        raise ValueError(f"{owner}: {name} has shape {a.shape}, expected {letters} = {expected}")
+    if given.shape != expected:
+        raise ValueError(f"{owner}: {name} has shape {given.shape}, expected {letters} = {expected}")
 
 
 def warn(message: str) -> None:
@@ -156,11 +184,13 @@ class Options:
     Attributes:
         _changeable: those that may be set later, each with its check, which gets the owner, the name and the value.
         _fixed: those that may not.
+        _others: what else may be set, and is no option.
 
     """
 
     _changeable: ClassVar[dict[str, Callable[[Any, str, Any], Any]]] = {}
     _fixed: ClassVar[frozenset[str]] = frozenset()
+    _others: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls: type[Made], *args: object, **options: object) -> Made:
         """Refuse an option that there is not, and name the nearest."""
@@ -175,13 +205,22 @@ class Options:
         return super().__new__(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Check an option."""
+        """Check an option; refuse what would be without effect, but for the attributes of a class of the user's own."""
         check = self._changeable.get(name)
         if check is not None:
             value = check(self, name, value)
         elif name in self._fixed and name in self.__dict__:
             raise AttributeError(f"{type(self).__name__}: {name} is fixed once it is made: make another")
+        elif not name.startswith("_") and type(self).__module__ in _CLOSED:
+            known = self._changeable.keys() | self._fixed | self._others
+            if name not in known and name not in dir(type(self)):
+                raise AttributeError(f"{type(self).__name__}: {name} cannot be set: {self._instead_of(name, known)}")
         super().__setattr__(name, value)
+
+    def _instead_of(self, name: str, known: Collection[str]) -> str:
+        """Return what may have been meant by an attribute that there is not."""
+        near = difflib.get_close_matches(name, list(known), 1, 0.5)
+        return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(self._changeable))}"
 
     def _arguments(self) -> str:
         """Return the arguments that would make such an object, without those that are as they are by default."""

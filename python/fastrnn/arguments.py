@@ -56,8 +56,8 @@ def add(
 
 
 def count(text: str) -> int:
-    """Read a whole number above 0."""
-    return number(text, int, "a whole number above 0", lambda value: value > 0)
+    """Read a whole number above 0; there is nothing of which there could be more than 2^31."""
+    return number(text, int, "a whole number from 1 to 2147483647", lambda value: 0 < value < 2**31)
 
 
 def natural(text: str) -> int:

@@ -3,6 +3,8 @@
 Shapes: T steps, B batch, I input size, H hidden size, L layers, D directions.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 import zlib
@@ -115,15 +117,15 @@ class Noise:
     So a sequence that is gone through in parts draws what it would draw as a whole.
     """
 
-    def __init__(self, rng: "np.random.Generator") -> None:
+    def __init__(self, rng: np.random.Generator) -> None:
         self._seed = int(rng.integers(2**63))
         self._rngs: dict[str, np.random.Generator] = {}
 
-    def first(self, purpose: str, suffix: str) -> "np.random.Generator":
+    def first(self, purpose: str, suffix: str) -> np.random.Generator:
         """Return a new generator, which draws the same each time."""
         return np.random.default_rng([self._seed, zlib.crc32((purpose + suffix).encode())])
 
-    def rng(self, purpose: str, suffix: str) -> "np.random.Generator":
+    def rng(self, purpose: str, suffix: str) -> np.random.Generator:
         """Return the generator that goes on where the part before has left it."""
         name = purpose + suffix
         if name not in self._rngs:
@@ -162,7 +164,7 @@ class Call:
 
     def __init__(
         self,
-        layer: "Layer",
+        layer: Layer,
         x: Array,
         state: Any,
         lengths: Any,
@@ -185,7 +187,7 @@ class Call:
             lengths = self._checked_lengths(lengths)
         if T * batch > 2**31 and not _core.addressable(layer._cell, T, batch, layer.input_size, layer.hidden_size):
             raise ValueError(f"{layer._name}: x has shape {x.shape}, which is more than memory can hold")
-        before = self._no_states if state is None else self._checked_states("state", state)
+        before = self._no_states if state is None else self._checked_states(layer._name, "state", state)
         self.dropout = layer.dropout if layer.num_layers > 1 else 0.0
         self.recurrent_dropout, self.zoneouts = layer.recurrent_dropout, layer._zoneouts
         self.regularised = self.recurrent_dropout > 0 or any(self.zoneouts)
@@ -204,7 +206,7 @@ class Call:
         if len(self.parts) == 1:  # which has its tape
             del self.weights, self.parts[0].x
 
-    def _parts(self, x: Array, lengths: Array | None, trace: bool) -> "list[Part]":
+    def _parts(self, x: Array, lengths: Array | None, trace: bool) -> list[Part]:
         """Return the parts of a call that is to compute again all but the last of them."""
         layer, T = self.layer, self.T
         if layer.bidirectional or trace:
@@ -235,7 +237,7 @@ class Call:
     def _checked_input(self, given: Any) -> Array:
         """Return x as a plain array with a batch, and note its sizes."""
         layer = self.layer
-        x = given if type(given) is np.ndarray else _checks.array(layer._name, "x", given)
+        x = given if type(given) is np.ndarray else _checks.array(layer._name, "x", given, made_of=layer.dtype)
         dtype, shape = x.dtype, x.shape
         self.tokens = dtype is not layer.dtype and dtype != layer.dtype
         if self.tokens and dtype.kind not in "iu":
@@ -254,7 +256,7 @@ class Call:
             self.T, self.batch = shape[:2]
         return x
 
-    def _wrong_dtype(self, dtype: "np.dtype[Any]") -> TypeError:
+    def _wrong_dtype(self, dtype: np.dtype[Any]) -> TypeError:
         name, own = self.layer._name, self.layer.dtype
         other = f", or {name}(..., dtype=np.{dtype})" if dtype in (np.float32, np.float64) else ""
         return TypeError(f"{name}: x is {dtype}, the layer is {own}: x.astype(np.{own}){other}")
@@ -276,7 +278,8 @@ class Call:
                 f"{self.layer._name}: lengths is {_checks.shown(lengths)}, expected integers (B,)"
             ) from None
         if checked.dtype.kind not in "iu" and not (checked.size == 0 and not isinstance(lengths, np.ndarray)):
-            raise TypeError(f"{self.layer._name}: lengths is {_checks.shown(lengths)}, expected integers (B,)")
+            way = f": its sum over the steps, .sum(axis={int(self.batch_first)})" if checked.dtype == np.bool_ else ""
+            raise TypeError(f"{self.layer._name}: lengths is {_checks.shown(lengths)}, expected integers (B,){way}")
         if checked.shape != (self.batch,):
             raise ValueError(f"{self.layer._name}: lengths has shape {checked.shape}, expected (B,) = ({self.batch},)")
         if checked.size and not (checked.min() >= 0 and checked.max() <= self.T):
@@ -285,11 +288,11 @@ class Call:
             )
         return checked.astype(np.int64)
 
-    def _checked_states(self, what: str, state: Any) -> States:
+    def _checked_states(self, owner: str, what: str, state: Any) -> States:
         """Return (L*D, B, H) of each state, or None."""
         layer = self.layer
         return states_of(
-            layer._name,
+            owner,
             what,
             state,
             [(len(layer._kept), self.batch, size) for size in layer._state_sizes],
@@ -363,7 +366,8 @@ class Call:
         if self.return_sequence:
             self.y = self._whole(ys)
         else:
-            y = joined(after[0][-(1 + self.layer.bidirectional) :], -1)
+            last = after[0][-(1 + self.layer.bidirectional) :]
+            y = joined(last, -1) if self.layer.bidirectional else last[0].copy()  # not a part of the state
             self.y = y[0] if self.single else y
 
     def _as_state(self, arrays: list[Array]) -> State:
@@ -396,7 +400,8 @@ class Call:
             trace = _checks.boolean(f"{layer._name}.backward", "trace", trace)
         if dy is not None:
             dy = self._checked_gradient(dy)
-        given = self._no_states if dstate is None else self._checked_states("dstate", dstate)
+        owner = f"{layer._name}.backward"
+        given = self._no_states if dstate is None else self._checked_states(owner, "dstate", dstate)
         dstates = [
             np.zeros((len(self.kept), self.batch, size), layer.dtype) if a is None else a.copy()
             for a, size in zip(given, layer._state_sizes, strict=True)
@@ -603,7 +608,7 @@ class Part:
             drows = add(dinputs) if dinputs else None
         return None if drows is None else steps.scatter(drows), dhs
 
-    def _again(self, call: Call) -> "Part":
+    def _again(self, call: Call) -> Part:
         """Return this part, computed again for the way back."""
         if _core.fingerprint(self.x) != self.fingerprint:
             raise RuntimeError(

@@ -8,6 +8,8 @@
 [([[0, 1], [5, 6]], [[1, 2], [6, 7]]), ([[2, 3], [7, 8]], [[3, 4], [8, 9]])]
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 
 import numpy as np

@@ -21,7 +21,14 @@ def write_atomically(path: str, data: bytes) -> None:
     Of several that write at the same time, in threads or processes, one leaves its data. A symbolic link stays one.
     Raises OSError, after which ``path`` is as it was; also where it names something that is no regular file.
     """
-    target = os.path.realpath(path)
+    try:
+        _replace(os.path.realpath(path), path, data)
+    except OSError as error:
+        error.filename, error.filename2 = path, None  # not a name that nobody but this file knows
+        raise
+
+
+def _replace(target: str, path: str, data: bytes) -> None:
     mode = None  # of who may read and write it
     with contextlib.suppress(FileNotFoundError):
         mode = os.stat(target).st_mode

@@ -21,6 +21,8 @@ during a call, several may call at once, and Ctrl-C in the main thread interrupt
 bit, for any number of threads.
 """
 
+from __future__ import annotations
+
 from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray

@@ -17,6 +17,8 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 (128,)
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -27,7 +29,7 @@ import numpy.typing as npt
 from . import _checks, _core
 from ._checks import Array
 from .calls import Call, State, expected_zoneout, states_of, widened
-from .modules import NO_GRADS, Module
+from .modules import Module
 
 __all__ = ["GRU", "LSTM", "RNN", "IndRNN", "Layer", "MinGRU", "Stream"]
 
@@ -40,7 +42,7 @@ def _suffixes(num_layers: int, bidirectional: bool) -> list[list[str]]:
 
 
 def parameter_shapes(
-    kind: "type[Layer]",
+    kind: type[Layer],
     input_size: int,
     hidden_size: int,
     num_layers: int,
@@ -240,7 +242,7 @@ class Layer(Module):
         b_ih, b_hh = params.get("bias_ih" + suffix), params.get("bias_hh" + suffix)
         return params["weight_ih" + suffix], w_hh, b_ih, b_hh, self._vectors(suffix) if self._has_vectors else None
 
-    def freeze(self) -> "Layer":
+    def freeze(self) -> Layer:
         """Promise that parameters stay as they are; return the layer.
 
         Calls see parameters that have changed in place by reading all of them, which takes some hundredths of a short
@@ -249,11 +251,11 @@ class Layer(Module):
         """
         return self._replaced(frozen=True)
 
-    def unfreeze(self) -> "Layer":
+    def unfreeze(self) -> Layer:
         """Take back :meth:`freeze`: parameters are new arrays that can be written to; return the layer."""
         return self._replaced(frozen=False)
 
-    def _replaced(self, frozen: bool) -> "Layer":
+    def _replaced(self, frozen: bool) -> Layer:
         self._frozen = frozen
         self._take({name: p.copy() for name, p in self._params.items()})
         for p in self._params.values():
@@ -263,8 +265,10 @@ class Layer(Module):
 
     def _exchange(self, name: str, value: Any) -> None:
         super()._exchange(name, value)
-        if self._frozen:
+        if self._frozen:  # it no longer is: the others may be written to as this one
             self._frozen = False
+            for other in self._params.keys() - {name}:
+                self._params[other].flags.writeable = True
             self._forget_packed()
 
     # --- calls
@@ -309,7 +313,9 @@ class Layer(Module):
         y, state_n = call.y, call.state
         if self.training:
             del call.y, call.state  # which are the caller's
-            self._last.call, self._last.grads = call, NO_GRADS
+            self._last.keep(call)
+        else:
+            self._last.look()
         self._last.trace = call.trace
         return y, state_n
 
@@ -354,15 +360,14 @@ class Layer(Module):
             The gradient by x (None for tokens) and that by the initial state.
 
         Raises:
-            RuntimeError: there was no such call.
+            RuntimeError: there was no such call; or it has been gone back through, and the last call was in evaluation
+                mode.
             TypeError, ValueError: an argument has not the dtype or shape that belongs to it.
 
         """
-        call: Call | None = self._last.call
-        if call is None:
-            raise RuntimeError(f"{self._name}.backward: there was no call in training mode before, in this thread")
-        dx, dstate_0, grads = call.backward(dy, dstate, trace=trace)
-        self._last.grads, self._last.trace = grads, call.trace
+        last = self._last
+        dx, dstate_0, _ = last.back(self._name, dy, dstate, trace=trace)
+        last.trace = last.call.trace
         return dx, dstate_0
 
     @property
@@ -376,7 +381,7 @@ class Layer(Module):
 
     # --- step by step
 
-    def stream(self, batch: int = 1, *, tokens: bool = False) -> "Stream":
+    def stream(self, batch: int = 1, *, tokens: bool = False) -> Stream:
         """Return a stream of single steps, with the weights as they are now and zero states.
 
         ``tokens`` tells whether its inputs are tokens. Only for layers that are not bidirectional.
@@ -720,20 +725,20 @@ class Stream:
     def reset(self, rows: Any = None) -> None:
         """Zero the states of some rows of the batch, of all by default.
 
-        ``rows`` is an index as NumPy takes it: numbers of rows, a slice, bools; or a mask (B,) of zeros and ones, of
-        integers or floats, as environments give the ends of episodes. What may be either, such as the integers [0, 1]
-        of a batch of two, raises ValueError.
+        ``rows`` is a mask, an array (B,) of bools, or of integers or floats that are 0 or 1, as environments give the
+        ends of episodes, of a batch of one also a bool; or numbers of rows: an int, a slice, a list, or an array of
+        fewer than B integers. A list that may be either, such as [1, 0] of a batch of two, raises ValueError.
         """
         self._core.reset(_rows_meant(rows, self._batch))
 
-    def copy(self) -> "Stream":
+    def copy(self) -> Stream:
         """Return a stream with the same weights and states, that goes its own way."""
         return Stream(self._core.copy(), self._layer, self._batch, self._tokens)
 
-    def __copy__(self) -> "Stream":
+    def __copy__(self) -> Stream:
         return self.copy()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Stream":
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stream:
         return self.copy()
 
     def __reduce__(self) -> Any:
@@ -747,41 +752,38 @@ class Stream:
 
 def _rows_meant(rows: Any, batch: int) -> Array:
     """Return which rows of the batch are meant, (B,) of bool."""
-    meant = np.zeros(batch, bool)
+    name, meant = "Stream.reset", np.zeros(batch, bool)
     if rows is None or rows is ...:
         return ~meant
     if isinstance(rows, slice):
         meant[rows] = True
         return meant
+    in_list = isinstance(rows, list | tuple | range)
+    scalar = isinstance(rows, int | np.integer | np.bool_)
     try:
-        given = np.asarray(rows)
+        given = np.array([rows]) if scalar else np.asarray(rows)
     except (TypeError, ValueError):
         given = np.asarray(None)
-    if given.size == 0 and given.ndim == 1:
-        return meant
-    if given.dtype.kind not in "biuf" or given.ndim > 1:
-        raise TypeError(f"Stream.reset: rows is {_checks.shown(rows)}, expected numbers of rows, or a mask (B,)")
+    if given.dtype.kind not in "biuf" or given.ndim != 1 or (scalar and given.dtype.kind == "b" and batch != 1):
+        raise TypeError(f"{name}: rows is {_checks.shown(rows)}, expected a mask (B,) = ({batch},), or numbers of rows")
     zeros_and_ones = given.shape == (batch,) and bool(((given == 0) | (given == 1)).all())
-    if given.dtype.kind in "bf":
+    if given.size == 0:
+        return meant
+    if given.dtype.kind in "bf" or (given.shape == (batch,) and not (in_list or scalar)):
         if not zeros_and_ones:
             raise ValueError(
-                f"Stream.reset: rows is {_checks.shown(rows)}, expected a mask (B,) = ({batch},) of zeros and ones"
+                f"{name}: rows is {_checks.shown(rows)}, expected a mask (B,) = ({batch},) of zeros and ones; "
+                "numbers of rows come in a list"
             )
         return given.astype(bool)
-    as_index = np.atleast_1d(given)
-    if as_index.size > batch:
-        raise ValueError(f"Stream.reset: rows is {_checks.shown(given)}, expected at most a batch of {batch}")
-    may_be_index = bool((as_index < batch).all()) and len(np.unique(as_index)) == as_index.size
-    if zeros_and_ones and not may_be_index:
-        return given.astype(bool)
-    if zeros_and_ones:
+    if in_list and zeros_and_ones:
+        if len(np.unique(given)) < batch:  # the same row twice would make no sense
+            return given.astype(bool)
         raise ValueError(
-            f"Stream.reset: rows {given.tolist()} of a batch of {batch} may be numbers of rows or a mask: for a mask, "
-            f"np.asarray(rows, bool); for numbers, slice or reset() for all"
+            f"{name}: rows {rows} of a batch of {batch} may be numbers of rows or a mask: for a mask, np.array(rows); "
+            "for all rows, reset()"
         )
-    if as_index.size and not (as_index.min() >= -batch and as_index.max() < batch):
-        raise ValueError(
-            f"Stream.reset: rows has {as_index.min()} to {as_index.max()}, expected rows of a batch of {batch}"
-        )
-    meant[as_index] = True
+    if not (given.min() >= -batch and given.max() < batch):
+        raise ValueError(f"{name}: rows has {given.min()} to {given.max()}, expected rows of a batch of {batch}")
+    meant[given] = True
     return meant

@@ -3,6 +3,8 @@
 Sums are of float64, whatever the dtype: a loss and its gradient neither overflow nor vanish where they can be held.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any
 
@@ -36,10 +38,18 @@ def cross_entropy(
     """
     name = "cross_entropy"
     logits = _checks.floats(name, "logits", logits)
-    targets = _checks.integers(name, "targets", targets)
+    targets = _checks.array(name, "targets", targets)
     if logits.ndim == 0 or targets.shape != logits.shape[:-1]:
         expected = logits.shape[:-1] if logits.ndim else "(...) for logits (..., V)"
-        raise ValueError(f"{name}: targets has shape {targets.shape}, expected {expected}, as logits {logits.shape}")
+        way = ""
+        if targets.shape == logits.shape:
+            way = ": of one-hot rows, targets.argmax(-1)"
+        elif logits.ndim > 2 and targets.shape == (*logits.shape[:1], *logits.shape[2:]):
+            way = ": np.moveaxis(logits, 1, -1)"
+        raise ValueError(
+            f"{name}: targets has shape {targets.shape}, expected {expected}, as logits {logits.shape}{way}"
+        )
+    targets = _checks.integers(name, "targets", targets)
     V, chosen = logits.shape[-1], targets.ravel()
     counted = _counted(name, mask, targets.shape)
     if ignore_index is not None:
@@ -49,7 +59,9 @@ def cross_entropy(
         chosen = np.where(counted, chosen, 0)
     some = chosen.size > 0 and (counted is None or bool(counted.any()))
     if some and not (chosen.min() >= 0 and chosen.max() < V):
-        raise ValueError(f"{name}: targets has {chosen.min()} to {chosen.max()}, expected 0 to {V - 1}")
+        least, most = int(chosen.min()), int(chosen.max())
+        way = f", or ignore_index={least}" if least < 0 and ignore_index is None else ""
+        raise ValueError(f"{name}: targets has {least} to {most}, expected 0 to {V - 1}{way}")
     count = chosen.size if counted is None else int(np.count_nonzero(counted))
     flat = logits.reshape(chosen.size, V)
     gradient = np.empty_like(flat, order="C")

@@ -21,13 +21,15 @@ values of parameters are those of PyTorch.
 >>> SGD(net.params, lr=0.1).step(net.grads)
 """
 
+from __future__ import annotations
+
 import copy
 import functools
 import itertools
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -50,7 +52,7 @@ class Gradients(NamedTuple):
 
     dx: Array | None  #: by what the call was given, of its shape; None where that was tokens
     dstate: Any  #: by the initial state, of the shape of the state; None where there is none
-    grads: "Grads"  #: by the parameters, by their names
+    grads: Grads  #: by the parameters, by their names
 
 
 class Grads(dict[str, Array]):
@@ -94,6 +96,28 @@ class _Last(threading.local):
         self.call: Any = None
         self.grads = NO_GRADS
         self.trace: dict[str, Array] = {}
+        self.went_back = False  # through the call
+        self.looked = False  # there was a call in evaluation mode since the way back
+
+    def keep(self, call: Any) -> None:
+        """Note a call in training mode."""
+        self.call, self.grads, self.went_back = call, NO_GRADS, False
+
+    def look(self) -> None:
+        """Note a call in evaluation mode."""
+        self.looked = self.went_back
+
+    def back(self, owner: str, *gradients: Any, **options: Any) -> Any:
+        """Go back through the call."""
+        if self.call is None:
+            raise RuntimeError(f"{owner}.backward: there was no call in training mode before, in this thread")
+        if self.went_back and self.looked:
+            raise RuntimeError(
+                f"{owner}.backward: the last call was in evaluation mode, and keeps nothing: train(), or record()"
+            )
+        found = self.call.backward(*gradients, **options)
+        self.grads, self.went_back, self.looked = found.grads, True, False
+        return found
 
 
 class _Uses:
@@ -123,10 +147,10 @@ class _Uses:
         for a in arrays:
             self._change(a, -1)
 
-    def ended(self, a: Array) -> bool:
-        """Whether this is no module's parameter any more."""
-        ref, count = self._of.get(id(a), (None, 1))
-        return count == 0 and ref is not None and ref() is a
+    def has(self, a: Array) -> bool | None:
+        """Whether this is a parameter of a module: False if it was one, None if it never was."""
+        ref, count = self._of.get(id(a), (None, 0))
+        return count > 0 if ref is not None and ref() is a else None
 
 
 USES = _Uses()
@@ -141,6 +165,7 @@ class Module(Options):
     """
 
     _changeable: ClassVar = {"training": _checks.option(_checks.boolean)}
+    _others = frozenset({"rng"})
 
     def __init__(self) -> None:
         self._params: dict[str, Array] = {}
@@ -159,7 +184,7 @@ class Module(Options):
         USES.begin(self._params.values())
         self._forget()
 
-    def __copy__(self) -> "Module":
+    def __copy__(self) -> Module:
         """Return a copy with parameters of its own, as ``copy.deepcopy`` does."""
         return copy.deepcopy(self)
 
@@ -167,12 +192,17 @@ class Module(Options):
     def _name(self) -> str:
         return type(self).__name__
 
-    def _leaves(self) -> Iterator[tuple[str, "Module"]]:
+    def _leaves(self) -> Iterator[tuple[str, Module]]:
         """Yield the modules that have parameters themselves, with what comes before the names of these."""
         yield "", self
 
+    def _instead_of(self, name: str, known: Collection[str]) -> str:
+        if name in self._params:
+            return f"it is a parameter: params[{name!r}] = ..., or params[{name!r}][...] = ..."
+        return super()._instead_of(name, known)
+
     @property
-    def params(self) -> "Parameters":
+    def params(self) -> Parameters:
         """The parameters by name, as in PyTorch.
 
         The arrays may be changed in place. Assigning one puts it in the place of the one before: the module uses that
@@ -207,12 +237,12 @@ class Module(Options):
         USES.begin(arrays.values())
         self._params.update(arrays)
 
-    def train(self, mode: bool = True) -> "Module":
+    def train(self, mode: bool = True) -> Module:
         """Have dropout and zoneout at work in the calls that follow, or not; return the module."""
         self.training = mode
         return self
 
-    def eval(self) -> "Module":
+    def eval(self) -> Module:
         """Do as ``train(False)`` does."""
         return self.train(False)
 
@@ -277,10 +307,17 @@ class Module(Options):
             if type(error).__name__ != "SafetensorError" and not isinstance(error, ValueError | KeyError | TypeError):
                 raise
             raise ValueError(f"{self._name}.load: {path} is not a safetensors file, or damaged: {error}") from None
-        self.load_state_dict(arrays)
+        try:
+            self.load_state_dict(arrays)
+        except ValueError as error:
+            raise ValueError(f"{error}; in {path}") from None
+
+    def _count(self) -> int:
+        """Return how many numbers the parameters are, those under several names counted once."""
+        return sum(p.size for p in {id(p): p for p in self.params.values()}.values())
 
     def __repr__(self) -> str:
-        count = sum(p.size for p in self.params.values())
+        count = self._count()
         parameters = f"  # {count:,} parameters" if count else ""
         return f"{self._name}({self._arguments()}){parameters}"
 
@@ -349,7 +386,8 @@ def _safetensors() -> Any:
 class Modules(Module):
     """Several modules as one: their parameters together, each under the module's name and a dot.
 
-    It holds them for optimisers, :meth:`save` and :meth:`train`; what is called in which order is up to you.
+    It holds them for optimisers, :meth:`save` and :meth:`train`; what is called in which order is up to you. Each is
+    also an attribute of its name: ``net.rnn``.
     """
 
     def __init__(self, **modules: Module) -> None:
@@ -358,6 +396,8 @@ class Modules(Module):
         for name, module in modules.items():
             if not isinstance(module, Module):
                 raise TypeError(f"{self._name}: {name} is {_checks.shown(module)}, expected a module")
+            if hasattr(Modules, name):
+                raise ValueError(f"{self._name}: a module cannot be called {name}, which is the name of a method")
             for prefix, leaf in module._leaves():
                 before = names.setdefault(id(leaf), name + "." + prefix)
                 if before != name + "." + prefix:
@@ -365,12 +405,25 @@ class Modules(Module):
                     raise ValueError(f"{self._name}: {both} are the same module: give it one name")
         self._modules = modules
 
+    def __getattr__(self, name: str) -> Any:
+        """Return a module."""
+        modules = self.__dict__.get("_modules", {})
+        if name not in modules:
+            there_are = f"; there are {', '.join(modules)}" if modules else ""
+            raise AttributeError(f"{self._name}: there is no module or attribute {name}{there_are}")
+        return modules[name]
+
+    def _instead_of(self, name: str, known: Collection[str]) -> str:
+        if name in self._modules:
+            return "make another of the modules that there are then"
+        return super()._instead_of(name, known)
+
     def _leaves(self) -> Iterator[tuple[str, Module]]:
         for name, module in self._modules.items():
             for prefix, leaf in module._leaves():
                 yield f"{name}.{prefix}", leaf
 
-    def train(self, mode: bool = True) -> "Modules":
+    def train(self, mode: bool = True) -> Modules:
         """Call ``train`` of every module; return this."""
         self.training = mode
         for module in self._modules.values():
@@ -379,8 +432,7 @@ class Modules(Module):
 
     def __repr__(self) -> str:
         lines = "".join(_as_argument(name, repr(module)) for name, module in self._modules.items())
-        count = sum(p.size for p in self.params.values())
-        return f"{self._name}(\n{lines})  # {count:,} parameters"
+        return f"{self._name}(\n{lines})  # {self._count():,} parameters"
 
 
 def _as_argument(name: str, made: str) -> str:
@@ -427,9 +479,10 @@ class Linear(Module):
     def __call__(self, x: Array) -> Array:
         """Return y (..., out_features) of x (..., in_features), which has the dtype of the parameters."""
         if not self.training:
+            self._last.look()
             return self._run(self._checked(x))
         call = self.record(x)
-        self._last.call, self._last.grads = call, NO_GRADS
+        self._last.keep(call)
         return call.y
 
     def record(self, x: Array) -> ModuleCall:
@@ -454,7 +507,7 @@ class Linear(Module):
 
     def backward(self, dy: Array) -> Array:
         """Go back through this thread's last call in training mode; fill ``grads``, return dx."""
-        dx: Array = _back_through_last(self, dy).dx
+        dx: Array = self._last.back("Linear", dy).dx
         return dx
 
     def _checked(self, x: Array) -> Array:
@@ -511,9 +564,10 @@ class Embedding(Module):
     def __call__(self, tokens: Array) -> Array:
         """Return the vectors (..., embedding_dim) of tokens (...), integers from 0 to num_embeddings - 1."""
         if not self.training:
+            self._last.look()
             return self._run(_checks.integers("Embedding", "tokens", tokens))
         call = self.record(tokens)
-        self._last.call, self._last.grads = call, NO_GRADS
+        self._last.keep(call)
         return call.y
 
     def record(self, tokens: Array) -> ModuleCall:
@@ -537,7 +591,7 @@ class Embedding(Module):
 
     def backward(self, dy: Array) -> None:
         """Go back through this thread's last call in training mode; fill ``grads``. Tokens have no gradient."""
-        _back_through_last(self, dy)
+        self._last.back("Embedding", dy)
 
     def _run(self, tokens: Array) -> Array:
         vectors = np.empty((tokens.size, self.embedding_dim), self.dtype)  # first: there may be no room for it
@@ -570,10 +624,12 @@ class Dropout(Module):
         self.rng = _checks.seed(self._name, seed)
 
     def __call__(self, x: Array) -> Array:
-        """Return x, an array of float32 or float64, with some of it zeroed in training mode."""
+        """Return x, an array of float32 or float64, with some of it zeroed in training mode, else x itself."""
         call = self.record(x)
         if self.training:
-            self._last.call = call
+            self._last.keep(call)
+        else:
+            self._last.look()
         return call.y
 
     def record(self, x: Array) -> ModuleCall:
@@ -589,7 +645,7 @@ class Dropout(Module):
 
     def backward(self, dy: Array) -> Array:
         """Go back through this thread's last call in training mode; return dx."""
-        dx: Array = _back_through_last(self, dy).dx
+        dx: Array = self._last.back("Dropout", dy).dx
         return dx
 
 
@@ -598,16 +654,7 @@ def _rows(a: Array) -> Array:
     return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
-def _check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> None:
+def _check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if type(dy) is not np.ndarray or dy.dtype != dtype or dy.shape != shape:
         dy = _checks.array(owner, "dy", dy, dtype, "the call was")
         _checks.shape(owner, "dy", dy, shape, "that of y")
-
-
-def _back_through_last(module: Any, dy: Array) -> Any:
-    last = module._last
-    if last.call is None:
-        raise RuntimeError(f"{module._name}.backward: there was no call in training mode before, in this thread")
-    gradients = last.call.backward(dy)
-    last.grads = gradients.grads
-    return gradients

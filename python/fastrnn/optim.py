@@ -5,6 +5,8 @@ Made with the ``params`` of a module they step the arrays that it uses at the ti
 it takes one step. What cannot be right raises an error that names the parameter, before any of them has moved.
 """
 
+from __future__ import annotations
+
 import copy
 import inspect
 import itertools
@@ -17,7 +19,7 @@ import numpy as np
 from . import _checks
 from ._checks import Array, Options
 from ._parts import quiet
-from .modules import USES, Grads
+from .modules import USES, Grads, Module
 
 __all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
 
@@ -26,11 +28,13 @@ class Optimiser(Options):
     """What optimisers have in common: which array moves by which gradient, and what is checked before."""
 
     _state: ClassVar[tuple[str, ...]] = ("v",)  # of each parameter, an array of its shape
+    _others = frozenset({"params", "m", "v", "steps"})
 
     def __init__(self, params: Mapping[str, Array]) -> None:
         name = self._name
         if not isinstance(params, Mapping):
-            raise TypeError(f"{name}: params is {_checks.shown(params)}, expected arrays by name, as module.params")
+            given = _checks.kind(params) if isinstance(params, Module) else _checks.shown(params)
+            raise TypeError(f"{name}: params is {given}, expected arrays by name, as module.params")
         for key, p in params.items():
             if not isinstance(p, np.ndarray) or p.dtype not in (np.float32, np.float64):
                 raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array of float32 or float64")
@@ -65,7 +69,7 @@ class Optimiser(Options):
             self._check_fresh(grads)
         place: dict[tuple[Any, ...], int] = {}  # where a parameter stands in moves, by what tells it from others
         for key, p in params.items():
-            self._check_param(name, key, p)
+            self._check_param(name, key, p, of_module=isinstance(grads, Grads) and key in grads.of)
             g = grads.get(key)
             where = (p.__array_interface__["data"][0], p.shape, p.strides, p.dtype)
             before = place.get(where) if p.size else None
@@ -92,7 +96,7 @@ class Optimiser(Options):
             self._last_back = max(grads.of.values(), default=self._last_back)
         return moves
 
-    def _check_param(self, name: str, key: str, p: Any) -> None:
+    def _check_param(self, name: str, key: str, p: Any, *, of_module: bool) -> None:
         if not isinstance(p, np.ndarray):
             raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array")
         for which in self._state:
@@ -110,10 +114,15 @@ class Optimiser(Options):
             if not own.flags.writeable:
                 raise ValueError(f"{name}: {which}[{key!r}] is read-only")
         if not p.flags.writeable:
-            raise ValueError(f"{name}: {key} is frozen or read-only, and cannot be moved: unfreeze() its layer")
-        if USES.ended(p):
             raise ValueError(
-                f"{name}: {key} is an array that its module does not use any more: make another with module.params"
+                f"{name}: {key} is frozen or read-only, and cannot be moved: unfreeze() its layer, or make the "
+                "optimiser of the others only"
+            )
+        used = USES.has(p)
+        if used is False or (used is None and of_module):
+            more = " any more" if used is False else ""
+            raise ValueError(
+                f"{name}: {key} is an array that no module uses{more}: make another optimiser with module.params"
             )
 
     def _check_fresh(self, grads: Grads) -> None:
@@ -139,7 +148,7 @@ class Optimiser(Options):
             if this_end > end:
                 end, last, last_is_param = this_end, key, is_param
 
-    def __copy__(self) -> "Optimiser":
+    def __copy__(self) -> Optimiser:
         """Return an optimiser of the same parameters, with a state of its own."""
         memo = {id(self.params): self.params} | {id(p): p for p in self.params.values()}
         return copy.deepcopy(self, memo)

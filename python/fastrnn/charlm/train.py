@@ -49,13 +49,13 @@ class Trainer:
         B, T = settings.batch, settings.steps
         self.settings = settings
         self.corpus = corpus
-        self.streams = side_by_side(corpus.train, B)
-        self.epoch_steps = (len(self.streams) - 1) // T
-        if self.epoch_steps < 1:
+        if len(corpus.train) < B * (T + 1):
             raise TextError(
                 f"the text is too short: {len(corpus.train)} characters to learn from, and one step takes "
                 f"{B * (T + 1)} with batch {B} and steps {T}"
             )
+        self.streams = side_by_side(corpus.train, B)
+        self.epoch_steps = (len(self.streams) - 1) // T
         self.evaluation_steps = max(1, EVALUATION_EVERY // (B * T))
 
         self.model = CharModel(settings, len(corpus.vocabulary))
