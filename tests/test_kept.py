@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 from typing import Any
@@ -114,6 +115,55 @@ def test_fingerprints_of_structured_arrays(dtype: Any, isa: str) -> None:
         flipped.flat[[i, i + 1 + 16 * (i % 5)]] *= -1
         variants.append(flipped)
     assert len({_core.fingerprint(np.ascontiguousarray(v)) for v in variants}) == len(variants)
+
+
+@pytest.mark.parametrize("content", CONTENTS)
+def test_changes_of_two_words_do_not_undo_each_other(content: str, isa: str) -> None:
+    """Any bit of a word and any of another, at every distance within a block and from block to block."""
+    words = CONTENTS[content]((600,)).astype(np.float64).view(np.uint64)
+    seen, count = set(), 0
+    rng = np.random.default_rng(0)
+    for first, distance in (
+        (1, 1),
+        (0, 8),
+        (3, 16),
+        (5, 24),
+        (7, 64),
+        (2, 256),
+        (4, 512),
+        *rng.integers(1, 256, (3, 2)),
+    ):
+        second = first + distance
+        for one in range(0, 64, 3):
+            for other in range(64):
+                words[first] ^= np.uint64(1 << one)
+                words[second] ^= np.uint64(1 << other)
+                seen.add(_core.fingerprint(words))
+                count += 1
+                words[first] ^= np.uint64(1 << one)
+                words[second] ^= np.uint64(1 << other)
+    assert len(seen) == count
+
+
+def test_many_arrays_of_few_values_are_all_apart(isa: str) -> None:
+    """Powers of two, of which the bits are few and far up: as good as no two different ones may look the same."""
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        arrays = np.ones((50_000, 64), dtype)
+        at, powers = rng.integers(0, 64, (len(arrays), 3)), 2.0 ** rng.integers(-9, 3, (len(arrays), 3))
+        np.put_along_axis(arrays, at, powers * rng.choice([-1, 1], powers.shape), 1)
+        assert len({_core.fingerprint(a) for a in arrays}) == len({a.tobytes() for a in arrays})
+
+
+def test_changes_of_a_few_weights_are_seen() -> None:
+    layer = fastrnn.RNN(1, 8, seed=0)
+    w = layer.params["weight_hh_l0"]
+    w[:] = 1
+    x = np.ones((3, 2, 1), np.float32)
+    for _ in range(3):
+        layer(x)
+    w.reshape(-1)[[1, 33, 32]] = [0.5, 0.5, 2**-8]
+    assert np.array_equal(layer(x)[0], copy.copy(layer)(x)[0])
 
 
 def test_what_is_missing_is_not_zeros() -> None:

@@ -6,31 +6,82 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-// Each lane goes on from word to word of its own, by a mapping that is one-to-one in the lane for every word and in the
-// word for every lane. So a change of one word alone always shows at the end, whatever the others are: there is no lane
-// from which on words count nothing. Changes of several words go unseen only if they undo each other, one in 2^64.
-void fingerprint(const void* data, std::size_t bytes, std::uint64_t* lanes) {
-    constexpr int count = kFingerprintLanes / Bits::kLanes;
-    constexpr std::size_t stripe = kFingerprintLanes * sizeof(std::uint64_t);
-    const Bits golden = Bits::broadcast(0x9e3779b97f4a7c15u);  // 2^64 divided by the golden ratio
-    Bits lane[count];
-    for (int i = 0; i < count; ++i) lane[i] = Bits::load(lanes + i * Bits::kLanes);
-    const auto take = [&](const char* from) {
-        for (int i = 0; i < count; ++i) {
-            const Bits mixed = lane[i] ^ Bits::load(from + i * static_cast<int>(sizeof(Bits)));
-            const Bits spread = mixed + mixed.left<21>() + golden;
-            lane[i] = spread ^ spread.right<29>();
-        }
-    };
-    const char* at = static_cast<const char*>(data);
-    std::size_t left = bytes;
-    for (; left >= stripe; left -= stripe, at += stripe) take(at);
-    if (left > 0) {
-        char rest[stripe] = {};
-        std::memcpy(rest, at, left);
-        take(rest);
+// Memory is read in blocks, and of each lane of 64 bits two sums are taken over a block's words: with keys k and l,
+//
+//     sum of (low + k) * (high + l) mod 2^64         where low and high are halves of a word, and their sums mod 2^32
+//
+// This is NH (Black, Halevi, Krawczyk, Krovetz and Rogaway, 1999): two blocks that differ, however they do, have the
+// same sum for one in 2^32 choices of the keys, and the same two sums, with keys a step apart, for one in 2^64. A
+// change in half a word alone, that is in one float, always shows: for it not to, the other half would have to be minus
+// its key in both sums. What the sums of a block are goes into the lanes by mappings that are one-to-one in both.
+constexpr int kHashedLanes = kFingerprintLanes / 2;
+constexpr int kBlockSteps = 32;
+
+struct FingerprintKeys {
+    alignas(64) std::uint64_t of_step[kBlockSteps + 1][kHashedLanes];
+
+    // SplitMix64 (Steele, Lea and Flood, 2014).
+    constexpr FingerprintKeys() : of_step() {
+        std::uint64_t state = 0;
+        for (auto& step : of_step)
+            for (std::uint64_t& key : step) {
+                state += 0x9e3779b97f4a7c15u;
+                key = (state ^ (state >> 30)) * 0xbf58476d1ce4e5b9u;
+                key = (key ^ (key >> 27)) * 0x94d049bb133111ebu;
+                key ^= key >> 31;
+            }
     }
-    for (int i = 0; i < count; ++i) lane[i].store(lanes + i * Bits::kLanes);
+};
+
+constexpr FingerprintKeys kFingerprintKeys;
+
+inline Bits times(Bits a, std::uint32_t odd) {
+    const Bits factor = Bits::broadcast(odd);
+    return low_product(a, factor) + low_product(a.right<32>(), factor).left<32>();
+}
+
+inline Bits mixed(Bits a) {
+    a = times(a ^ a.right<32>(), 0x9e3779b1u);
+    a = times(a ^ a.right<29>(), 0x85ebca77u);
+    return a ^ a.right<32>();
+}
+
+inline void take_block(const char* from, int steps, std::uint64_t* lanes) {
+    constexpr int count = kHashedLanes / Bits::kLanes;
+    Bits sums[2][count];
+    for (auto& sum : sums)
+        for (Bits& of_lanes : sum) of_lanes = Bits::broadcast(0);
+    for (int step = 0; step < steps; ++step)
+        for (int i = 0; i < count; ++i, from += sizeof(Bits)) {
+            const Bits words = Bits::load(from);
+            for (int which = 0; which < 2; ++which) {
+                const std::uint64_t* const keys = kFingerprintKeys.of_step[step + which] + i * Bits::kLanes;
+                const Bits keyed = add_halves(words, Bits::load(keys));
+                sums[which][i] = sums[which][i] + low_product(keyed, keyed.right<32>());
+            }
+        }
+    for (const auto& sum : sums)
+        for (const Bits& of_lanes : sum) {
+            mixed(Bits::load(lanes) ^ of_lanes).store(lanes);
+            lanes += Bits::kLanes;
+        }
+}
+
+void fingerprint(const void* data, std::size_t bytes, std::uint64_t* lanes) {
+    constexpr std::size_t stripe = kHashedLanes * sizeof(std::uint64_t);
+    const char* from = static_cast<const char*>(data);
+    while (bytes >= stripe) {
+        const std::size_t stripes = bytes / stripe;
+        const int steps = stripes < kBlockSteps ? static_cast<int>(stripes) : kBlockSteps;
+        take_block(from, steps, lanes);
+        from += steps * stripe;
+        bytes -= steps * stripe;
+    }
+    if (bytes > 0) {
+        char rest[stripe] = {};
+        std::memcpy(rest, from, bytes);
+        take_block(rest, 1, lanes);
+    }
 }
 
 }  // namespace

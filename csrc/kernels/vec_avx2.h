@@ -121,6 +121,8 @@ struct Bits {
     void store(std::uint64_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 
     friend Bits operator+(Bits a, Bits b) { return {_mm256_add_epi64(a.v, b.v)}; }
+    friend Bits add_halves(Bits a, Bits b) { return {_mm256_add_epi32(a.v, b.v)}; }
+    friend Bits low_product(Bits a, Bits b) { return {_mm256_mul_epu32(a.v, b.v)}; }
     friend Bits operator^(Bits a, Bits b) { return {_mm256_xor_si256(a.v, b.v)}; }
     template <int n>
     Bits left() const {

@@ -127,6 +127,8 @@ struct Bits {
     void store(std::uint64_t* p) const { _mm512_storeu_si512(p, v); }
 
     friend Bits operator+(Bits a, Bits b) { return {_mm512_add_epi64(a.v, b.v)}; }
+    friend Bits add_halves(Bits a, Bits b) { return {_mm512_add_epi32(a.v, b.v)}; }
+    friend Bits low_product(Bits a, Bits b) { return {_mm512_mul_epu32(a.v, b.v)}; }
     friend Bits operator^(Bits a, Bits b) { return {_mm512_xor_si512(a.v, b.v)}; }
     template <int n>
     Bits left() const {

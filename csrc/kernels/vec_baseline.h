@@ -108,6 +108,8 @@ struct Bits {
     void store(std::uint64_t* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
 
     friend Bits operator+(Bits a, Bits b) { return {_mm_add_epi64(a.v, b.v)}; }
+    friend Bits add_halves(Bits a, Bits b) { return {_mm_add_epi32(a.v, b.v)}; }
+    friend Bits low_product(Bits a, Bits b) { return {_mm_mul_epu32(a.v, b.v)}; }
     friend Bits operator^(Bits a, Bits b) { return {_mm_xor_si128(a.v, b.v)}; }
     template <int n>
     Bits left() const {

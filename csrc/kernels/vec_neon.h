@@ -108,6 +108,10 @@ struct Bits {
     void store(std::uint64_t* p) const { vst1q_u64(p, v); }
 
     friend Bits operator+(Bits a, Bits b) { return {vaddq_u64(a.v, b.v)}; }
+    friend Bits add_halves(Bits a, Bits b) {
+        return {vreinterpretq_u64_u32(vaddq_u32(vreinterpretq_u32_u64(a.v), vreinterpretq_u32_u64(b.v)))};
+    }
+    friend Bits low_product(Bits a, Bits b) { return {vmull_u32(vmovn_u64(a.v), vmovn_u64(b.v))}; }
     friend Bits operator^(Bits a, Bits b) { return {veorq_u64(a.v, b.v)}; }
     template <int n>
     Bits left() const {
