@@ -153,6 +153,13 @@ def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_p
         (["train", "text.txt", "--stdlib"], ["--stdlib", "one or the other"]),
         (["train", "text.txt", "--out", "text.txt"], ["will not replace text.txt"]),
         (["train", "text.txt", "--out", "."], ["will not replace", "directory"]),
+        (["train", "text.txt", "--out", ""], ["--out", "empty"]),
+        (["train", "text.txt", "--out", "new.png", "--plot", "new.png"], ["will not replace new.png"]),
+        (["train", "text.txt", "--plot", "./text.txt"], ["will not replace ./text.txt"]),
+        (["train", "--resume", "model", "text.txt", "--plot", "model"], ["will not replace model"]),
+        (["demo", "--out", "new.png", "--plot", "new.png"], ["will not replace new.png"]),
+        (["inspect", "model", "text.txt", "--out", "model"], ["will not replace model"]),
+        (["inspect", "model", "text.txt", "--out", "new.html", "--out", "new.html"], ["will not replace new.html"]),
         (["train", "text.txt", "--layers", "65"], ["layers must be"]),
         (["train", "text.txt", "--dropout", "1"], ["--dropout", "from 0 to below 1"]),
         (["train", "text.txt", "--cell", "cnn"], ["--cell", "cnn"]),
@@ -391,6 +398,58 @@ def test_a_reader_that_leaves_is_no_error(length: str, trained: Path) -> None:
         stderr = process.stderr.read()
     assert process.returncode == 0
     assert stderr == b""
+
+
+TRAINING = (sys.executable, "-m", "fastrnn", "train", "text.txt", *SMALL, "--epochs", "1", "--out", "new")
+
+
+def test_training_goes_on_when_its_output_cannot_be_written(folder: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("this platform has no /dev/full")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(TRAINING, cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    assert done.stderr == "fastrnn: goes on without its output: No space left on device\n"
+    load(str(folder / "new"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes files")
+def test_training_goes_on_without_any_standard_stream(folder: Path) -> None:
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *TRAINING]
+    assert subprocess.run(command, cwd=folder).returncode == 0
+    load(str(folder / "new"))
+    for closed in (">&-", ">&- 2>&-", "2>&-"):  # nothing is told where it was not asked for
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "fastrnn", "info", "--surprise"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+
+def test_training_goes_on_when_its_terminal_is_gone(folder: Path) -> None:
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+
+    def alone() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with subprocess.Popen(
+        TRAINING, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=alone
+    ) as process:
+        os.close(theirs)
+        assert os.read(ours, 10)  # it has begun to speak
+        os.close(ours)
+    assert process.returncode == 0
+    load(str(folder / "new"))
+
+
+def test_files_may_come_after_options(trained: Path) -> None:
+    before, after = (
+        run("inspect", "model", *arguments, cwd=trained)
+        for arguments in (("text.txt", "--json"), ("--json", "text.txt"))
+    )
+    assert before.returncode == after.returncode == 0, after.stderr
+    assert before.stdout == after.stdout
 
 
 def test_ctrl_c_ends_a_text_without_end(trained: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -13,10 +15,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.files import write_atomically
+from fastrnn.files import read_regular, write_atomically
 
 TESTS = Path(__file__).parent
 
@@ -207,12 +210,53 @@ def test_an_error_leaves_what_was_there(call: str, tmp_path: Path, monkeypatch: 
     assert os.listdir(tmp_path) == ["file"]
 
 
+def test_folders_and_bytes_as_paths(tmp_path: Path) -> None:
+    for path in (f"{tmp_path}/new/", f"{tmp_path}/.", f"{tmp_path}/new/.."):
+        with pytest.raises(IsADirectoryError):
+            write_atomically(path, b"x")
+    write_atomically(os.fsencode(tmp_path / "file"), b"x")  # type: ignore[arg-type]
+    assert read_regular(str(tmp_path / "file")) == b"x"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    linear = fastrnn.Linear(2, 2)
+    places = ["/dev/zero"] if os.path.exists("/dev/zero") else []
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        places.append(str(tmp_path / "pipe"))
+    for place in places:
+        with pytest.raises(OSError, match="it is not a regular file"):
+            linear.load(place)
+
+
+def test_bfloat16_is_read_and_what_numpy_has_not_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    linear, path = fastrnn.Linear(2, 3, bias=False), str(tmp_path / "file")
+    values = np.array([[1.5, -2], [0.1, 3e38], [1e-40, -0.0]], np.float32)
+
+    def save(dtype: str, data: bytes) -> None:
+        header = json.dumps({"weight": {"dtype": dtype, "shape": [3, 2], "data_offsets": [0, len(data)]}}).encode()
+        header += b" " * (-len(header) % 8)
+        (tmp_path / "file").write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+    save("BF16", (values.view(np.uint32) >> 16).astype("<u2").tobytes())
+    linear.load(path)
+    assert np.array_equal(linear.params["weight"].view(np.uint32), values.view(np.uint32) >> 16 << 16)
+    save("F8_E4M3", bytes(6))
+    with pytest.raises(ValueError, match=r"^Linear\.load: weight in .*file is F8_E4M3, which NumPy has not: save it"):
+        linear.load(path)
+    save("F32", bytes(23))
+    with pytest.raises(ValueError, match=r"^Linear\.load: .*file is not a safetensors file, or damaged"):
+        linear.load(path)
+
+
 def test_errors_name_the_path_that_was_given(tmp_path: Path) -> None:
     path = str(tmp_path / "no" / "such" / "file")
     with pytest.raises(FileNotFoundError) as caught:
         write_atomically(path, b"")
     assert caught.value.filename == path
-    assert caught.value.filename2 is None
+    assert str(caught.value) == f"[Errno {errno.ENOENT}] {os.strerror(errno.ENOENT)}: {path!r}"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import Embedding, Grads, Linear, Modules
 from fastrnn.optim import SGD, Adam, clip_global_norm, clip_value
 from problems import Array
 
@@ -134,13 +135,97 @@ def test_arrays_that_nobody_uses_any_more_are_refused(make: Callable[[Any], Any]
 
 
 @each_optimiser
+def test_other_views_of_what_a_module_uses_are_that(make: Callable[[Any], Any]) -> None:
+    layer = Linear(3, 2, seed=0)
+    memory = np.concatenate([p.ravel() for p in layer.params.values()])
+    views = {"weight": memory[:6].reshape(2, 3), "bias": memory[6:]}
+    for name, view in views.items():
+        layer.params[name] = view
+    optimiser = make({"weight": memory[:6].reshape(2, 3), "bias": memory[6:]})
+    layer.backward(np.ones_like(layer(np.ones((4, 3), np.float32))))
+    optimiser.step(layer.grads)
+    assert layer.params["weight"] is views["weight"]
+
+
+@each_optimiser
+def test_columns_side_by_side_share_no_memory(make: Callable[[Any], Any]) -> None:
+    both, grads = np.zeros((4, 6)), np.ones((4, 6))
+    make({"a": both[:, :3], "b": both[:, 3:]}).step({"a": grads[:, :3], "b": grads[:, 3:]})
+    assert (both != 0).all()
+    assert clip_global_norm([grads[:, :3], grads[:, 3:]], 1.0) == pytest.approx(24**0.5)
+    with pytest.raises(ValueError, match="a shares memory with b"):
+        make({"a": both[:, :3], "b": both[:, 2:]}).step({"a": grads[:, :3], "b": grads[:, 2:]})
+    with pytest.raises(ValueError, match="a shares memory with the gradient of b"):
+        make({"a": both[:, :3], "b": both[:, 3:].copy()}).step({"a": grads[:, :3], "b": both[:, 1:4]})
+
+
+@each_optimiser
+def test_gradients_of_several_threads_in_any_order(make: Callable[[Any], Any]) -> None:
+    """What counts is whether a parameter's gradient was taken before, not when another's was made."""
+    net, _ = net_of_two()
+    optimiser = make(net.params)
+
+    def grads_of(order: str) -> Grads:
+        found: dict[str, Grads] = {}
+        for name in order:
+            module = net.rnn if name == "r" else net.decoder
+            call = module.record(np.ones((2, 1, module._params[next(iter(module._params))].shape[1]), np.float32))
+            found[name] = call.backward(np.ones_like(call.y)).grads
+        both = Grads()
+        for name, prefix in (("r", "rnn."), ("d", "decoder.")):
+            both |= {prefix + key: g for key, g in found[name].items()}
+            both.of |= {prefix + key: number for key, number in found[name].of.items()}
+        return both
+
+    first, second = grads_of("dr"), grads_of("dr")
+    mixed = Grads({**first, **{k: g for k, g in second.items() if k.startswith("d")}})
+    mixed.of = {**first.of, **{k: n for k, n in second.of.items() if k.startswith("d")}}
+    optimiser.step(second)
+    optimiser.step(first)  # of before, and never taken
+    with pytest.raises(ValueError, match=r"the gradient of rnn\.weight_ih_l0 is that of the last step"):
+        optimiser.step(mixed)
+    pickle.loads(pickle.dumps((net, optimiser)))[1].step(first)  # numbers of backward mean nothing elsewhere
+
+
+def test_a_tied_parameter_without_one_of_its_gradients() -> None:
+    embedding, decoder = Embedding(5, 3, seed=0), Linear(3, 5, bias=False, seed=0)
+    decoder.params["weight"] = embedding.params["weight"]
+    net = Modules(e=embedding, d=decoder)
+    optimiser = SGD(net.params, 1.0)
+    embedding(np.array([1]))
+    decoder.backward(np.ones_like(decoder(np.ones((2, 3), np.float32))))
+    with pytest.raises(ValueError, match=r"there is no gradient of e\.weight"):
+        optimiser.step(net.grads)
+    optimiser.step(dict(net.grads))  # whoever wants that
+
+
+def test_what_is_assigned_to_a_state_is_copied() -> None:
+    params = {"p": np.ones(3)}
+    adam, sgd = Adam(params), SGD(params, 0.1, momentum=0.5)
+    adam.m = adam.v
+    sgd.v = params
+    grads = {"p": np.full(3, 2.0)}
+    twin = Adam({"p": np.ones(3)})
+    twin.step(grads)
+    adam.step(grads)
+    assert np.array_equal(params["p"], twin.params["p"])
+    sgd.step(grads)
+    assert sgd.v["p"] is not params["p"]
+    for bad in (None, [1], {"p": [1.0]}, {"p": None}):
+        with pytest.raises(TypeError, match="^Adam: m is .*, expected arrays by name"):
+            adam.m = bad
+    with pytest.raises(TypeError, match="^Adam: params is None"):
+        adam.params = None
+
+
+@each_optimiser
 def test_copies_that_nobody_uses_are_refused(make: Callable[[Any], Any]) -> None:
     """An optimiser of copies would train what no call sees, by the gradients of what every call sees."""
     for copied in (lambda net: net.state_dict(), lambda net: net.params.copy() | net.state_dict()):
         net, learn = net_of_two()
         optimiser = make(copied(net))
         learn()
-        with pytest.raises(ValueError, match="is an array that no module uses: make another optimiser"):
+        with pytest.raises(ValueError, match="is an array that no module uses, and its gradient is that of a module"):
             optimiser.step(net.grads)
         optimiser.step(dict(net.grads))  # whoever wants that
     net, learn = net_of_two()
@@ -297,6 +382,7 @@ BAD_OPTIONS: list[tuple[type, str, Any, type[Exception]]] = [
     (Adam, "betas", (0.9,), TypeError),
     (Adam, "betas", 0.9, TypeError),
     (Adam, "weight_decay", math.nan, ValueError),
+    (Adam, "lr", 10**400, ValueError),
 ]
 
 

@@ -243,6 +243,17 @@ CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         TypeError,
         r"^GRU: x is a list, expected a NumPy array: np\.asarray\(x, np\.float32\)",
     ),
+    (
+        lambda: fastrnn.IndRNN(4, 5)(np.zeros((3, 2), ">i8")),
+        TypeError,
+        r"^IndRNN: x is >i8, expected the byte order of this machine: x\.astype\(np\.int64\)",
+    ),
+    (
+        lambda: fastrnn.GRU(4, 5, bidirectional=True).eval()(x(3, 2, 4), recompute=True),
+        ValueError,
+        "^GRU: recompute goes",
+    ),
+    (lambda: fastrnn.LSTM(4, 5)(x(3, 2, 4), ([[0.0]], None)), TypeError, r"state's h is a list.*: np\.asarray\(h\)"),
     (lambda: fastrnn.GRU(4, 5)(1.0), TypeError, "^GRU: x is a float, expected a NumPy array"),
     (lambda: fastrnn.GRU(4, 5)(None), TypeError, "^GRU: x is None, expected a NumPy array$"),
     (
@@ -470,6 +481,90 @@ def test_kinds_of_arrays() -> None:
             assert np.array_equal(got, expected)
     assert np.array_equal(layer(tokens, lengths=np.array([2, 1], np.uint8))[0], layer(tokens, lengths=(2, 1))[0])
     assert layer(np.zeros((3, 0), int), lengths=[])[0].shape == (3, 0, 5)
+
+
+def test_nothing_is_half_loaded_where_a_number_does_not_fit() -> None:
+    layer = Linear(3, 2, seed=0)
+    with np.errstate(all="raise"):
+        for value in (1e-300, 1e300, np.nan):
+            layer.load_state_dict({"weight": np.ones((2, 3)), "bias": np.full(2, value)})
+            assert (layer.params["weight"] == 1).all()
+        clip_value([np.ones(3, F)], 1e300)
+        limited = fastrnn.LSTM(2, 3, cell_clip=1e300, gate_clip=1e-300, seed=0)
+        assert np.isfinite(limited(x(4, 1, 2))[0]).all()
+    with pytest.raises(TypeError, match="load_state_dict: weight is .*, expected numbers"):
+        layer.load_state_dict({"weight": [[1], [1, 2]], "bias": [1, 2]})
+
+
+def test_training_of_several_is_training_of_each() -> None:
+    net = Modules(rnn=fastrnn.LSTM(2, 3, 2, dropout=0.5), inner=Modules(drop=Dropout(0.5)))
+    net.training = False
+    assert not (net.rnn.training or net.inner.training or net.inner.drop.training)
+    assert net.train() is net
+    assert net.rnn.training and net.inner.drop.training
+    with pytest.raises(TypeError, match="^Modules: training is 1, expected a bool"):
+        net.training = 1
+
+
+def test_names_that_would_collide() -> None:
+    with pytest.raises(ValueError, match=r"'a\.b' has a dot"):
+        Modules(**{"a": Modules(b=Linear(2, 2)), "a.b": Linear(2, 2)})
+
+
+def test_numbers_beyond_all_bounds() -> None:
+    huge = 10**400
+    calls: list[Callable[[], Any]] = [
+        lambda: fastrnn.LSTM(2, 3, cell_clip=huge),
+        lambda: fastrnn.LSTM(2, 3, 2, dropout=huge),
+        lambda: fastrnn.GRU(2, 3, zoneout=huge),
+        lambda: Dropout(huge),
+        lambda: clip_global_norm([np.ones(2)], huge),
+        lambda: clip_value([np.ones(2)], huge),
+        lambda: setattr(Adam({"p": np.ones(2)}), "steps", huge),
+        lambda: fastrnn.GRU(2**62, 2**62),
+        lambda: Linear(2**40, 2**40),
+        lambda: Embedding(2**40, 2**40),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"^\w+: \w+"):
+            call()
+
+
+def test_what_numbers_are_drawn_from() -> None:
+    for made in (fastrnn.LSTM(2, 3, 2, dropout=0.5, seed=0), Dropout(0.5, seed=0)):
+        made.rng = np.random.default_rng(1)
+        for bad in (3, None, np.random.RandomState(0), np.random):
+            with pytest.raises(TypeError, match=r"rng is .*, expected np\.random\.default_rng"):
+                made.rng = bad
+
+
+def test_calls_are_neither_copied_nor_pickled() -> None:
+    for call in (fastrnn.GRU(2, 3).record(x(4, 1, 2)), Linear(2, 3).record(x(4, 2)), Dropout(0.5).record(x(4))):
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="a call cannot be copied or pickled"):
+                way(call)
+
+
+def test_dropout_of_one_number() -> None:
+    for p in (0.0, 0.5, 1.0):
+        y = Dropout(p, seed=0)(np.array(3.0, F))
+        assert y.shape == () and y in (0, 3, 6)
+
+
+def test_ties_are_kept_or_named() -> None:
+    one, other = fastrnn.GRU(4, 4, 2, seed=0), fastrnn.GRU(4, 4, seed=1)
+    one.params["weight_ih_l0"] = one.params["weight_hh_l0"]
+    for layer in (one.freeze(), copy.deepcopy(one), one.unfreeze()):
+        assert layer.params["weight_ih_l0"] is layer.params["weight_hh_l0"]
+    other.params["weight_hh_l0"] = one.params["weight_hh_l1"]
+    for layer, name in ((one, "weight_hh_l1"), (other, "weight_hh_l0")):
+        for change in (layer.freeze, layer.unfreeze):
+            with pytest.raises(ValueError, match=f"{name} is tied to a parameter of another module"):
+                change()
+        assert other.params["weight_hh_l0"] is one.params["weight_hh_l1"]
+    other.params["weight_hh_l0"] = other.params["weight_hh_l0"].copy()
+    one.freeze()
+    other.freeze()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, 1e-38, 1e-45], ids=str)

@@ -179,6 +179,19 @@ def exact_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
     return float(losses.mean()), np.asarray(losses, np.float64)
 
 
+def test_means_that_can_be_held_where_the_sums_cannot() -> None:
+    loss, _ = cross_entropy(np.tile([[1e305, 0.0]], (5000, 1)), np.ones(5000, int))
+    assert loss == pytest.approx(1e305, rel=1e-12)
+    loss, _ = mean_squared_error(np.full((4, 10), 1.2e154), np.zeros((4, 10)))
+    assert loss == pytest.approx(1.44e308, rel=1e-12)
+    assert (
+        cross_entropy(np.array([[np.inf, 0.0]]), np.array([1]))[0] != cross_entropy(np.zeros((1, 2)), np.array([1]))[0]
+    )
+    g = np.array([1e300, -2e300, 0.0])
+    assert clip_global_norm([g], 1e-24) == pytest.approx(5**0.5 * 1e300)
+    np.testing.assert_allclose(g, np.array([1, -2, 0]) * 1e-24 / 5**0.5, rtol=1e-14)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 10.0, 80.0, 1e4, 1e30, 1.7e38])
 def test_cross_entropy_over_all_magnitudes(scale: float, dtype: Any) -> None:

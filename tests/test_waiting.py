@@ -138,6 +138,10 @@ def step_of_many_rows() -> Callable[[], Any]:
     return step
 
 
+def draw_weights() -> Callable[[], Any]:
+    return lambda: (fastrnn.Linear(10_000, 10_000, seed=0), fastrnn.Embedding(100_000, 1000, seed=0))
+
+
 CASES: tuple[Case, ...] = (
     read_tokens,
     read_tokens_of_a_layer,
@@ -155,6 +159,7 @@ CASES: tuple[Case, ...] = (
     embed,
     lose,
     step_of_many_rows,
+    draw_weights,
 )
 
 
@@ -209,6 +214,9 @@ def _refuse() -> None:
                 lstm.record(huge, return_sequence=sequence, **settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="LSTM: x has shape"):
         lstm(np.broadcast_to(np.int8(0), (2**45, 1)))
+    for batch in (2**40, 2**50):
+        with pytest.raises((ValueError, MemoryError)):
+            lstm(np.broadcast_to(np.float32(0), (0, batch, 4)), lengths=np.broadcast_to(np.int64(0), batch))
     counts = np.broadcast_to(np.int64(1), (2**40,))
     w = lstm.params["weight_ih_l0"], lstm.params["weight_hh_l0"], None, None, None, None, None, None
     with pytest.raises(ValueError, match="more than memory can hold"):

@@ -22,7 +22,7 @@ py::tuple available_isas() {
 void set_threads(const py::object& n) {
     const std::string expected = ", expected a whole number from 1 to " + std::to_string(kMaxThreads);
     const std::string got = "set_num_threads: n is " + py::repr(n).cast<std::string>();
-    if (!PyIndex_Check(n.ptr())) throw py::type_error(got + expected);
+    if (!PyIndex_Check(n.ptr()) || PyBool_Check(n.ptr())) throw py::type_error(got + expected);
     const Py_ssize_t value = PyNumber_AsSsize_t(n.ptr(), nullptr);  // clipped where it does not fit
     if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
     if (value < 1 || value > kMaxThreads) throw py::value_error(got + expected);

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <string_view>
 #include <type_traits>
 
 #include "buffer.h"
@@ -326,6 +327,8 @@ Cell cell_by_reset(const Function& function, PyObject* reset_after) {
 bool check_bool(const Function& function, const char* argument, PyObject* value) {
     if (value == Py_True) return true;
     if (value == Py_False) return false;
+    const std::string_view type = value ? Py_TYPE(value)->tp_name : "";
+    if (type == "numpy.bool" || type == "numpy.bool_") return PyObject_IsTrue(value) == 1;
     wrong_type(function.name(), argument, value, "a bool");
 }
 

@@ -2,11 +2,12 @@
 
 import difflib
 import inspect
+import math
 import numbers
 import reprlib
 import sys
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -47,9 +48,12 @@ def number(owner: str, name: str, value: Any, good: Callable[[float], bool], exp
     """Return a real number that is ``good``."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"{owner}: {name} is {shown(value)}, expected {expected}")
-    plain = float(value)
+    try:
+        plain = float(value)
+    except OverflowError:  # an int of hundreds of digits
+        plain = math.nan
     if not good(plain):
-        raise ValueError(f"{owner}: {name} is {value!r}, expected {expected}")
+        raise ValueError(f"{owner}: {name} is {shown(value)}, expected {expected}")
     return plain
 
 
@@ -99,6 +103,19 @@ def seed(owner: str, value: Any) -> "np.random.Generator":
     return np.random.default_rng(None if value is None else integer(owner, "seed", value, 0))
 
 
+def held(owner: str, numbers: int, dtype: "np.dtype[Any]", sizes: str) -> None:
+    """Raise ValueError where so many numbers are more than memory can hold; ``sizes`` are the arguments to blame."""
+    if numbers * dtype.itemsize > sys.maxsize:
+        raise ValueError(f"{owner}: {sizes} make {numbers:,} parameters, which is more than memory can hold")
+
+
+def generator(owner: str, name: str, value: Any) -> "np.random.Generator":
+    """Return what numbers are drawn from."""
+    if not isinstance(value, np.random.Generator):
+        raise TypeError(f"{owner}: {name} is {shown(value)}, expected np.random.default_rng(...)")
+    return value
+
+
 def array(
     owner: str,
     name: str,
@@ -140,7 +157,7 @@ def _way(name: str, value: Any, dtype: "np.dtype[Any] | None") -> str:
         return ": of what a layer returns, (y, state), the first"
     if isinstance(value, numbers.Number) and name == "dy":
         return ": a loss returns the gradient beside its value"
-    return f": np.asarray({name}{of_dtype})"
+    return f": np.asarray({name.split()[-1]}{of_dtype})"  # of "state's h", h
 
 
 def floats(owner: str, name: str, value: Any) -> Array:
@@ -163,6 +180,39 @@ def shape(owner: str, name: str, given: Array, expected: tuple[int, ...], letter
     """Raise ValueError unless an array has the expected shape; ``letters`` say what that is."""
     if given.shape != expected:
         raise ValueError(f"{owner}: {name} has shape {given.shape}, expected {letters} = {expected}")
+
+
+def sharing(arrays: Sequence[Array], writable: int) -> tuple[int, int] | None:
+    """Return the numbers of two arrays that have memory in common, if there are any, one of the first ``writable``."""
+    spans = sorted((*_extent(a), n) for n, a in enumerate(arrays) if a.size)
+    open_spans: list[tuple[int, int]] = []  # end and number of those that may reach into the next
+    for begin, end, n in spans:
+        open_spans = [span for span in open_spans if span[0] > begin]
+        for _, other in open_spans:
+            if min(other, n) < writable and _meet(arrays[other], arrays[n]):
+                return other, n
+        open_spans.append((end, n))
+    return None
+
+
+def _meet(a: Array, b: Array) -> bool:
+    try:
+        return bool(np.shares_memory(a, b, max_work=10**4))  # type: ignore[arg-type]
+    except RuntimeError:  # too hard to find out
+        return True
+
+
+def _extent(a: Array) -> tuple[int, int]:
+    """Return where an array's memory begins and ends."""
+    begin = end = int(a.__array_interface__["data"][0])
+    if a.flags.c_contiguous:
+        return begin, begin + a.nbytes
+    for n, stride in zip(a.shape, a.strides, strict=True):
+        if stride < 0:
+            begin += (n - 1) * stride
+        else:
+            end += (n - 1) * stride
+    return begin, end + a.itemsize
 
 
 def warn(message: str) -> None:

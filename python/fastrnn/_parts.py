@@ -1,7 +1,7 @@
 """Work on arrays that may be large, a part at a time: between parts Ctrl-C is seen and other threads run."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ BYTES = 32 << 20  # some hundredths of a second at worst
 OPERATIONS = 2 << 30  # likewise
 
 
-def parts(a: Array) -> Iterator[slice]:
-    """Yield slices of an array's first axis, of some bytes each."""
+def parts(a: Array) -> Iterator[Any]:
+    """Yield slices of an array's first axis, of some bytes each; of one number without axes, all of it."""
+    if a.ndim == 0:
+        return iter([...])
     return parts_of(len(a), a.nbytes // max(1, len(a)))
 
 
@@ -23,6 +25,19 @@ def parts_of(n: int, bytes_each: int) -> Iterator[slice]:
     step = max(1, BYTES // max(1, bytes_each))
     for begin in range(0, n, step):
         yield slice(begin, min(begin + step, n))
+
+
+def filled(shape: tuple[int, ...], dtype: npt.DTypeLike, draw: Callable[[int], Array]) -> Array:
+    """Return an array of what ``draw`` returns for so many numbers, and then for so many more, converted."""
+    numbers = np.empty(math.prod(shape), dtype)
+    for part in parts_of(len(numbers), 8):
+        numbers[part] = draw(part.stop - part.start)
+    return numbers.reshape(shape)
+
+
+def uniform(shape: tuple[int, ...], dtype: npt.DTypeLike, rng: "np.random.Generator", bound: float) -> Array:
+    """Return numbers between ``-bound`` and ``bound``."""
+    return filled(shape, dtype, lambda count: rng.uniform(-bound, bound, count))
 
 
 def take(a: Array, index: Array) -> Array:

@@ -10,6 +10,13 @@ INTERRUPTED = 130  # what shells report for a command that Ctrl-C ended
 MISTAKE = 2
 
 
+def open_streams() -> None:
+    """Have the standard streams there, which whoever started the command may have closed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for as long as the process
+
+
 def is_command() -> bool:
     """Return whether the process was started as ``fastrnn`` or ``python -m fastrnn``."""
     name = os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0]
@@ -55,5 +62,6 @@ def catch(handler: object) -> None:
 
 
 if is_command():
+    open_streams()
     sys.excepthook = tell
     catch(stop)

@@ -15,6 +15,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, and refuse what is not known: no command has any use for it."""
         found, unknown = super().parse_known_args(args, namespace)
+        if unknown and "files" in found and not any(word.startswith("-") for word in unknown):
+            found.files += unknown  # of which argparse finds none after an option
+            unknown = []
         if unknown:
             words = [word for word in unknown if word.startswith("-")] or unknown
             near = _nearest(words[0].partition("=")[0], self._option_string_actions)

@@ -185,7 +185,9 @@ class Call:
         self.goes_back = goes_back
         if lengths is not None:
             lengths = self._checked_lengths(lengths)
-        if T * batch > 2**31 and not _core.addressable(layer._cell, T, batch, layer.input_size, layer.hidden_size):
+        if max(T, 1) * batch > 2**31 and not _core.addressable(
+            layer._cell, max(T, 1), batch, layer.input_size, layer.hidden_size
+        ):
             raise ValueError(f"{layer._name}: x has shape {x.shape}, which is more than memory can hold")
         before = self._no_states if state is None else self._checked_states(layer._name, "state", state)
         self.dropout = layer.dropout if layer.num_layers > 1 else 0.0
@@ -194,8 +196,10 @@ class Call:
         self.noise = Noise(layer.rng) if layer.training and (self.dropout or self.regularised) else None
         self.kept = layer._kept
         self.weights = {suffix: layer._weights(suffix) for suffix in self.kept}
+        if recompute and (layer.bidirectional or trace):
+            raise ValueError(f"{layer._name}: recompute goes together neither with bidirectional nor with trace")
         if recompute and goes_back:
-            self.parts = self._parts(x, lengths, trace)
+            self.parts = self._parts(x, lengths)
         else:
             self.parts = [Part(0, x, lengths, self.batch_first)]
         try:
@@ -206,11 +210,9 @@ class Call:
         if len(self.parts) == 1:  # which has its tape
             del self.weights, self.parts[0].x
 
-    def _parts(self, x: Array, lengths: Array | None, trace: bool) -> list[Part]:
+    def _parts(self, x: Array, lengths: Array | None) -> list[Part]:
         """Return the parts of a call that is to compute again all but the last of them."""
         layer, T = self.layer, self.T
-        if layer.bidirectional or trace:
-            raise ValueError(f"{layer._name}: recompute goes together neither with bidirectional nor with trace")
         # Of each step backward needs some 8 numbers, of each part about 2: together they are the fewest where a part
         # has half the square root of T. In a part of one block of steps what it costs to begin counts.
         steps = T if lengths is None else int(lengths.max(initial=0))
@@ -240,7 +242,7 @@ class Call:
         x = given if type(given) is np.ndarray else _checks.array(layer._name, "x", given, made_of=layer.dtype)
         dtype, shape = x.dtype, x.shape
         self.tokens = dtype is not layer.dtype and dtype != layer.dtype
-        if self.tokens and dtype.kind not in "iu":
+        if self.tokens and not (dtype.kind in "iu" and dtype.isnative):
             raise self._wrong_dtype(dtype)
         axes = len(shape) + self.tokens
         self.single = axes == 2
@@ -258,6 +260,8 @@ class Call:
 
     def _wrong_dtype(self, dtype: np.dtype[Any]) -> TypeError:
         name, own = self.layer._name, self.layer.dtype
+        if dtype.kind in "iu":
+            return TypeError(f"{name}: x is {dtype}, expected the byte order of this machine: x.astype(np.int64)")
         other = f", or {name}(..., dtype=np.{dtype})" if dtype in (np.float32, np.float64) else ""
         return TypeError(f"{name}: x is {dtype}, the layer is {own}: x.astype(np.{own}){other}")
 
@@ -282,11 +286,12 @@ class Call:
             raise TypeError(f"{self.layer._name}: lengths is {_checks.shown(lengths)}, expected integers (B,){way}")
         if checked.shape != (self.batch,):
             raise ValueError(f"{self.layer._name}: lengths has shape {checked.shape}, expected (B,) = ({self.batch},)")
+        own = checked.astype(np.int64)  # first: there may be no room for so many
         if checked.size and not (checked.min() >= 0 and checked.max() <= self.T):
             raise ValueError(
                 f"{self.layer._name}: lengths has {checked.min()} to {checked.max()}, expected 0 to T = {self.T}"
             )
-        return checked.astype(np.int64)
+        return own
 
     def _checked_states(self, owner: str, what: str, state: Any) -> States:
         """Return (L*D, B, H) of each state, or None."""
@@ -453,6 +458,10 @@ class Call:
                 ordered[name] = g.reshape(layer._shapes[name])
         return Grads(ordered)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Raise TypeError: a call belongs to its layer."""
+        raise TypeError("a call cannot be copied or pickled: its y, state and gradients can")
+
     def __repr__(self) -> str:
         layer = f"{self.layer._name}({self.layer._arguments()})"
         return f"<Call of {layer}: y {self.y.dtype} of shape {self.y.shape}>"
@@ -615,7 +624,8 @@ class Part:
                 f"{call.layer._name}.backward: x has changed since the call, which was to recompute: pass a copy"
             )
         again = Part(self.begin, self.x, self.lengths, self.batch_first)
-        its_call = copy.copy(call)
+        its_call = object.__new__(Call)
+        its_call.__dict__.update(call.__dict__)
         its_call.noise, state = copy.deepcopy(self.before)
         again.run(its_call, state, True, False, False)
         return again

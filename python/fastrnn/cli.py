@@ -19,7 +19,7 @@ from ._startup import INTERRUPTED, Interrupts, catch
 from .arguments import Parser, add, count, natural, not_negative, positive, probability, share
 from .charlm import checkpoint, history, session
 from .charlm.demo import run_demo
-from .charlm.errors import SettingsError, TextError, UserError, require
+from .charlm.errors import SaveError, SettingsError, TextError, UserError, require
 from .charlm.sample import generate, write
 from .charlm.settings import CELLS, Settings
 from .charlm.text import Corpus, corpus_of, library_sources, make_corpus
@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "run" not in options:
             top.print_help()
             return 0
+        check_files(options)
         status: int = options.run(options)
         sys.stdout.flush()
         return status
@@ -95,28 +96,32 @@ def discard_output() -> None:
 
 
 class Unbroken:
-    """The standard output, for what is to be finished also if nobody reads it any more."""
+    """The standard output, for what is to be finished also if nobody reads it any more, or it cannot be written to."""
 
     def write(self, text: str) -> int:
-        """Write as far as somebody reads."""
-        with self._whether_read_or_not():
+        """Write as far as that goes."""
+        with self._whatever_comes_of_it():
             sys.stdout.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush likewise."""
-        with self._whether_read_or_not():
+        with self._whatever_comes_of_it():
             sys.stdout.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stdout, name)
 
     @contextlib.contextmanager
-    def _whether_read_or_not(self) -> Iterator[None]:
+    def _whatever_comes_of_it(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:
             discard_output()
+        except OSError as error:
+            discard_output()
+            with contextlib.suppress(OSError):  # of a terminal that is gone
+                print(f"fastrnn: goes on without its output: {error.strerror}", file=sys.stderr, flush=True)
 
 
 def parser() -> Parser:
@@ -209,6 +214,25 @@ def parser() -> Parser:
     add(commands, "info", info_command, "show the version, the CPU and how fastrnn uses it")
     top.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
     return top
+
+
+def check_files(options: argparse.Namespace) -> None:
+    """Raise :class:`SaveError` where a file to be saved has no name, or is one that is read, or saved, besides."""
+
+    def named(*names: str) -> list[str]:
+        given = [getattr(options, name, None) for name in names]
+        return [path for one in given if one is not None for path in ([one] if isinstance(one, str) else one)]
+
+    taken = set(map(os.path.realpath, named("files", "model")))
+    for name in ("out", "plot"):
+        for path in named(name):
+            if not path:
+                raise SaveError(f"--{name}: the name of the file is empty")
+            place = os.path.realpath(path)
+            if place in taken:
+                raise SaveError(f"will not replace {path}, which is also to be read, or saved as something else")
+            taken.add(place)
+        taken |= set(map(os.path.realpath, named("resume")))  # in the place of which the model may be saved
 
 
 def demo_command(options: argparse.Namespace) -> int:

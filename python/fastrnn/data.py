@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from . import _checks
 from ._checks import Array
+from ._parts import contiguous
 
 __all__ = ["side_by_side", "windows"]
 
@@ -34,7 +33,7 @@ def side_by_side(sequence: Array, batch: int) -> Array:
         )
     length = len(sequence) // batch
     cut = sequence[: batch * length].reshape(batch, length, *sequence.shape[1:])
-    return np.ascontiguousarray(cut.swapaxes(0, 1))
+    return contiguous(cut.swapaxes(0, 1))
 
 
 def windows(streams: Array, steps: int) -> Iterator[tuple[Array, Array]]:

@@ -15,17 +15,30 @@ except ImportError:  # Windows, where a file that is open cannot be removed
     fcntl = None  # type: ignore[assignment]
 
 
+AT_ONCE = 32 << 20  # between parts of so many bytes Ctrl-C is seen
+
+
+def read_regular(path: str) -> bytes:
+    """Return what is in a regular file. Raises OSError, also where it is a pipe or a device: they might have no end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        return b"".join(iter(lambda: file.read(AT_ONCE), b""))
+
+
 def write_atomically(path: str, data: bytes) -> None:
     """Replace the file at ``path`` by ``data``: whenever the process ends, it holds the old content or all of the new.
 
     Of several that write at the same time, in threads or processes, one leaves its data. A symbolic link stays one.
     Raises OSError, after which ``path`` is as it was; also where it names something that is no regular file.
     """
+    path = os.fsdecode(path)
+    if os.path.basename(path) in ("", ".", ".."):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     try:
         _replace(os.path.realpath(path), path, data)
-    except OSError as error:
-        error.filename, error.filename2 = path, None  # not a name that nobody but this file knows
-        raise
+    except OSError as error:  # perhaps of a name that nobody but this file knows
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def _replace(target: str, path: str, data: bytes) -> None:
@@ -39,7 +52,9 @@ def _replace(target: str, path: str, data: bytes) -> None:
     prefix = f".fastrnn-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}-"
     _remove_abandoned(folder, prefix)
     with _new_file(folder, prefix) as (file, temporary):
-        file.write(data)
+        view = memoryview(data)
+        for begin in range(0, len(view), AT_ONCE):
+            file.write(view[begin : begin + AT_ONCE])
         file.flush()
         if mode is not None and hasattr(os, "fchmod"):
             with contextlib.suppress(OSError):

@@ -19,6 +19,7 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -28,8 +29,9 @@ import numpy.typing as npt
 
 from . import _checks, _core
 from ._checks import Array
+from ._parts import quiet, uniform
 from .calls import Call, State, expected_zoneout, states_of, widened
-from .modules import Module
+from .modules import USES, Module
 
 __all__ = ["GRU", "LSTM", "RNN", "IndRNN", "Layer", "MinGRU", "Stream"]
 
@@ -141,6 +143,7 @@ class Layer(Module):
             proj_size=self.proj_size,
             own=self._own(),
         )
+        _checks.held(name, sum(map(math.prod, self._shapes.values())), self.dtype, "input_size and hidden_size")
         self._take({name: self._initial(name, shape, init) for name, shape in self._shapes.items()})
         self._has_vectors = self._vectors(self._suffixes[0][0]) is not None
 
@@ -171,6 +174,7 @@ class Layer(Module):
     _changeable: ClassVar = {
         **Module._changeable,
         "batch_first": _checks.option(_checks.boolean),
+        "rng": _checks.option(_checks.generator),
         "dropout": _checked_dropout,
         "recurrent_dropout": _checked_recurrent_dropout,
         "zoneout": _checked_zoneout,
@@ -203,7 +207,7 @@ class Layer(Module):
             values[1] = init == "orthogonal" and self._family == "lstm"
             return values.astype(self.dtype)
         if init == "uniform":
-            return self.rng.uniform(-(H**-0.5), H**-0.5, shape).astype(self.dtype)
+            return uniform(shape, self.dtype, self.rng, H**-0.5)
         if name.startswith(("bias", "weight_ch")):
             values = np.zeros(shape)
             if self._family == "lstm" and name.startswith("bias_ih"):
@@ -213,7 +217,7 @@ class Layer(Module):
             values = np.concatenate([np.linalg.qr(self.rng.standard_normal(square))[0] for _ in range(self._gates)])
         else:
             limit = math.sqrt(6 / (shape[1] + (shape[0] if name.startswith("weight_hr") else H)))
-            values = self.rng.uniform(-limit, limit, shape)
+            return uniform(shape, self.dtype, self.rng, limit)
         return values.astype(self.dtype)
 
     def _forget(self) -> None:
@@ -230,7 +234,7 @@ class Layer(Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # A copy of a frozen layer is none.
-        self._take({name: p.copy() for name, p in self._params.items() if not p.flags.writeable})
+        self._take(_copies({name: p for name, p in self._params.items() if not p.flags.writeable}))
 
     def _weights(self, suffix: str) -> tuple[Array | None, ...]:
         """Return what the kernels know of the parameters: w_ih, w_hh, b_ih, b_hh and the units' own."""
@@ -256,8 +260,15 @@ class Layer(Module):
         return self._replaced(frozen=False)
 
     def _replaced(self, frozen: bool) -> Layer:
+        own = collections.Counter(id(p) for p in self._params.values())
+        for name, p in self._params.items():
+            if USES.count(p) > own[id(p)]:
+                raise ValueError(
+                    f"{self._name}: {name} is tied to a parameter of another module, and would be new in this one "
+                    "only: give it an array of its own before, and tie them after"
+                )
         self._frozen = frozen
-        self._take({name: p.copy() for name, p in self._params.items()})
+        self._take(_copies(self._params))
         for p in self._params.values():
             p.flags.writeable = not frozen
         self._forget_packed()
@@ -399,6 +410,12 @@ class Layer(Module):
             weights.append((widened(w_ih, self.hidden_size) if k > 0 else w_ih, *others, regularised))
         core = _core.Stream(self._cell, weights, batch, tokens, self._state_sizes[0])
         return Stream(core, f"{self._name}({self._arguments()})", batch, tokens)
+
+
+def _copies(params: Mapping[str, Array]) -> dict[str, Array]:
+    """Return copies of arrays, the same for those that are the same."""
+    of = {id(p): p.copy() for p in params.values()}
+    return {name: of[id(p)] for name, p in params.items()}
 
 
 class RNN(Layer):
@@ -555,8 +572,9 @@ class LSTM(Layer):
         if self.peepholes:
             vectors[:3] = self._params["weight_ch" + suffix]
         vectors[3] = self.coupled
-        vectors[4] = math.inf if self.cell_clip is None else self.cell_clip
-        vectors[5] = math.inf if self.gate_clip is None else self.gate_clip
+        with quiet():  # what is beyond float32 is no limit there
+            vectors[4] = math.inf if self.cell_clip is None else self.cell_clip
+            vectors[5] = math.inf if self.gate_clip is None else self.gate_clip
         return vectors
 
 

@@ -70,11 +70,11 @@ def cross_entropy(
         for part in parts(flat):
             of_part = None if counted is None else counted[part]
             loss += _cross_entropy(flat[part], chosen[part], of_part, max(1, count), gradient[part])
-    return loss / max(1, count), gradient.reshape(logits.shape)
+    return loss, gradient.reshape(logits.shape)
 
 
 def _cross_entropy(logits: Array, targets: Array, counted: Array | None, count: int, gradient: Array) -> float:
-    """Return the sum of the losses of some rows, and write their gradients."""
+    """Return what some rows make of the mean over ``count`` of them, and write their gradients."""
     if counted is not None and not counted.all():
         gradient[~counted] = 0
         logits, targets, into = logits[counted], targets[counted], gradient
@@ -96,7 +96,13 @@ def _cross_entropy(logits: Array, targets: Array, counted: Array | None, count: 
     exponentials[rows, targets] = -others * share
     if into is not None and counted is not None:
         into[counted] = exponentials
-    return float(losses.sum())
+    return _mean(losses, count)
+
+
+def _mean(numbers: Array, count: int) -> float:
+    """Return the sum over ``count``, also where the sum itself is too large to be held."""
+    total = float(numbers.sum())
+    return total / count if math.isfinite(total) else float((numbers / count).sum())
 
 
 def mean_squared_error(y: Array, target: Array, *, mask: Array | None = None) -> tuple[float, Array]:
@@ -125,20 +131,17 @@ def mean_squared_error(y: Array, target: Array, *, mask: Array | None = None) ->
     numbers = max(1, (math.prod(y.shape[:-1]) if counted is None else int(np.count_nonzero(counted))) * N)
     gradient = np.empty_like(y, order="C")
     rows, wanted, into = (a.reshape(-1, N) if a.size else a.reshape(0, N) for a in (y, target, gradient))
-    total = 0.0
+    loss = 0.0
     with quiet():
         for part in parts(rows):
             difference = np.subtract(rows[part], wanted[part], dtype=np.float64, casting="unsafe")
             if counted is not None:
                 difference[~counted[part]] = 0
-            total += _sum_of_squares(difference)
+            flat = difference.ravel()
+            total = float(flat @ flat)
+            loss += total / numbers if math.isfinite(total) else _mean(flat * (flat / numbers), 1)
             into[part] = difference * (2 / numbers)
-    return total / numbers, gradient
-
-
-def _sum_of_squares(a: Array) -> float:
-    flat = a.ravel()
-    return float(flat @ flat)
+    return loss, gradient
 
 
 def _counted(name: str, mask: Any, shape: tuple[int, ...]) -> Array | None:

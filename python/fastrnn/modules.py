@@ -37,11 +37,14 @@ import numpy.typing as npt
 
 from . import _checks, _core
 from ._checks import Array, Options
-from ._parts import dropout_mask, outer_product, parts, product, quiet, scale
-from .files import write_atomically
+from ._parts import BYTES, dropout_mask, filled, outer_product, parts, product, quiet, scale, uniform
+from .files import read_regular, write_atomically
 
 # A Linear of so few rows takes less time than to enter NumPy's product; with a larger weight NumPy's threads count.
 FEW_ROWS = 8
+# What safetensors calls NumPy's dtypes.
+SAFETENSORS = {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "fiu" for size in (1, 2, 4, 8)} | {"BOOL": "?"}
+del SAFETENSORS["F8"]
 SMALL_WEIGHT = 2**18
 
 __all__ = ["Dropout", "Embedding", "Gradients", "Grads", "Linear", "Module", "ModuleCall", "Modules", "Parameters"]
@@ -84,6 +87,10 @@ class ModuleCall:
         """Go back through the call, from the gradient by y; may be called again."""
         dx, grads = self._back(dy)
         return Gradients(dx, None, Grads(grads))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Raise TypeError: a call belongs to its module."""
+        raise TypeError("a call cannot be copied or pickled: its y and gradients can")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: y {self.y.dtype} of shape {self.y.shape}>"
@@ -152,6 +159,15 @@ class _Uses:
         ref, count = self._of.get(id(a), (None, 0))
         return count > 0 if ref is not None and ref() is a else None
 
+    def count(self, a: Array) -> int:
+        """Return under how many names modules use this array."""
+        return self._of[id(a)][1]
+
+    def has_memory_of(self, a: Array) -> bool:
+        """Whether a parameter of a module is in this array's memory."""
+        used = [ref() for ref, count in list(self._of.values()) if count > 0]
+        return any(p is not None and np.may_share_memory(a, p) for p in used)
+
 
 USES = _Uses()
 
@@ -165,7 +181,6 @@ class Module(Options):
     """
 
     _changeable: ClassVar = {"training": _checks.option(_checks.boolean)}
-    _others = frozenset({"rng"})
 
     def __init__(self) -> None:
         self._params: dict[str, Array] = {}
@@ -261,7 +276,7 @@ class Module(Options):
                 f"{self._name}.load_state_dict: state_dict is {_checks.shown(state_dict)}, expected arrays by name"
             )
         params = self.params
-        arrays = {name: np.asarray(value) for name, value in state_dict.items()}
+        arrays = {name: self._as_array(name, value) for name, value in state_dict.items()}
         problems = [f"missing {name}" for name in params if name not in arrays]
         problems += [f"unexpected {name}" for name in arrays if name not in params]
         problems += [
@@ -277,13 +292,22 @@ class Module(Options):
         problems += [f"{name} is frozen" for name, p in params.items() if not p.flags.writeable]
         if problems:
             raise ValueError(f"{self._name}.load_state_dict: {'; '.join(problems)}")
-        # What is written to one parameter may be what another is to be: all values first.
+        # What is written to one parameter may be what another is to be, and a number may not fit: all values first.
         own = list(params.values())
-        for name, a in arrays.items():
-            if any(np.may_share_memory(a, p) for p in own):
-                arrays[name] = a.copy()
+        with quiet():
+            for name, a in arrays.items():
+                if a.dtype != params[name].dtype or any(np.may_share_memory(a, p) for p in own):
+                    arrays[name] = a.astype(params[name].dtype)
         for name, p in params.items():
             p[...] = arrays[name]
+
+    def _as_array(self, name: Any, value: Any) -> Array:
+        try:
+            return np.asarray(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{self._name}.load_state_dict: {name} is {_checks.shown(value)}, expected numbers"
+            ) from None
 
     def save(self, path: str) -> None:
         """Write all parameters to a safetensors file, all or nothing.
@@ -299,14 +323,16 @@ class Module(Options):
         Raises OSError where it cannot be read, and ValueError, without changing anything, where it is damaged or holds
         other parameters than the module's.
         """
-        with open(path, "rb") as file:
-            data = file.read()
+        data = read_regular(path)
         try:
-            arrays = _safetensors().load(data)
+            arrays = {name: _numbers(tensor) for name, tensor in _safetensors().deserialize(data)}
         except Exception as error:
-            if type(error).__name__ != "SafetensorError" and not isinstance(error, ValueError | KeyError | TypeError):
+            if type(error).__name__ != "SafetensorError" and not isinstance(error, ValueError | TypeError):
                 raise
             raise ValueError(f"{self._name}.load: {path} is not a safetensors file, or damaged: {error}") from None
+        for name, a in arrays.items():
+            if isinstance(a, str):
+                raise ValueError(f"{self._name}.load: {name} in {path} is {a}, which NumPy has not: save it as F32")
         try:
             self.load_state_dict(arrays)
         except ValueError as error:
@@ -375,12 +401,30 @@ class Parameters(MutableMapping[str, Array]):
         return f"<parameters of {self._module._name}: {shapes}>"
 
 
+def _numbers(tensor: Mapping[str, Any]) -> Array | str:
+    """Return a tensor of a safetensors file as an array, or the name of its dtype where that is none of NumPy's."""
+    name: str = tensor["dtype"]
+    shape: list[int] = tensor["shape"]
+    if name == "BF16":  # the upper half of a float32
+        return (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    dtype = SAFETENSORS.get(name)
+    return name if dtype is None else np.frombuffer(tensor["data"], dtype).reshape(shape)
+
+
 def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError:
         raise ImportError("saving and loading need safetensors: pip install safetensors") from None
     return safetensors.numpy
+
+
+def _of_all(owner: Any, name: str, value: Any) -> bool:
+    """Set ``training`` of all modules, and return it."""
+    mode = _checks.boolean(type(owner).__name__, name, value)
+    for module in owner.__dict__.get("_modules", {}).values():
+        module.training = mode
+    return mode
 
 
 class Modules(Module):
@@ -390,12 +434,16 @@ class Modules(Module):
     also an attribute of its name: ``net.rnn``.
     """
 
+    _changeable: ClassVar = {"training": _of_all}
+
     def __init__(self, **modules: Module) -> None:
         super().__init__()
         names: dict[int, str] = {}
         for name, module in modules.items():
             if not isinstance(module, Module):
                 raise TypeError(f"{self._name}: {name} is {_checks.shown(module)}, expected a module")
+            if "." in name:
+                raise ValueError(f"{self._name}: {name!r} has a dot, which stands between names: leave it out")
             if hasattr(Modules, name):
                 raise ValueError(f"{self._name}: a module cannot be called {name}, which is the name of a method")
             for prefix, leaf in module._leaves():
@@ -422,13 +470,6 @@ class Modules(Module):
         for name, module in self._modules.items():
             for prefix, leaf in module._leaves():
                 yield f"{name}.{prefix}", leaf
-
-    def train(self, mode: bool = True) -> Modules:
-        """Call ``train`` of every module; return this."""
-        self.training = mode
-        for module in self._modules.values():
-            module.train(mode)
-        return self
 
     def __repr__(self) -> str:
         lines = "".join(_as_argument(name, repr(module)) for name, module in self._modules.items())
@@ -474,7 +515,8 @@ class Linear(Module):
         rng = _checks.seed(self._name, seed)
         bound = max(1, self.in_features) ** -0.5
         shapes = {"weight": (self.out_features, self.in_features)} | ({"bias": (self.out_features,)} if bias else {})
-        self._take({name: rng.uniform(-bound, bound, shape).astype(self.dtype) for name, shape in shapes.items()})
+        _checks.held(self._name, sum(map(math.prod, shapes.values())), self.dtype, "in_features and out_features")
+        self._take({name: uniform(shape, self.dtype, rng, bound) for name, shape in shapes.items()})
 
     def __call__(self, x: Array) -> Array:
         """Return y (..., out_features) of x (..., in_features), which has the dtype of the parameters."""
@@ -558,8 +600,9 @@ class Embedding(Module):
         self.num_embeddings = _checks.integer(self._name, "num_embeddings", num_embeddings, 0)
         self.embedding_dim = _checks.integer(self._name, "embedding_dim", embedding_dim, 0)
         self.dtype = _checks.float_dtype(self._name, dtype)
-        weight = _checks.seed(self._name, seed).standard_normal((self.num_embeddings, self.embedding_dim))
-        self._take({"weight": weight.astype(self.dtype)})
+        shape = (self.num_embeddings, self.embedding_dim)
+        _checks.held(self._name, math.prod(shape), self.dtype, "num_embeddings and embedding_dim")
+        self._take({"weight": filled(shape, self.dtype, _checks.seed(self._name, seed).standard_normal)})
 
     def __call__(self, tokens: Array) -> Array:
         """Return the vectors (..., embedding_dim) of tokens (...), integers from 0 to num_embeddings - 1."""
@@ -580,11 +623,16 @@ class Embedding(Module):
             dweight = np.zeros((self.num_embeddings, self.embedding_dim), self.dtype)
             if dy.size:
                 rows, flat = _rows(dy), tokens.ravel()
+                several = rows.nbytes > BYTES
+                total = dweight.astype(np.float64) if several else dweight
                 for part in parts(rows):
                     order = np.argsort(flat[part], kind="stable")
                     distinct, first = np.unique(flat[part][order], return_index=True)
                     with quiet():
-                        dweight[distinct] += np.add.reduceat(rows[part][order], first, dtype=np.float64)
+                        total[distinct] += np.add.reduceat(rows[part][order], first, dtype=np.float64)
+                if several:
+                    with quiet():
+                        dweight[...] = total
             return None, {"weight": dweight}
 
         return ModuleCall(y, back)
@@ -616,7 +664,11 @@ class Dropout(Module):
 
     """
 
-    _changeable: ClassVar = {**Module._changeable, "p": _checks.option(_checks.probability)}
+    _changeable: ClassVar = {
+        **Module._changeable,
+        "p": _checks.option(_checks.probability),
+        "rng": _checks.option(_checks.generator),
+    }
 
     def __init__(self, p: float, *, seed: int | None = None) -> None:
         super().__init__()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -24,23 +23,37 @@ from .modules import USES, Grads, Module
 __all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
 
 
+def _params(owner: Any, _: str, value: Any) -> Mapping[str, Array]:
+    name = type(owner).__name__
+    if not isinstance(value, Mapping):
+        given = _checks.kind(value) if isinstance(value, Module) else _checks.shown(value)
+        raise TypeError(f"{name}: params is {given}, expected arrays by name, as module.params")
+    for key, p in value.items():
+        if not isinstance(p, np.ndarray) or p.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array of float32 or float64")
+    return value
+
+
+def _own(owner: Any, name: str, value: Any) -> dict[str, Array]:
+    """Return arrays by name that are to be the optimiser's own: others go on to change theirs."""
+    if not isinstance(value, Mapping) or not all(isinstance(a, np.ndarray) for a in value.values()):
+        raise TypeError(f"{type(owner).__name__}: {name} is {_checks.shown(value)}, expected arrays by name")
+    return {key: a.copy() for key, a in value.items()}
+
+
 class Optimiser(Options):
     """What optimisers have in common: which array moves by which gradient, and what is checked before."""
 
+    _changeable: ClassVar = {"params": _params, "v": _own}
     _state: ClassVar[tuple[str, ...]] = ("v",)  # of each parameter, an array of its shape
-    _others = frozenset({"params", "m", "v", "steps"})
+    params: Mapping[str, Array]
+    v: dict[str, Array]
 
     def __init__(self, params: Mapping[str, Array]) -> None:
-        name = self._name
-        if not isinstance(params, Mapping):
-            given = _checks.kind(params) if isinstance(params, Module) else _checks.shown(params)
-            raise TypeError(f"{name}: params is {given}, expected arrays by name, as module.params")
-        for key, p in params.items():
-            if not isinstance(p, np.ndarray) or p.dtype not in (np.float32, np.float64):
-                raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array of float32 or float64")
         self.params = params
-        self.v = {name: np.zeros_like(p) for name, p in params.items()}
-        self._last_back = 0
+        for name in self._state:
+            self.__dict__[name] = {key: np.zeros_like(p) for key, p in params.items()}
+        self._taken: dict[str, int] = {}  # of which backward the gradients of the last step were
 
     @property
     def _name(self) -> str:
@@ -73,13 +86,12 @@ class Optimiser(Options):
             g = grads.get(key)
             where = (p.__array_interface__["data"][0], p.shape, p.strides, p.dtype)
             before = place.get(where) if p.size else None
-            if g is None and before is not None:
-                continue  # what it has under the other name is all
             if g is None and key in grads:
                 raise TypeError(f"{name}: the gradient of {key} is None, expected an array of shape {p.shape}")
-            if g is None and not self._has_other_name(key, p, params, grads):
-                raise ValueError(f"{name}: there is no gradient of {key}: was there a backward() of its module?")
             if g is None:
+                # In a dict of one's own, what an array has under another name may be all.
+                if isinstance(grads, Grads) or not self._has_other_name(key, p, params, grads):
+                    raise ValueError(f"{name}: there is no gradient of {key}: was there a backward() of its module?")
                 continue
             if not isinstance(g, np.ndarray) or g.dtype != p.dtype:
                 raise TypeError(f"{name}: the gradient of {key} is {_checks.shown(g)}, expected an array of {p.dtype}")
@@ -93,42 +105,39 @@ class Optimiser(Options):
                 moves[before] = first, p, sum_before + g
         self._check_apart(name, moves)
         if isinstance(grads, Grads):
-            self._last_back = max(grads.of.values(), default=self._last_back)
+            self._taken = {key: grads.of[key] for key, _, _ in moves if key in grads.of}
         return moves
 
     def _check_param(self, name: str, key: str, p: Any, *, of_module: bool) -> None:
         if not isinstance(p, np.ndarray):
             raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array")
         for which in self._state:
-            state = getattr(self, which)
-            if not isinstance(state, Mapping):
-                raise TypeError(f"{name}: {which} is {_checks.shown(state)}, expected arrays by name")
-            if key not in state:
+            own = getattr(self, which).get(key)
+            if own is None:
                 raise ValueError(f"{name}: {key} was not there when the optimiser was made: make another")
-            own = state[key]
-            if not isinstance(own, np.ndarray):
-                raise TypeError(f"{name}: {which}[{key!r}] is {_checks.shown(own)}, expected an array")
             if p.shape != own.shape or p.dtype != own.dtype:
                 both = f"{p.dtype} of shape {p.shape}, and {which}[{key!r}] {own.dtype} of shape {own.shape}"
                 raise ValueError(f"{name}: {key} is {both}: make another optimiser")
-            if not own.flags.writeable:
-                raise ValueError(f"{name}: {which}[{key!r}] is read-only")
         if not p.flags.writeable:
             raise ValueError(
                 f"{name}: {key} is frozen or read-only, and cannot be moved: unfreeze() its layer, or make the "
                 "optimiser of the others only"
             )
         used = USES.has(p)
-        if used is False or (used is None and of_module):
-            more = " any more" if used is False else ""
+        if used is False:
             raise ValueError(
-                f"{name}: {key} is an array that no module uses{more}: make another optimiser with module.params"
+                f"{name}: {key} is an array that no module uses any more: make another optimiser with module.params"
+            )
+        if used is None and of_module and not USES.has_memory_of(p):
+            raise ValueError(
+                f"{name}: {key} is an array that no module uses, and its gradient is that of a module: make another "
+                "optimiser with module.params, or, to step copies, pass dict(grads)"
             )
 
     def _check_fresh(self, grads: Grads) -> None:
         """Raise ValueError where some gradients are new and others were taken by the last step already."""
-        old = [key for key in self.params if grads.of.get(key, math.inf) <= self._last_back]
-        if old and any(grads.of.get(key, 0) > self._last_back for key in self.params):
+        old = [key for key in self.params if key in grads.of and grads.of[key] == self._taken.get(key)]
+        if old and len(old) < sum(key in grads.of for key in self.params):
             raise ValueError(
                 f"{self._name}.step: the gradient of {old[0]} is that of the last step: there was no backward() since"
             )
@@ -138,15 +147,16 @@ class Optimiser(Options):
 
     def _check_apart(self, name: str, moves: list[tuple[str, Array, Array]]) -> None:
         """Raise ValueError where a parameter shares memory with another, or with a gradient."""
-        extents = [(*_extent(p), key, True) for key, p, _ in moves if p.size]
-        extents += [(*_extent(g), key, False) for key, _, g in moves if g.size]
-        end, last, last_is_param = -1, "", False
-        for begin, this_end, key, is_param in sorted(extents):
-            if begin < end and (is_param or last_is_param):
-                what = "" if is_param and last_is_param else "the gradient of "
-                raise ValueError(f"{name}: {key} shares memory with {what}{last}, and is not the same array")
-            if this_end > end:
-                end, last, last_is_param = this_end, key, is_param
+        arrays = [p for _, p, _ in moves] + [g for _, _, g in moves]
+        # Gradients may share memory with each other: they are only read.
+        writable = len(moves)
+        found = _checks.sharing(arrays, writable)
+        if found is not None:
+            names = [f"{'' if n < writable else 'the gradient of '}{moves[n % writable][0]}" for n in sorted(found)]
+            raise ValueError(f"{name}: {names[0]} shares memory with {names[1]}, and is not the same array")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_taken": {}}  # numbers that mean something in this process
 
     def __copy__(self) -> Optimiser:
         """Return an optimiser of the same parameters, with a state of its own."""
@@ -158,19 +168,6 @@ class Optimiser(Options):
         options = "".join(f", {name}={getattr(self, name)!r}" for name in names)
         count = sum(p.size for p in self.params.values())
         return f"{self._name}(params{options})  # {count:,} parameters in {len(self.params)} arrays"
-
-
-def _extent(a: Array) -> tuple[int, int]:
-    """Return where an array's memory begins and ends."""
-    begin = end = int(a.__array_interface__["data"][0])
-    if a.flags.c_contiguous or a.size == 0:
-        return begin, begin + a.nbytes
-    for n, stride in zip(a.shape, a.strides, strict=True):
-        if stride < 0:
-            begin += (n - 1) * stride
-        else:
-            end += (n - 1) * stride
-    return begin, end + a.itemsize
 
 
 _FINITE = _checks.option(_checks.not_negative)
@@ -192,7 +189,7 @@ class SGD(Optimiser):
 
     """
 
-    _changeable: ClassVar = {"lr": _FINITE, "momentum": _FINITE}
+    _changeable: ClassVar = {**Optimiser._changeable, "lr": _FINITE, "momentum": _FINITE}
 
     def __init__(self, params: Mapping[str, Array], lr: float, *, momentum: float = 0.0) -> None:
         super().__init__(params)
@@ -215,7 +212,7 @@ def _betas(owner: Any, name: str, value: Any) -> tuple[float, float]:
 
 
 def _count(owner: Any, name: str, value: Any) -> int:
-    return _checks.integer(type(owner).__name__, name, value, 0)
+    return _checks.integer(type(owner).__name__, name, value, 0, 2**63 - 1)
 
 
 class Adam(Optimiser):
@@ -239,8 +236,17 @@ class Adam(Optimiser):
 
     """
 
-    _changeable: ClassVar = {"lr": _FINITE, "betas": _betas, "eps": _FINITE, "weight_decay": _FINITE, "steps": _count}
+    _changeable: ClassVar = {
+        **Optimiser._changeable,
+        "lr": _FINITE,
+        "betas": _betas,
+        "eps": _FINITE,
+        "weight_decay": _FINITE,
+        "m": _own,
+        "steps": _count,
+    }
     _state = ("m", "v")
+    m: dict[str, Array]
 
     def __init__(
         self,
@@ -257,7 +263,7 @@ class Adam(Optimiser):
         self.eps = eps
         self.weight_decay = weight_decay
         self.steps = 0
-        self.m, self._scratch = ({name: np.zeros_like(p) for name, p in params.items()} for _ in range(2))
+        self._scratch = {name: np.zeros_like(p) for name, p in params.items()}
 
     def _move(self, moves: list[tuple[str, Array, Array]]) -> None:
         self.steps += 1
@@ -296,17 +302,19 @@ def clip_global_norm(grads: Iterable[Array], max_norm: float) -> float:
         factor = max_norm / norm
         with quiet():
             for g in arrays:
-                # In float64 where the factor itself would lose digits in the dtype of g.
-                wide = np.float64 if factor < np.finfo(g.dtype).smallest_normal else g.dtype
-                np.multiply(g, factor, out=g, dtype=wide, casting="same_kind")
+                if factor < np.finfo(g.dtype).smallest_normal:  # in two steps: the factor itself would lose digits
+                    np.multiply(g / np.float64(norm), max_norm, out=g, casting="same_kind")
+                else:
+                    np.multiply(g, factor, out=g, dtype=g.dtype, casting="same_kind")
     return norm
 
 
 def clip_value(grads: Iterable[Array], limit: float) -> None:
     """Bring every number in the gradients between ``-limit`` and ``limit``, in place."""
     limit = _checks.number("clip_value", "limit", limit, lambda n: n >= 0, "a number, 0 or above")
-    for g in list(_written("clip_value", grads)):
-        np.clip(g, -limit, limit, out=g)
+    with quiet():
+        for g in list(_written("clip_value", grads)):
+            np.clip(g, -limit, limit, out=g)
 
 
 def _written(name: str, grads: Iterable[Array]) -> Iterator[Array]:
@@ -319,8 +327,7 @@ def _written(name: str, grads: Iterable[Array]) -> Iterator[Array]:
             raise TypeError(f"{name}: a gradient is {_checks.shown(g)}, expected an array of float32 or float64")
         if not g.flags.writeable:
             raise ValueError(f"{name}: a gradient of shape {g.shape} is read-only")
-    extents = sorted(_extent(g) for g in arrays if g.size)
-    if any(begin < end for (_, end), (begin, _) in itertools.pairwise(extents)):
+    if _checks.sharing(arrays, len(arrays)) is not None:
         raise ValueError(f"{name}: two gradients share memory, and are not the same array")
     yield from arrays
 
