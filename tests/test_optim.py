@@ -212,9 +212,9 @@ def test_what_is_assigned_to_a_state_is_copied() -> None:
     sgd.step(grads)
     assert sgd.v["p"] is not params["p"]
     for bad in (None, [1], {"p": [1.0]}, {"p": None}):
-        with pytest.raises(TypeError, match="^Adam: m is .*, expected arrays by name"):
+        with pytest.raises(TypeError, match=r"^Adam: m is .*, expected arrays by name"):
             adam.m = bad
-    with pytest.raises(TypeError, match="^Adam: params is None"):
+    with pytest.raises(TypeError, match=r"^Adam: params is None"):
         adam.params = None
 
 

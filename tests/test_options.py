@@ -492,17 +492,20 @@ def test_nothing_is_half_loaded_where_a_number_does_not_fit() -> None:
         clip_value([np.ones(3, F)], 1e300)
         limited = fastrnn.LSTM(2, 3, cell_clip=1e300, gate_clip=1e-300, seed=0)
         assert np.isfinite(limited(x(4, 1, 2))[0]).all()
-    with pytest.raises(TypeError, match="load_state_dict: weight is .*, expected numbers"):
+    with pytest.raises(TypeError, match=r"load_state_dict: weight is .*, expected numbers"):
         layer.load_state_dict({"weight": [[1], [1, 2]], "bias": [1, 2]})
 
 
 def test_training_of_several_is_training_of_each() -> None:
     net = Modules(rnn=fastrnn.LSTM(2, 3, 2, dropout=0.5), inner=Modules(drop=Dropout(0.5)))
     net.training = False
-    assert not (net.rnn.training or net.inner.training or net.inner.drop.training)
+    assert not (net.rnn.training)
+    assert not (net.inner.training)
+    assert not (net.inner.drop.training)
     assert net.train() is net
-    assert net.rnn.training and net.inner.drop.training
-    with pytest.raises(TypeError, match="^Modules: training is 1, expected a bool"):
+    assert net.rnn.training
+    assert net.inner.drop.training
+    with pytest.raises(TypeError, match=r"^Modules: training is 1, expected a bool"):
         net.training = 1
 
 
@@ -548,7 +551,8 @@ def test_calls_are_neither_copied_nor_pickled() -> None:
 def test_dropout_of_one_number() -> None:
     for p in (0.0, 0.5, 1.0):
         y = Dropout(p, seed=0)(np.array(3.0, F))
-        assert y.shape == () and y in (0, 3, 6)
+        assert y.shape == ()
+        assert y in (0, 3, 6)
 
 
 def test_ties_are_kept_or_named() -> None:
