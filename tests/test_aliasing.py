@@ -109,7 +109,7 @@ def overlapping() -> tuple[Array, Array]:
 @pytest.mark.parametrize("make", [lambda p: SGD(p, 0.1), lambda p: Adam(p)], ids=["SGD", "Adam"])
 def test_optimisers_refuse_memory_that_overlaps(make: Callable[[Any], Any]) -> None:
     a, b = overlapping()
-    with pytest.raises(ValueError, match="b shares memory with a, and is not the same array"):
+    with pytest.raises(ValueError, match="a shares memory with b, and is not the same array"):
         make({"a": a, "b": b}).step({"a": np.ones(5), "b": np.ones(5)})
     with pytest.raises(ValueError, match=r"shares memory with|gradient of"):
         make({"a": a, "c": np.ones(3)}).step({"a": b, "c": np.ones(3)})

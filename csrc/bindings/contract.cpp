@@ -298,8 +298,12 @@ std::vector<Index> first_rows(const Checks& checks, PyObject* counts, Index rows
 
 Cell find_cell(PyObject* name) {
     if (!PyUnicode_Check(name)) throw py::type_error("cell " + got(name) + ", expected a string");
+    Py_ssize_t length;
+    const char* const characters = PyUnicode_AsUTF8AndSize(name, &length);
+    if (!characters) throw py::error_already_set();  // lone surrogates: a ValueError
+    const std::string_view wanted(characters, static_cast<std::size_t>(length));
     for (int i = 0; i < kCellCount; ++i)
-        if (equals(name, kCells[i].name)) return static_cast<Cell>(i);
+        if (wanted == kCells[i].name) return static_cast<Cell>(i);
     throw py::value_error("there is no cell called " + py::repr(name).cast<std::string>());
 }
 

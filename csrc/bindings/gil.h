@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <atomic>
 #include <exception>
 
 #include "thread_pool.h"
@@ -46,6 +47,25 @@ bool in_parts(Py_ssize_t n, Py_ssize_t most, const Body& body) {
     }
     return good;
 }
+
+// Whether a call is at work on an object of which there may be one at a time: others are told so rather than wait.
+// Where there is a GIL, only its holder asks, and that takes no more than a look.
+class Busy {
+public:
+    bool take() noexcept {
+#ifdef Py_GIL_DISABLED
+        return !taken_.exchange(true, std::memory_order_acquire);
+#else
+        if (taken_.load(std::memory_order_relaxed)) return false;
+        taken_.store(true, std::memory_order_relaxed);
+        return true;
+#endif
+    }
+    void give_back() noexcept { taken_.store(false, std::memory_order_release); }
+
+private:
+    std::atomic<bool> taken_{false};
+};
 
 // For a call of so many floating-point operations, made from this thread: a hook that tells whether a signal handler
 // has raised an exception, such as KeyboardInterrupt. Null for short calls, and for other threads than the main one, on

@@ -1,7 +1,6 @@
 #include "stream.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <numeric>
 #include <stdexcept>
@@ -42,18 +41,18 @@ constexpr char kStreamStateDoc[] =
 
 struct StreamObject {
     PyObject_HEAD Stream stream;
-    std::atomic<bool> taken;
+    Busy busy;
 };
 
 // The stream, for as long as this lives: a step lets other Python threads run, and none of them may see or change it.
 class Taken {
 public:
     Taken(PyObject* self, const Function& function) : object_(*reinterpret_cast<StreamObject*>(self)) {
-        if (object_.taken.exchange(true, std::memory_order_acquire))
+        if (!object_.busy.take())
             throw std::runtime_error(function.name() +
                                      ": another thread is in a step of this stream: give each its own, stream.copy()");
     }
-    ~Taken() { object_.taken.store(false, std::memory_order_release); }
+    ~Taken() { object_.busy.give_back(); }
     Taken(const Taken&) = delete;
     Taken& operator=(const Taken&) = delete;
 
@@ -303,7 +302,7 @@ py::object allocate(Stream&& stream) {
     StreamObject* const object = PyObject_New(StreamObject, stream_type);
     if (!object) throw py::error_already_set();
     new (&object->stream) Stream(std::move(stream));
-    new (&object->taken) std::atomic<bool>(false);
+    new (&object->busy) Busy;
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(object));
 }
 

@@ -1,6 +1,5 @@
 #include "sums.h"
 
-#include <atomic>
 #include <new>
 #include <stdexcept>
 
@@ -14,7 +13,7 @@ namespace fastrnn {
 
 struct SumsObject {
     PyObject_HEAD Sums sums;
-    std::atomic<bool> taken;
+    Busy busy;
 };
 
 namespace {
@@ -32,7 +31,7 @@ PyObject* new_sums(PyTypeObject*, PyObject* args, PyObject* keywords) {
         SumsObject* const object = PyObject_New(SumsObject, sums_type);
         if (!object) throw py::error_already_set();
         new (&object->sums) Sums{};
-        new (&object->taken) std::atomic<bool>(false);
+        new (&object->busy) Busy;
         return reinterpret_cast<PyObject*>(object);
     });
 }
@@ -108,12 +107,11 @@ TakenSums::TakenSums(const Function& function, PyObject* object)
     : object_(object == Py_None ? nullptr : reinterpret_cast<SumsObject*>(object)) {
     if (!object_) return;
     if (Py_TYPE(object) != sums_type) wrong_type(function.name(), "sums", object, "Sums or None");
-    if (object_->taken.exchange(true, std::memory_order_acquire))
-        throw std::runtime_error(function.name() + ": another thread adds to these sums");
+    if (!object_->busy.take()) throw std::runtime_error(function.name() + ": another thread adds to these sums");
 }
 
 TakenSums::~TakenSums() {
-    if (object_) object_->taken.store(false, std::memory_order_release);
+    if (object_) object_->busy.give_back();
 }
 
 Sums* TakenSums::get() const { return object_ ? &object_->sums : nullptr; }

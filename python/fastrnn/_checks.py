@@ -39,7 +39,9 @@ def integer(owner: str, name: str, value: Any, least: int, most: int | None = No
 
 def boolean(owner: str, name: str, value: Any) -> bool:
     """Return a bool, which nothing else stands for."""
-    if not isinstance(value, bool | np.bool_):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise TypeError(f"{owner}: {name} is {shown(value)}, expected a bool")
     return bool(value)
 
@@ -59,12 +61,10 @@ def number(owner: str, name: str, value: Any, good: Callable[[float], bool], exp
 
 def choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """Return one of some strings."""
-    expected = " or ".join(map(repr, choices))
-    if not isinstance(value, str):
-        raise TypeError(f"{owner}: {name} is {shown(value)}, expected {expected}")
-    if value not in choices:
-        raise ValueError(f"{owner}: {name} is {shown(value)}, expected {expected}")
-    return value
+    if isinstance(value, str) and value in choices:
+        return value
+    kind_of_error = ValueError if isinstance(value, str) else TypeError
+    raise kind_of_error(f"{owner}: {name} is {shown(value)}, expected {' or '.join(map(repr, choices))}")
 
 
 def share(owner: str, name: str, value: Any) -> float:
@@ -184,6 +184,13 @@ def shape(owner: str, name: str, given: Array, expected: tuple[int, ...], letter
 
 def sharing(arrays: Sequence[Array], writable: int) -> tuple[int, int] | None:
     """Return the numbers of two arrays that have memory in common, if there are any, one of the first ``writable``."""
+    owners = [id(_owner(a)) for a in arrays]
+    if (
+        id(None) not in owners
+        and len({*owners[:writable]}) == writable
+        and {*owners[:writable]}.isdisjoint(owners[writable:])
+    ):
+        return None  # which mostly is all there is to see
     spans = sorted((*_extent(a), n) for n, a in enumerate(arrays) if a.size)
     open_spans: list[tuple[int, int]] = []  # end and number of those that may reach into the next
     for begin, end, n in spans:
@@ -193,6 +200,14 @@ def sharing(arrays: Sequence[Array], writable: int) -> tuple[int, int] | None:
                 return other, n
         open_spans.append((end, n))
     return None
+
+
+def _owner(a: Array) -> Array | None:
+    """Return the array whose memory an array is in, or None where that is something else's."""
+    base: Any = a.base
+    if base is None:
+        return a
+    return base if isinstance(base, np.ndarray) and base.base is None else None
 
 
 def _meet(a: Array, b: Array) -> bool:

@@ -29,10 +29,11 @@ def parts_of(n: int, bytes_each: int) -> Iterator[slice]:
 
 def filled(shape: tuple[int, ...], dtype: npt.DTypeLike, draw: Callable[[int], Array]) -> Array:
     """Return an array of what ``draw`` returns for so many numbers, and then for so many more, converted."""
-    numbers = np.empty(math.prod(shape), dtype)
-    for part in parts_of(len(numbers), 8):
-        numbers[part] = draw(part.stop - part.start)
-    return numbers.reshape(shape)
+    numbers = np.empty(shape, dtype)
+    flat = numbers.reshape(-1)
+    for part in parts_of(len(flat), 8):
+        flat[part] = draw(part.stop - part.start)
+    return numbers
 
 
 def uniform(shape: tuple[int, ...], dtype: npt.DTypeLike, rng: "np.random.Generator", bound: float) -> Array:
@@ -137,26 +138,22 @@ def _rows_at_once(rows: int, operations: int) -> Iterator[slice]:
 
 def product(rows: Array, weight: Array) -> Array:
     """Return ``rows @ weight``."""
-    out: Array
-    with quiet():
-        if 2 * len(rows) * weight.size <= OPERATIONS:
-            out = rows @ weight
-        else:
-            out = np.empty((len(rows), weight.shape[1]), rows.dtype)
-            for part in _rows_at_once(len(rows), 2 * weight.size):
-                np.matmul(rows[part], weight, out=out[part])
+    if 2 * len(rows) * weight.size <= OPERATIONS:
+        small: Array = rows @ weight
+        return small
+    out = np.empty((len(rows), weight.shape[1]), rows.dtype)
+    for part in _rows_at_once(len(rows), 2 * weight.size):
+        np.matmul(rows[part], weight, out=out[part])
     return out
 
 
 def outer_product(left: Array, right: Array) -> Array:
     """Return ``left.T @ right``, a sum over all rows."""
     each = 2 * left.shape[1] * right.shape[1]
-    sums: Array
-    with quiet():
-        if len(left) * each <= OPERATIONS:
-            sums = left.T @ right
-        else:
-            sums = np.zeros((left.shape[1], right.shape[1]), left.dtype)
-            for part in _rows_at_once(len(left), each):
-                sums += left[part].T @ right[part]
+    if len(left) * each <= OPERATIONS:
+        small: Array = left.T @ right
+        return small
+    sums = np.zeros((left.shape[1], right.shape[1]), left.dtype)
+    for part in _rows_at_once(len(left), each):
+        sums += left[part].T @ right[part]
     return sums

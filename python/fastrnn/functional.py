@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+_RNNS = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
 
 
 class LstmOutput(NamedTuple):
@@ -223,7 +224,9 @@ def gru_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    cell = "gru_reset_after" if _checks.boolean("gru_forward", "reset_after", reset_after) else "gru_reset_before"
+    if reset_after is not True and reset_after is not False:
+        reset_after = _checks.boolean("gru_forward", "reset_after", reset_after)
+    cell = "gru_reset_after" if reset_after else "gru_reset_before"
     return GruOutput._make(
         _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
     )
@@ -283,7 +286,9 @@ def rnn_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
-    cell = "rnn_" + _checks.choice("rnn_forward", "nonlinearity", nonlinearity, ("tanh", "relu"))
+    cell = _RNNS.get(nonlinearity) if type(nonlinearity) is str else None
+    if cell is None:
+        cell = _RNNS[_checks.choice("rnn_forward", "nonlinearity", nonlinearity, tuple(_RNNS))]
     return RnnOutput._make(
         _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
     )

@@ -387,14 +387,15 @@ class Parameters(MutableMapping[str, Array]):
         return sum(len(module._params) for _, module in self._module._leaves())
 
     def __or__(self, other: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(self) | dict(other)
+        return self.copy() | dict(other)
 
     def __ror__(self, other: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(other) | dict(self)
+        return dict(other) | self.copy()
 
     def copy(self) -> dict[str, Array]:
         """Return the arrays of now in a dict."""
-        return dict(self)
+        leaves = self._module._leaves()
+        return {prefix + name: p for prefix, module in leaves for name, p in module._params.items()}
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {p.dtype} {p.shape}" for name, p in self.items())
@@ -539,10 +540,11 @@ class Linear(Module):
                 changed = "weight" if _core.fingerprint(x) == of_x else "x"
                 raise RuntimeError(f"Linear.backward: {changed} has changed since the call: pass a copy")
             rows = _rows(dy)
-            grads = {"weight": outer_product(rows, _rows(x))}
+            with quiet():
+                grads = {"weight": outer_product(rows, _rows(x))}
+                dx = product(rows, weight)
             if self.bias:
                 grads["bias"] = _core.column_sums(rows)
-            dx = product(rows, weight)
             return dx if x.ndim == 2 else dx.reshape(x.shape), grads
 
         return ModuleCall(y, back)
@@ -566,9 +568,9 @@ class Linear(Module):
         if len(rows) <= FEW_ROWS and weight.size <= SMALL_WEIGHT:
             y: Array = _core.linear(rows, weight, bias)
         else:
-            y = product(rows, weight.T)
-            if bias is not None:
-                with quiet():
+            with quiet():
+                y = product(rows, weight.T)
+                if bias is not None:
                     y += bias
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], len(weight))
 

@@ -18,7 +18,7 @@ import numpy as np
 from . import _checks
 from ._checks import Array, Options
 from ._parts import quiet
-from .modules import USES, Grads, Module
+from .modules import USES, Grads, Module, Parameters
 
 __all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
 
@@ -77,14 +77,14 @@ class Optimiser(Options):
         if not isinstance(grads, Mapping):
             raise TypeError(f"{name}: grads is {_checks.shown(grads)}, expected gradients by name, as module.grads")
         moves: list[tuple[str, Array, Array]] = []
-        params = dict(self.params)
+        params = self.params.copy() if isinstance(self.params, Parameters) else dict(self.params)
         if isinstance(grads, Grads):
-            self._check_fresh(grads)
-        place: dict[tuple[Any, ...], int] = {}  # where a parameter stands in moves, by what tells it from others
+            self._check_fresh(params, grads)
+        place: dict[Any, int] = {}  # where a parameter stands in moves, by what tells it from others
         for key, p in params.items():
             self._check_param(name, key, p, of_module=isinstance(grads, Grads) and key in grads.of)
             g = grads.get(key)
-            where = (p.__array_interface__["data"][0], p.shape, p.strides, p.dtype)
+            where = id(p) if p.base is None else (p.__array_interface__["data"][0], p.shape, p.strides, p.dtype)
             before = place.get(where) if p.size else None
             if g is None and key in grads:
                 raise TypeError(f"{name}: the gradient of {key} is None, expected an array of shape {p.shape}")
@@ -134,10 +134,10 @@ class Optimiser(Options):
                 "optimiser with module.params, or, to step copies, pass dict(grads)"
             )
 
-    def _check_fresh(self, grads: Grads) -> None:
+    def _check_fresh(self, params: Mapping[str, Array], grads: Grads) -> None:
         """Raise ValueError where some gradients are new and others were taken by the last step already."""
-        old = [key for key in self.params if key in grads.of and grads.of[key] == self._taken.get(key)]
-        if old and len(old) < sum(key in grads.of for key in self.params):
+        old = [key for key, number in self._taken.items() if grads.of.get(key) == number and key in params]
+        if old and len(old) < sum(key in grads.of for key in params):
             raise ValueError(
                 f"{self._name}.step: the gradient of {old[0]} is that of the last step: there was no backward() since"
             )
