@@ -15,7 +15,7 @@ namespace {
 // change in half a word alone, that is in one float, always shows: for it not to, the other half would have to be minus
 // its key in both sums. What the sums of a block are goes into the lanes by mappings that are one-to-one in both.
 constexpr int kHashedLanes = kFingerprintLanes / 2;
-constexpr int kBlockSteps = 32;
+constexpr std::size_t kBlockSteps = 32;
 
 struct FingerprintKeys {
     alignas(64) std::uint64_t of_step[kBlockSteps + 1][kHashedLanes];
@@ -46,15 +46,15 @@ inline Bits mixed(Bits a) {
     return a ^ a.right<32>();
 }
 
-inline void take_block(const char* from, int steps, std::uint64_t* lanes) {
+inline void take_block(const char* from, std::size_t steps, std::uint64_t* lanes) {
     constexpr int count = kHashedLanes / Bits::kLanes;
     Bits sums[2][count];
     for (auto& sum : sums)
         for (Bits& of_lanes : sum) of_lanes = Bits::broadcast(0);
-    for (int step = 0; step < steps; ++step)
+    for (std::size_t step = 0; step < steps; ++step)
         for (int i = 0; i < count; ++i, from += sizeof(Bits)) {
             const Bits words = Bits::load(from);
-            for (int which = 0; which < 2; ++which) {
+            for (std::size_t which = 0; which < 2; ++which) {
                 const std::uint64_t* const keys = kFingerprintKeys.of_step[step + which] + i * Bits::kLanes;
                 const Bits keyed = add_halves(words, Bits::load(keys));
                 sums[which][i] = sums[which][i] + low_product(keyed, keyed.right<32>());
@@ -71,8 +71,7 @@ void fingerprint(const void* data, std::size_t bytes, std::uint64_t* lanes) {
     constexpr std::size_t stripe = kHashedLanes * sizeof(std::uint64_t);
     const char* from = static_cast<const char*>(data);
     while (bytes >= stripe) {
-        const std::size_t stripes = bytes / stripe;
-        const int steps = stripes < kBlockSteps ? static_cast<int>(stripes) : kBlockSteps;
+        const std::size_t stripes = bytes / stripe, steps = stripes < kBlockSteps ? stripes : kBlockSteps;
         take_block(from, steps, lanes);
         from += steps * stripe;
         bytes -= steps * stripe;
