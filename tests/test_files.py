@@ -244,7 +244,7 @@ def test_bfloat16_is_read_and_what_numpy_has_not_is_named(tmp_path: Path) -> Non
     linear.load(path)
     assert np.array_equal(linear.params["weight"].view(np.uint32), values.view(np.uint32) >> 16 << 16)
     save("F8_E4M3", bytes(6))
-    with pytest.raises(ValueError, match=r"^Linear\.load: weight in .*file is F8_E4M3, which NumPy has not: save it"):
+    with pytest.raises(ValueError, match=r"^Linear\.load: weight in .*file is F8_E4M3, no real number of NumPy"):
         linear.load(path)
     save("F32", bytes(23))
     with pytest.raises(ValueError, match=r"^Linear\.load: .*file is not a safetensors file, or damaged"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import Embedding, Grads, Linear, Modules
+from fastrnn import GRU, Embedding, Grads, Linear, Modules
 from fastrnn.optim import SGD, Adam, clip_global_norm, clip_value
 from problems import Array
 
@@ -197,6 +197,88 @@ def test_a_tied_parameter_without_one_of_its_gradients() -> None:
     with pytest.raises(ValueError, match=r"there is no gradient of e\.weight"):
         optimiser.step(net.grads)
     optimiser.step(dict(net.grads))  # whoever wants that
+
+
+def test_gradients_of_ties_are_fresh_by_name() -> None:
+    embedding, decoder = Embedding(3, 3, seed=0), Linear(3, 3, bias=False, seed=0)
+    decoder.params["weight"] = embedding.params["weight"]
+    net = Modules(e=embedding, d=decoder)
+    optimiser = SGD(net.params, 1.0)
+
+    def back(module: Any) -> None:
+        module.backward(np.ones((1, 3), np.float32))
+
+    embedding(np.array([0]))
+    decoder(np.ones((1, 3), np.float32))
+    back(decoder)
+    back(embedding)
+    optimiser.step(net.grads)
+    optimiser.step(net.grads)  # the same once more, all of them: as asked
+    embedding(np.array([0]))
+    back(embedding)
+    with pytest.raises(ValueError, match=r"the gradient of d\.weight is that of the last step"):
+        optimiser.step(net.grads)
+
+
+@each_optimiser
+def test_an_array_and_a_view_of_all_of_it_are_one_parameter(make: Callable[[Any], Any]) -> None:
+    p, q = np.zeros(4), np.zeros(4)
+    make({"a": p, "b": p[:]}).step({"a": np.full(4, 1.0), "b": np.full(4, 2.0)})
+    make({"a": q}).step({"a": np.full(4, 3.0)})
+    assert np.array_equal(p, q)
+
+
+@each_optimiser
+def test_states_that_cannot_be_written_to_move_nothing(make: Callable[[Any], Any]) -> None:
+    for spoil in (
+        lambda o: o.v["b"].setflags(write=False),
+        lambda o: o.v.update(b=[0.0, 0.0]),
+        lambda o: o.v.update(b=o.v["a"]),
+        lambda o: o.v.update(b=o.params["a"]),
+    ):
+        params = {"a": np.ones(2), "b": np.ones(2)}
+        optimiser = make(params)
+        spoil(optimiser)
+        with pytest.raises((TypeError, ValueError), match=r"v\['b'\] is .*, expected a writable array|shares memory"):
+            optimiser.step({"a": np.ones(2), "b": np.ones(2)})
+        assert all((p == 1).all() for p in params.values())
+
+
+def test_an_optimiser_may_be_given_other_parameters() -> None:
+    for dtype in (np.float32, np.float64):
+        adam, twin = Adam({"x": np.ones(3, np.float32)}), Adam({"p": np.ones((2, 2), dtype)})
+        adam.params = {"p": np.ones((2, 2), dtype)}
+        with pytest.raises(ValueError, match="p was not there when the optimiser was made"):
+            adam.step({"p": np.ones((2, 2), dtype)})
+        adam.m, adam.v = twin.m, twin.v
+        for optimiser in (adam, twin):
+            optimiser.step({"p": np.full((2, 2), 0.3, dtype)})
+        assert np.array_equal(adam.params["p"], twin.params["p"])
+
+
+def test_parameters_of_modules_that_are_gone() -> None:
+    def parameters() -> dict[str, Any]:
+        return dict(GRU(2, 3, seed=0).params)
+
+    params, other = parameters(), GRU(2, 3, seed=1)
+    y, _ = other(np.ones((3, 1, 2), np.float32))
+    other.backward(np.ones_like(y))
+    with pytest.raises(ValueError, match="is an array that no module uses"):
+        SGD(params, 0.1).step(other.grads)
+    SGD(params, 0.1).step(dict(other.grads))  # initial weights for functions, say
+    tied = GRU(2, 3, seed=2)
+    tied.params["weight_hh_l0"] = other.params["weight_hh_l0"]
+    del tied
+    other.freeze()
+
+
+def test_optimisers_of_ones_own_are_shown() -> None:
+    class Warm(Adam):
+        def __init__(self, params: Any, warmup: int, **options: Any) -> None:
+            super().__init__(params, **options)
+            self._warmup = warmup
+
+    assert repr(Warm({"p": np.ones(3)}, 5)) == "Warm(params)  # 3 parameters in 1 arrays"
 
 
 def test_what_is_assigned_to_a_state_is_copied() -> None:

@@ -509,6 +509,35 @@ def test_training_of_several_is_training_of_each() -> None:
         net.training = 1
 
 
+def test_modules_that_go_their_own_way() -> None:
+    class Encoder(fastrnn.GRU):
+        def train(self, mode: bool = True) -> fastrnn.Module:
+            return super().train(False)
+
+    class Net(Modules):
+        def head(self) -> None: ...
+
+        @property
+        def broken(self) -> Any:
+            return self.nothing
+
+    net = Net(encoder=Encoder(2, 3, seed=0), drop=Dropout(0.5))
+    assert not net.train().encoder.training
+    assert net.drop.training
+    assert {"encoder", "drop", "params"} <= set(dir(net))
+    with pytest.raises(AttributeError, match="nothing"):
+        print(net.broken)
+    for name in ("head", "training", "_params", "_modules"):
+        with pytest.raises(ValueError, match=f"a module cannot be called {name}"):
+            Net(**{name: Linear(2, 2)})
+    with pytest.raises(AttributeError, match="decoder would be none of its modules"):
+        net.decoder = Linear(2, 2)
+    with pytest.raises(AttributeError, match="drop cannot be set"):
+        net.drop = Dropout(0.1)
+    net._mean = copy.deepcopy(net)
+    net.note = "mine"
+
+
 def test_names_that_would_collide() -> None:
     with pytest.raises(ValueError, match=r"'a\.b' has a dot"):
         Modules(**{"a": Modules(b=Linear(2, 2)), "a.b": Linear(2, 2)})
@@ -569,6 +598,15 @@ def test_ties_are_kept_or_named() -> None:
     other.params["weight_hh_l0"] = other.params["weight_hh_l0"].copy()
     one.freeze()
     other.freeze()
+    memory = np.zeros(48, F)  # and ties by views of the same memory
+    one, other = fastrnn.GRU(4, 4, 2, seed=0), fastrnn.GRU(4, 4, seed=1)
+    for name in ("weight_hh_l0", "weight_hh_l1"):
+        one.params[name] = memory.reshape(12, 4)
+    one.freeze().unfreeze()
+    assert one.params["weight_hh_l0"] is one.params["weight_hh_l1"]
+    one.params["weight_hh_l0"], other.params["weight_hh_l0"] = memory.reshape(12, 4), memory.reshape(12, 4)
+    with pytest.raises(ValueError, match="weight_hh_l0 is tied to a parameter of another module"):
+        other.freeze()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38, 1e-38, 1e-45], ids=str)
@@ -730,6 +768,7 @@ def test_one_module_has_one_name() -> None:
         ([1], [1]),
         ([0, 2], [0, 2]),
         (np.array([0, 2]), [0, 2]),
+        (range(1, 3), [1, 2]),
         ((2, 1), [1, 2]),
         ([], []),
         (np.array([], int), []),

@@ -210,6 +210,11 @@ def _owner(a: Array) -> Array | None:
     return base if isinstance(base, np.ndarray) and base.base is None else None
 
 
+def place(a: Array) -> tuple[Any, ...]:
+    """Return what two arrays have in common that are the same numbers in the same memory."""
+    return a.__array_interface__["data"][0], a.shape, a.strides, a.dtype
+
+
 def _meet(a: Array, b: Array) -> bool:
     try:
         return bool(np.shares_memory(a, b, max_work=10**4))  # type: ignore[arg-type]

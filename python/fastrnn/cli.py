@@ -223,6 +223,10 @@ def check_files(options: argparse.Namespace) -> None:
         given = [getattr(options, name, None) for name in names]
         return [path for one in given if one is not None for path in ([one] if isinstance(one, str) else one)]
 
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"there is no current folder: {error.strerror}") from None
     taken = set(map(os.path.realpath, named("files", "model")))
     for name in ("out", "plot"):
         for path in named(name):

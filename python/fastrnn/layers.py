@@ -262,7 +262,7 @@ class Layer(Module):
     def _replaced(self, frozen: bool) -> Layer:
         own = collections.Counter(id(p) for p in self._params.values())
         for name, p in self._params.items():
-            if USES.count(p) > own[id(p)]:
+            if USES.count(p) > own[id(p)] or USES.has_memory_of(p, self._params.values()):
                 raise ValueError(
                     f"{self._name}: {name} is tied to a parameter of another module, and would be new in this one "
                     "only: give it an array of its own before, and tie them after"
@@ -414,8 +414,8 @@ class Layer(Module):
 
 def _copies(params: Mapping[str, Array]) -> dict[str, Array]:
     """Return copies of arrays, the same for those that are the same."""
-    of = {id(p): p.copy() for p in params.values()}
-    return {name: of[id(p)] for name, p in params.items()}
+    of = {_checks.place(p): p.copy() for p in params.values()}
+    return {name: of[_checks.place(p)] for name, p in params.items()}
 
 
 class RNN(Layer):
@@ -794,7 +794,7 @@ def _rows_meant(rows: Any, batch: int) -> Array:
                 "numbers of rows come in a list"
             )
         return given.astype(bool)
-    if in_list and zeros_and_ones:
+    if zeros_and_ones and isinstance(rows, list | tuple):
         if len(np.unique(given)) < batch:  # the same row twice would make no sense
             return given.astype(bool)
         raise ValueError(

@@ -154,6 +154,13 @@ class _Uses:
         for a in arrays:
             self._change(a, -1)
 
+    def forget(self, arrays: Iterable[Array]) -> None:
+        """Note that a module that used these is gone: whoever has them yet may do with them as with any others."""
+        for a in arrays:
+            self._change(a, -1)
+            if self._of[id(a)][1] == 0:
+                del self._of[id(a)]
+
     def has(self, a: Array) -> bool | None:
         """Whether this is a parameter of a module: False if it was one, None if it never was."""
         ref, count = self._of.get(id(a), (None, 0))
@@ -163,10 +170,11 @@ class _Uses:
         """Return under how many names modules use this array."""
         return self._of[id(a)][1]
 
-    def has_memory_of(self, a: Array) -> bool:
-        """Whether a parameter of a module is in this array's memory."""
+    def has_memory_of(self, a: Array, but: Iterable[Array] = ()) -> bool:
+        """Whether a parameter of a module is in this array's memory; some of them do not count."""
+        own = {id(p) for p in but}
         used = [ref() for ref, count in list(self._of.values()) if count > 0]
-        return any(p is not None and np.may_share_memory(a, p) for p in used)
+        return any(p is not None and id(p) not in own and np.may_share_memory(a, p) for p in used)
 
 
 USES = _Uses()
@@ -198,6 +206,9 @@ class Module(Options):
         self.__dict__.update(state)
         USES.begin(self._params.values())
         self._forget()
+
+    def __del__(self) -> None:
+        USES.forget(self.__dict__.get("_params", {}).values())
 
     def __copy__(self) -> Module:
         """Return a copy with parameters of its own, as ``copy.deepcopy`` does."""
@@ -332,7 +343,9 @@ class Module(Options):
             raise ValueError(f"{self._name}.load: {path} is not a safetensors file, or damaged: {error}") from None
         for name, a in arrays.items():
             if isinstance(a, str):
-                raise ValueError(f"{self._name}.load: {name} in {path} is {a}, which NumPy has not: save it as F32")
+                raise ValueError(
+                    f"{self._name}.load: {name} in {path} is {a}, no real number of NumPy's: save it as F32"
+                )
         try:
             self.load_state_dict(arrays)
         except ValueError as error:
@@ -421,10 +434,10 @@ def _safetensors() -> Any:
 
 
 def _of_all(owner: Any, name: str, value: Any) -> bool:
-    """Set ``training`` of all modules, and return it."""
+    """Have all modules in this mode, and return it."""
     mode = _checks.boolean(type(owner).__name__, name, value)
     for module in owner.__dict__.get("_modules", {}).values():
-        module.training = mode
+        module.train(mode)
     return mode
 
 
@@ -445,8 +458,8 @@ class Modules(Module):
                 raise TypeError(f"{self._name}: {name} is {_checks.shown(module)}, expected a module")
             if "." in name:
                 raise ValueError(f"{self._name}: {name!r} has a dot, which stands between names: leave it out")
-            if hasattr(Modules, name):
-                raise ValueError(f"{self._name}: a module cannot be called {name}, which is the name of a method")
+            if name.startswith("_") or hasattr(type(self), name) or self.__dict__.get(name, module) is not module:
+                raise ValueError(f"{self._name}: a module cannot be called {name}, which is something else's name here")
             for prefix, leaf in module._leaves():
                 before = names.setdefault(id(leaf), name + "." + prefix)
                 if before != name + "." + prefix:
@@ -456,16 +469,28 @@ class Modules(Module):
 
     def __getattr__(self, name: str) -> Any:
         """Return a module."""
+        if hasattr(type(self), name):  # a property, which says itself what it is missing
+            return object.__getattribute__(self, name)
         modules = self.__dict__.get("_modules", {})
         if name not in modules:
             there_are = f"; there are {', '.join(modules)}" if modules else ""
             raise AttributeError(f"{self._name}: there is no module or attribute {name}{there_are}")
         return modules[name]
 
-    def _instead_of(self, name: str, known: Collection[str]) -> str:
-        if name in self._modules:
-            return "make another of the modules that there are then"
-        return super()._instead_of(name, known)
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.__dict__.get("_modules", {})]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a module that would be none of these, in a class of the user's own too."""
+        modules = self.__dict__.get("_modules")
+        if modules is not None and not name.startswith("_") and modules.get(name) is not value:
+            if name in modules:
+                raise AttributeError(f"{self._name}: {name} cannot be set: make another of the modules there are then")
+            if isinstance(value, Module):
+                raise AttributeError(
+                    f"{self._name}: {name} would be none of its modules: give it to Modules(...), or call it _{name}"
+                )
+        super().__setattr__(name, value)
 
     def _leaves(self) -> Iterator[tuple[str, Module]]:
         for name, module in self._modules.items():

@@ -81,10 +81,11 @@ class Optimiser(Options):
         if isinstance(grads, Grads):
             self._check_fresh(params, grads)
         place: dict[Any, int] = {}  # where a parameter stands in moves, by what tells it from others
+        views = any(isinstance(p, np.ndarray) and p.base is not None for p in params.values())
         for key, p in params.items():
             self._check_param(name, key, p, of_module=isinstance(grads, Grads) and key in grads.of)
             g = grads.get(key)
-            where = id(p) if p.base is None else (p.__array_interface__["data"][0], p.shape, p.strides, p.dtype)
+            where = _checks.place(p) if views else id(p)
             before = place.get(where) if p.size else None
             if g is None and key in grads:
                 raise TypeError(f"{name}: the gradient of {key} is None, expected an array of shape {p.shape}")
@@ -105,7 +106,7 @@ class Optimiser(Options):
                 moves[before] = first, p, sum_before + g
         self._check_apart(name, moves)
         if isinstance(grads, Grads):
-            self._taken = {key: grads.of[key] for key, _, _ in moves if key in grads.of}
+            self._taken = {key: grads.of[key] for key in params if key in grads.of}
         return moves
 
     def _check_param(self, name: str, key: str, p: Any, *, of_module: bool) -> None:
@@ -115,6 +116,8 @@ class Optimiser(Options):
             own = getattr(self, which).get(key)
             if own is None:
                 raise ValueError(f"{name}: {key} was not there when the optimiser was made: make another")
+            if not isinstance(own, np.ndarray) or not own.flags.writeable:
+                raise TypeError(f"{name}: {which}[{key!r}] is {_checks.shown(own)}, expected a writable array")
             if p.shape != own.shape or p.dtype != own.dtype:
                 both = f"{p.dtype} of shape {p.shape}, and {which}[{key!r}] {own.dtype} of shape {own.shape}"
                 raise ValueError(f"{name}: {key} is {both}: make another optimiser")
@@ -147,13 +150,16 @@ class Optimiser(Options):
 
     def _check_apart(self, name: str, moves: list[tuple[str, Array, Array]]) -> None:
         """Raise ValueError where a parameter shares memory with another, or with a gradient."""
-        arrays = [p for _, p, _ in moves] + [g for _, _, g in moves]
-        # Gradients may share memory with each other: they are only read.
-        writable = len(moves)
-        found = _checks.sharing(arrays, writable)
+        named = [(key, p) for key, p, _ in moves]
+        for which in self._state:
+            state = getattr(self, which)
+            named += [(f"{which}[{key!r}]", state[key]) for key, _, _ in moves]
+        writable = len(named)
+        named += [(f"the gradient of {key}", g) for key, _, g in moves]  # which are only read, and may share theirs
+        found = _checks.sharing([a for _, a in named], writable)
         if found is not None:
-            names = [f"{'' if n < writable else 'the gradient of '}{moves[n % writable][0]}" for n in sorted(found)]
-            raise ValueError(f"{name}: {names[0]} shares memory with {names[1]}, and is not the same array")
+            first, second = (named[n][0] for n in sorted(found))
+            raise ValueError(f"{name}: {first} shares memory with {second}, and is not the same array")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_taken": {}}  # numbers that mean something in this process
@@ -165,7 +171,7 @@ class Optimiser(Options):
 
     def __repr__(self) -> str:
         names = list(inspect.signature(type(self).__init__).parameters)[2:]  # after self and params
-        options = "".join(f", {name}={getattr(self, name)!r}" for name in names)
+        options = "".join(f", {name}={getattr(self, name)!r}" for name in names if name in self.__dict__)
         count = sum(p.size for p in self.params.values())
         return f"{self._name}(params{options})  # {count:,} parameters in {len(self.params)} arrays"
 
@@ -263,9 +269,13 @@ class Adam(Optimiser):
         self.eps = eps
         self.weight_decay = weight_decay
         self.steps = 0
-        self._scratch = {name: np.zeros_like(p) for name, p in params.items()}
+        self._scratch: dict[str, Array] = {}
 
     def _move(self, moves: list[tuple[str, Array, Array]]) -> None:
+        for name, p, _ in moves:
+            scratch = self._scratch.get(name)
+            if scratch is None or scratch.shape != p.shape or scratch.dtype != p.dtype:
+                self._scratch[name] = np.empty_like(p)
         self.steps += 1
         b1, b2 = self.betas
         # Both corrections as scalars, so that no pass over memory is spent on them.
