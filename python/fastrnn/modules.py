@@ -42,10 +42,10 @@ from .files import read_regular, write_atomically
 
 # A Linear of so few rows takes less time than to enter NumPy's product; with a larger weight NumPy's threads count.
 FEW_ROWS = 8
-# What safetensors calls NumPy's dtypes.
-SAFETENSORS = {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "fiu" for size in (1, 2, 4, 8)} | {"BOOL": "?"}
-del SAFETENSORS["F8"]
 SMALL_WEIGHT = 2**18
+# NumPy's real numbers, as safetensors calls them.
+SAFETENSORS = {"F16": "<f2"} | {f"F{8 * size}": f"<f{size}" for size in (4, 8)}
+SAFETENSORS |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 __all__ = ["Dropout", "Embedding", "Gradients", "Grads", "Linear", "Module", "ModuleCall", "Modules", "Parameters"]
 
