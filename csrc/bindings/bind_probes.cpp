@@ -90,9 +90,8 @@ void bind_probes(py::module_& m) {
           "Return the kernels' exp, tanh or sigmoid of the array's elements, as a vector.");
     m.def(
         "_fp_control", [](bool flags) { return read_float_mode() & ~(flags ? 0 : kFloatFlags); }, "flags"_a = false,
-        "This thread's floating-point control register, MXCSR or FPCR. The flags of exceptions, which NumPy clears, "
-        "are\n"
-        "left out unless asked for; FPCR has none.");
+        "This thread's floating-point control register, MXCSR or FPCR. The flags of exceptions, which NumPy clears,\n"
+        "are left out unless asked for; FPCR has none.");
     m.def("_fail_in_worker", fail_in_worker, "rank"_a, "threads"_a,
           "Run a team in which this member throws and all others wait for it; raises RuntimeError.");
 }

@@ -254,13 +254,11 @@ class Options:
     Attributes:
         _changeable: those that may be set later, each with its check, which gets the owner, the name and the value.
         _fixed: those that may not.
-        _others: what else may be set, and is no option.
 
     """
 
     _changeable: ClassVar[dict[str, Callable[[Any, str, Any], Any]]] = {}
     _fixed: ClassVar[frozenset[str]] = frozenset()
-    _others: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls: type[Made], *args: object, **options: object) -> Made:
         """Refuse an option that there is not, and name the nearest."""
@@ -282,7 +280,7 @@ class Options:
         elif name in self._fixed and name in self.__dict__:
             raise AttributeError(f"{type(self).__name__}: {name} is fixed once it is made: make another")
         elif not name.startswith("_") and type(self).__module__ in _CLOSED:
-            known = self._changeable.keys() | self._fixed | self._others
+            known = self._changeable.keys() | self._fixed
             if name not in known and name not in dir(type(self)):
                 raise AttributeError(f"{type(self).__name__}: {name} cannot be set: {self._instead_of(name, known)}")
         super().__setattr__(name, value)

@@ -185,8 +185,9 @@ class Call:
         self.goes_back = goes_back
         if lengths is not None:
             lengths = self._checked_lengths(lengths)
-        if max(T, 1) * batch > 2**31 and not _core.addressable(
-            layer._cell, max(T, 1), batch, layer.input_size, layer.hidden_size
+        steps = max(T, 1)  # without any there are states yet
+        if steps * batch > 2**31 and not _core.addressable(
+            layer._cell, steps, batch, layer.input_size, layer.hidden_size
         ):
             raise ValueError(f"{layer._name}: x has shape {x.shape}, which is more than memory can hold")
         before = self._no_states if state is None else self._checked_states(layer._name, "state", state)
@@ -624,7 +625,7 @@ class Part:
                 f"{call.layer._name}.backward: x has changed since the call, which was to recompute: pass a copy"
             )
         again = Part(self.begin, self.x, self.lengths, self.batch_first)
-        its_call = object.__new__(Call)
+        its_call = object.__new__(Call)  # which copy.copy refuses
         its_call.__dict__.update(call.__dict__)
         its_call.noise, state = copy.deepcopy(self.before)
         again.run(its_call, state, True, False, False)

@@ -232,6 +232,8 @@ def check_files(options: argparse.Namespace) -> None:
         for path in named(name):
             if not path:
                 raise SaveError(f"--{name}: the name of the file is empty")
+            if not os.path.basename(path):
+                raise SaveError(f"cannot save {path}: it is the name of a folder")
             place = os.path.realpath(path)
             if place in taken:
                 raise SaveError(f"will not replace {path}, which is also to be read, or saved as something else")

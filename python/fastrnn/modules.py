@@ -351,12 +351,8 @@ class Module(Options):
         except ValueError as error:
             raise ValueError(f"{error}; in {path}") from None
 
-    def _count(self) -> int:
-        """Return how many numbers the parameters are, those under several names counted once."""
-        return sum(p.size for p in {id(p): p for p in self.params.values()}.values())
-
     def __repr__(self) -> str:
-        count = self._count()
+        count = numbers_in(self.params)
         parameters = f"  # {count:,} parameters" if count else ""
         return f"{self._name}({self._arguments()}){parameters}"
 
@@ -413,6 +409,11 @@ class Parameters(MutableMapping[str, Array]):
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {p.dtype} {p.shape}" for name, p in self.items())
         return f"<parameters of {self._module._name}: {shapes}>"
+
+
+def numbers_in(params: Mapping[str, Array]) -> int:
+    """Return how many numbers parameters are, those under several names counted once."""
+    return sum(p.size for p in {id(p): p for p in params.values()}.values())
 
 
 def _numbers(tensor: Mapping[str, Any]) -> Array | str:
@@ -499,7 +500,7 @@ class Modules(Module):
 
     def __repr__(self) -> str:
         lines = "".join(_as_argument(name, repr(module)) for name, module in self._modules.items())
-        return f"{self._name}(\n{lines})  # {self._count():,} parameters"
+        return f"{self._name}(\n{lines})  # {numbers_in(self.params):,} parameters"
 
 
 def _as_argument(name: str, made: str) -> str:

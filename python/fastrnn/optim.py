@@ -7,6 +7,7 @@ it takes one step. What cannot be right raises an error that names the parameter
 
 from __future__ import annotations
 
+import abc
 import copy
 import inspect
 import math
@@ -18,7 +19,7 @@ import numpy as np
 from . import _checks
 from ._checks import Array, Options
 from ._parts import quiet
-from .modules import USES, Grads, Module, Parameters
+from .modules import USES, Grads, Module, Parameters, numbers_in
 
 __all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
 
@@ -41,7 +42,7 @@ def _own(owner: Any, name: str, value: Any) -> dict[str, Array]:
     return {key: a.copy() for key, a in value.items()}
 
 
-class Optimiser(Options):
+class Optimiser(Options, abc.ABC):
     """What optimisers have in common: which array moves by which gradient, and what is checked before."""
 
     _changeable: ClassVar = {"params": _params, "v": _own}
@@ -64,9 +65,9 @@ class Optimiser(Options):
         with quiet():
             self._move(self._moves(grads))
 
+    @abc.abstractmethod
     def _move(self, moves: list[tuple[str, Array, Array]]) -> None:
         """Move parameters, given as name, parameter and gradient."""
-        raise NotImplementedError
 
     def _moves(self, grads: Mapping[str, Array]) -> list[tuple[str, Array, Array]]:
         """Return name, parameter and gradient of every parameter.
@@ -172,8 +173,7 @@ class Optimiser(Options):
     def __repr__(self) -> str:
         names = list(inspect.signature(type(self).__init__).parameters)[2:]  # after self and params
         options = "".join(f", {name}={getattr(self, name)!r}" for name in names if name in self.__dict__)
-        count = sum(p.size for p in self.params.values())
-        return f"{self._name}(params{options})  # {count:,} parameters in {len(self.params)} arrays"
+        return f"{self._name}(params{options})  # {numbers_in(self.params):,} parameters in {len(self.params)} arrays"
 
 
 _FINITE = _checks.option(_checks.not_negative)

@@ -111,8 +111,6 @@ def save(path: str, checkpoint: Checkpoint) -> None:
 
 def check_writable(path: str) -> None:
     """Raise :class:`SaveError` if saving at ``path`` is bound to fail, or would replace a file that is not a model."""
-    if not os.path.basename(path):
-        raise SaveError(f"cannot save {path}: it is the name of a folder")
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
         raise SaveError(f"cannot save {path}: there is no folder {folder}")

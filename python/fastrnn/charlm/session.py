@@ -149,8 +149,6 @@ def check_plot(path: str) -> None:
 
 def check_place(path: str) -> None:
     """Raise :class:`SaveError` where a file cannot be: without a folder, or in the place of what is no regular file."""
-    if not os.path.basename(path):
-        raise SaveError(f"cannot save {path}: it is the name of a folder")
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise SaveError(f"cannot save {path}: there is no folder {folder}")
