@@ -18,7 +18,8 @@ float32 and float64. Layout, gate order and names of weights are PyTorch's.
 import importlib
 from types import ModuleType
 
-from . import _startup, _threads  # noqa: F401  the first tells what goes wrong in what follows
+from ._base import startup as _startup  # noqa: F401  the first, for it tells what goes wrong in what follows
+from ._base import threads as _threads
 from ._core import __version__, available_isas, get_num_threads, isa, set_num_threads
 from .calls import Call
 from .functional import (

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _checks, _core
-from ._checks import Array
-from ._parts import add, contiguous, dropout_mask, joined, parts_of, put, quiet, scale, take
+from . import _core
+from ._base import checks
+from ._base.checks import Array
+from ._base.parts import add, contiguous, dropout_mask, joined, parts_of, put, quiet, scale, take
 from .modules import Gradients, Grads
 
 if TYPE_CHECKING:
@@ -176,9 +177,9 @@ class Call:
     ) -> None:
         self.layer = layer
         if not (type(return_sequence) is type(trace) is type(recompute) is bool):
-            return_sequence = _checks.boolean(layer._name, "return_sequence", return_sequence)
-            trace = _checks.boolean(layer._name, "trace", trace)
-            recompute = _checks.boolean(layer._name, "recompute", recompute)
+            return_sequence = checks.boolean(layer._name, "return_sequence", return_sequence)
+            trace = checks.boolean(layer._name, "trace", trace)
+            recompute = checks.boolean(layer._name, "recompute", recompute)
         x = self._checked_input(x)
         T, batch = self.T, self.batch
         self.return_sequence = return_sequence
@@ -240,7 +241,7 @@ class Call:
     def _checked_input(self, given: Any) -> Array:
         """Return x as a plain array with a batch, and note its sizes."""
         layer = self.layer
-        x = given if type(given) is np.ndarray else _checks.array(layer._name, "x", given, made_of=layer.dtype)
+        x = given if type(given) is np.ndarray else checks.array(layer._name, "x", given, made_of=layer.dtype)
         dtype, shape = x.dtype, x.shape
         self.tokens = dtype is not layer.dtype and dtype != layer.dtype
         if self.tokens and not (dtype.kind in "iu" and dtype.isnative):
@@ -279,12 +280,10 @@ class Call:
         try:
             checked = np.asarray(lengths)
         except (TypeError, ValueError):
-            raise TypeError(
-                f"{self.layer._name}: lengths is {_checks.shown(lengths)}, expected integers (B,)"
-            ) from None
+            raise TypeError(f"{self.layer._name}: lengths is {checks.shown(lengths)}, expected integers (B,)") from None
         if checked.dtype.kind not in "iu" and not (checked.size == 0 and not isinstance(lengths, np.ndarray)):
             way = f": its sum over the steps, .sum(axis={int(self.batch_first)})" if checked.dtype == np.bool_ else ""
-            raise TypeError(f"{self.layer._name}: lengths is {_checks.shown(lengths)}, expected integers (B,){way}")
+            raise TypeError(f"{self.layer._name}: lengths is {checks.shown(lengths)}, expected integers (B,){way}")
         if checked.shape != (self.batch,):
             raise ValueError(f"{self.layer._name}: lengths has shape {checked.shape}, expected (B,) = ({self.batch},)")
         own = checked.astype(np.int64)  # first: there may be no room for so many
@@ -308,12 +307,12 @@ class Call:
 
     def _checked_gradient(self, dy: Any) -> Array:
         owner = f"{self.layer._name}.backward"
-        gradient = _checks.array(owner, "dy", dy, self.layer.dtype, "the layer is")
+        gradient = checks.array(owner, "dy", dy, self.layer.dtype, "the layer is")
         features = self.layer._state_sizes[0] * (1 + self.layer.bidirectional)
         steps = [self.T] if self.return_sequence else []
         batch = [] if self.single else [self.batch]
         expected = (*(batch + steps if self.batch_first else steps + batch), features)
-        _checks.shape(owner, "dy", gradient, expected, "that of y")
+        checks.shape(owner, "dy", gradient, expected, "that of y")
         return gradient
 
     def _explain_tokens(self, x: Array, lengths: Array | None) -> None:
@@ -403,7 +402,7 @@ class Call:
         """
         layer, P = self.layer, self.layer._state_sizes[0]
         if type(trace) is not bool:
-            trace = _checks.boolean(f"{layer._name}.backward", "trace", trace)
+            trace = checks.boolean(f"{layer._name}.backward", "trace", trace)
         if dy is not None:
             dy = self._checked_gradient(dy)
         owner = f"{layer._name}.backward"
@@ -661,7 +660,7 @@ def states_of(
         if isinstance(given, np.ndarray):
             got = "one array"
         else:
-            got = f"{len(given)} of them" if isinstance(given, tuple | list) else _checks.shown(given)
+            got = f"{len(given)} of them" if isinstance(given, tuple | list) else checks.shown(given)
         expected = "the tuple (h, c)" if len(shapes) == 2 else "one array"
         raise TypeError(f"{owner}: {what} is {got}, expected {expected}")
     states: States = []
@@ -670,7 +669,7 @@ def states_of(
             states.append(None)
             continue
         name = what if len(shapes) == 1 else f"{what}'s {letter}"
-        a = _checks.array(owner, name, a)
+        a = checks.array(owner, name, a)
         if a.dtype != dtype:
             raise TypeError(f"{owner}: {name} is {a.dtype}, expected {dtype}, as its weights: .astype(np.{dtype})")
         if single and a.ndim == 2:

@@ -15,7 +15,7 @@ import numpy as np
 
 import fastrnn
 
-from ._startup import INTERRUPTED, Interrupts, catch
+from ._base.startup import INTERRUPTED, Interrupts, catch
 from .arguments import Parser, add, count, natural, not_negative, positive, probability, share
 from .charlm import checkpoint, history, session
 from .charlm.demo import run_demo

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import _checks
-from ._checks import Array
-from ._parts import contiguous
+from ._base import checks
+from ._base.checks import Array
+from ._base.parts import contiguous
 
 __all__ = ["side_by_side", "windows"]
 
@@ -25,8 +25,8 @@ def side_by_side(sequence: Array, batch: int) -> Array:
     What is left at the end is dropped. A layer that carries its state on reads every stream as if it were whole. Raises
     ValueError if there is less than a step of every stream.
     """
-    batch = _checks.integer("side_by_side", "batch", batch, 1)
-    sequence = _checks.array("side_by_side", "sequence", sequence)
+    batch = checks.integer("side_by_side", "batch", batch, 1)
+    sequence = checks.array("side_by_side", "sequence", sequence)
     if sequence.ndim == 0 or len(sequence) < batch:
         raise ValueError(
             f"side_by_side: sequence has shape {sequence.shape}, expected (N, ...) with N of at least batch = {batch}"
@@ -41,8 +41,8 @@ def windows(streams: Array, steps: int) -> Iterator[tuple[Array, Array]]:
 
     Carry the state from one to the next. What is left at the end is dropped. Raises ValueError if there is not one.
     """
-    steps = _checks.integer("windows", "steps", steps, 1)
-    streams = _checks.array("windows", "streams", streams)
+    steps = checks.integer("windows", "steps", steps, 1)
+    streams = checks.array("windows", "streams", streams)
     if streams.ndim == 0 or len(streams) <= steps:
         raise ValueError(
             f"windows: streams has shape {streams.shape}, expected (T, B, ...), T of at least steps + 1 = {steps + 1}"

@@ -27,7 +27,8 @@ from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 
-from . import _checks, _core
+from . import _core
+from ._base import checks
 from ._core import Tape, gru_step, linear, lstm_step, rnn_step
 
 __all__ = [
@@ -225,7 +226,7 @@ def gru_forward(
 
     """
     if reset_after is not True and reset_after is not False:
-        reset_after = _checks.boolean("gru_forward", "reset_after", reset_after)
+        reset_after = checks.boolean("gru_forward", "reset_after", reset_after)
     cell = "gru_reset_after" if reset_after else "gru_reset_before"
     return GruOutput._make(
         _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
@@ -288,7 +289,7 @@ def rnn_forward(
     """
     cell = _RNNS.get(nonlinearity) if type(nonlinearity) is str else None
     if cell is None:
-        cell = _RNNS[_checks.choice("rnn_forward", "nonlinearity", nonlinearity, tuple(_RNNS))]
+        cell = _RNNS[checks.choice("rnn_forward", "nonlinearity", nonlinearity, tuple(_RNNS))]
     return RnnOutput._make(
         _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
     )

@@ -27,11 +27,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from . import _checks, _core
-from ._checks import Array
-from ._parts import quiet, uniform
+from . import _core
+from ._base import checks
+from ._base.checks import Array
+from ._base.memory import place
+from ._base.options import option, warn
+from ._base.parts import quiet, uniform
+from ._base.uses import USES
 from .calls import Call, State, expected_zoneout, states_of, widened
-from .modules import USES, Module
+from .modules import Module
 
 __all__ = ["GRU", "LSTM", "RNN", "IndRNN", "Layer", "MinGRU", "Stream"]
 
@@ -114,18 +118,18 @@ class Layer(Module):
         seed: int | None = None,
     ) -> None:
         name = self._name
-        self.input_size = _checks.integer(name, "input_size", input_size, 0)
-        self.hidden_size = _checks.integer(name, "hidden_size", hidden_size, 1)
-        self.num_layers = _checks.integer(name, "num_layers", num_layers, 1, 2**16)
-        self.bias = _checks.boolean(name, "bias", bias)
-        self.bidirectional = _checks.boolean(name, "bidirectional", bidirectional)
-        self.dtype = _checks.float_dtype(name, dtype)
+        self.input_size = checks.integer(name, "input_size", input_size, 0)
+        self.hidden_size = checks.integer(name, "hidden_size", hidden_size, 1)
+        self.num_layers = checks.integer(name, "num_layers", num_layers, 1, 2**16)
+        self.bias = checks.boolean(name, "bias", bias)
+        self.bidirectional = checks.boolean(name, "bidirectional", bidirectional)
+        self.dtype = checks.float_dtype(name, dtype)
         self.batch_first = batch_first
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.zoneout = zoneout
-        _checks.choice(name, "init", init, ("uniform", "orthogonal"))
-        self.rng = _checks.seed(name, seed)
+        checks.choice(name, "init", init, ("uniform", "orthogonal"))
+        self.rng = checks.seed(name, seed)
         self._cell = self._cell_name()
         H = self.hidden_size
         self._state_sizes = (self.proj_size or H, H)[: self._states]  # units of h, and of c
@@ -143,20 +147,18 @@ class Layer(Module):
             proj_size=self.proj_size,
             own=self._own(),
         )
-        _checks.held(name, sum(map(math.prod, self._shapes.values())), self.dtype, "input_size and hidden_size")
+        checks.held(name, sum(map(math.prod, self._shapes.values())), self.dtype, "input_size and hidden_size")
         self._take({name: self._initial(name, shape, init) for name, shape in self._shapes.items()})
         self._has_vectors = self._vectors(self._suffixes[0][0]) is not None
 
     def _checked_dropout(self, name: str, value: Any) -> float:
-        p = _checks.probability(self._name, name, value)
+        p = checks.probability(self._name, name, value)
         if p and self.num_layers == 1:
-            _checks.warn(
-                f"{self._name}: dropout is {p:g} and num_layers 1: it has no effect, since it comes between layers"
-            )
+            warn(f"{self._name}: dropout is {p:g} and num_layers 1: it has no effect, since it comes between layers")
         return p
 
     def _checked_recurrent_dropout(self, name: str, value: Any) -> float:
-        p = _checks.share(self._name, name, value)
+        p = checks.share(self._name, name, value)
         if p and not self._recurrent:
             raise ValueError(f"{self._name}: recurrent_dropout is {p:g}, and there is no weight_hh")
         return p
@@ -165,7 +167,7 @@ class Layer(Module):
         given = value if isinstance(value, tuple) else (value,) * self._states
         if len(given) != self._states:
             raise ValueError(f"{self._name}: zoneout is {value}, expected a number, or {self._states} in a tuple")
-        shares = tuple(_checks.share(self._name, name, p) for p in given)
+        shares = tuple(checks.share(self._name, name, p) for p in given)
         if any(shares) and self.proj_size:
             raise ValueError(f"{self._name}: zoneout does not go together with proj_size")
         self._zoneouts = shares
@@ -173,8 +175,8 @@ class Layer(Module):
 
     _changeable: ClassVar = {
         **Module._changeable,
-        "batch_first": _checks.option(_checks.boolean),
-        "rng": _checks.option(_checks.generator),
+        "batch_first": option(checks.boolean),
+        "rng": option(checks.generator),
         "dropout": _checked_dropout,
         "recurrent_dropout": _checked_recurrent_dropout,
         "zoneout": _checked_zoneout,
@@ -400,8 +402,8 @@ class Layer(Module):
         name = f"{self._name}.stream"
         if self.bidirectional:
             raise ValueError(f"{name}: a bidirectional layer needs the whole sequence")
-        batch = _checks.integer(name, "batch", batch, 0, 2**48)
-        tokens = _checks.boolean(name, "tokens", tokens)
+        batch = checks.integer(name, "batch", batch, 0, 2**48)
+        tokens = checks.boolean(name, "tokens", tokens)
         regularised = expected_zoneout(self._zoneouts, self.hidden_size, self.dtype)
         weights = []
         for k, (suffix,) in enumerate(self._suffixes):
@@ -414,8 +416,8 @@ class Layer(Module):
 
 def _copies(params: Mapping[str, Array]) -> dict[str, Array]:
     """Return copies of arrays, the same for those that are the same."""
-    of = {_checks.place(p): p.copy() for p in params.values()}
-    return {name: of[_checks.place(p)] for name, p in params.items()}
+    of = {place(p): p.copy() for p in params.values()}
+    return {name: of[place(p)] for name, p in params.items()}
 
 
 class RNN(Layer):
@@ -460,7 +462,7 @@ class RNN(Layer):
         init: Literal["uniform", "orthogonal"] = "uniform",
         seed: int | None = None,
     ) -> None:
-        self.nonlinearity = _checks.choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
+        self.nonlinearity = checks.choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
             input_size,
             hidden_size,
@@ -526,13 +528,13 @@ class LSTM(Layer):
         init: Literal["uniform", "orthogonal"] = "uniform",
         seed: int | None = None,
     ) -> None:
-        self.layer_norm = _checks.boolean("LSTM", "layer_norm", layer_norm)
-        self.peepholes = _checks.boolean("LSTM", "peepholes", peepholes)
-        self.coupled = _checks.boolean("LSTM", "coupled", coupled)
-        self.cell_clip = None if cell_clip is None else _checks.positive("LSTM", "cell_clip", cell_clip)
-        self.gate_clip = None if gate_clip is None else _checks.positive("LSTM", "gate_clip", gate_clip)
-        self.proj_size = _checks.integer("LSTM", "proj_size", proj_size, 0)
-        if proj_size and proj_size >= _checks.integer("LSTM", "hidden_size", hidden_size, 1):
+        self.layer_norm = checks.boolean("LSTM", "layer_norm", layer_norm)
+        self.peepholes = checks.boolean("LSTM", "peepholes", peepholes)
+        self.coupled = checks.boolean("LSTM", "coupled", coupled)
+        self.cell_clip = None if cell_clip is None else checks.positive("LSTM", "cell_clip", cell_clip)
+        self.gate_clip = None if gate_clip is None else checks.positive("LSTM", "gate_clip", gate_clip)
+        self.proj_size = checks.integer("LSTM", "proj_size", proj_size, 0)
+        if proj_size and proj_size >= checks.integer("LSTM", "hidden_size", hidden_size, 1):
             raise ValueError(f"LSTM: proj_size is {proj_size}, expected below hidden_size = {hidden_size}")
         if proj_size and self._is_extended:
             raise ValueError("LSTM: proj_size goes together neither with peepholes nor coupled nor a clip")
@@ -613,8 +615,8 @@ class GRU(Layer):
         init: Literal["uniform", "orthogonal"] = "uniform",
         seed: int | None = None,
     ) -> None:
-        self.reset_after = _checks.boolean("GRU", "reset_after", reset_after)
-        self.layer_norm = _checks.boolean("GRU", "layer_norm", layer_norm)
+        self.reset_after = checks.boolean("GRU", "reset_after", reset_after)
+        self.layer_norm = checks.boolean("GRU", "layer_norm", layer_norm)
         if layer_norm and not reset_after:
             raise ValueError("GRU: layer_norm needs reset_after")
         super().__init__(
@@ -673,7 +675,7 @@ class IndRNN(Layer):
         init: Literal["uniform", "orthogonal"] = "uniform",
         seed: int | None = None,
     ) -> None:
-        self.nonlinearity = _checks.choice("IndRNN", "nonlinearity", nonlinearity, ("relu", "tanh"))
+        self.nonlinearity = checks.choice("IndRNN", "nonlinearity", nonlinearity, ("relu", "tanh"))
         super().__init__(
             input_size,
             hidden_size,
@@ -783,14 +785,14 @@ def _rows_meant(rows: Any, batch: int) -> Array:
     except (TypeError, ValueError):
         given = np.asarray(None)
     if given.dtype.kind not in "biuf" or given.ndim != 1 or (scalar and given.dtype.kind == "b" and batch != 1):
-        raise TypeError(f"{name}: rows is {_checks.shown(rows)}, expected a mask (B,) = ({batch},), or numbers of rows")
+        raise TypeError(f"{name}: rows is {checks.shown(rows)}, expected a mask (B,) = ({batch},), or numbers of rows")
     zeros_and_ones = given.shape == (batch,) and bool(((given == 0) | (given == 1)).all())
     if given.size == 0:
         return meant
     if given.dtype.kind in "bf" or (given.shape == (batch,) and not (in_list or scalar)):
         if not zeros_and_ones:
             raise ValueError(
-                f"{name}: rows is {_checks.shown(rows)}, expected a mask (B,) = ({batch},) of zeros and ones; "
+                f"{name}: rows is {checks.shown(rows)}, expected a mask (B,) = ({batch},) of zeros and ones; "
                 "numbers of rows come in a list"
             )
         return given.astype(bool)

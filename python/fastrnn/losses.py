@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _checks
-from ._checks import Array
-from ._parts import parts, quiet
+from ._base import checks
+from ._base.checks import Array
+from ._base.parts import parts, quiet
 
 __all__ = ["cross_entropy", "mean_squared_error"]
 
@@ -37,8 +37,8 @@ def cross_entropy(
 
     """
     name = "cross_entropy"
-    logits = _checks.floats(name, "logits", logits)
-    targets = _checks.array(name, "targets", targets)
+    logits = checks.floats(name, "logits", logits)
+    targets = checks.array(name, "targets", targets)
     if logits.ndim == 0 or targets.shape != logits.shape[:-1]:
         expected = logits.shape[:-1] if logits.ndim else "(...) for logits (..., V)"
         way = ""
@@ -49,11 +49,11 @@ def cross_entropy(
         raise ValueError(
             f"{name}: targets has shape {targets.shape}, expected {expected}, as logits {logits.shape}{way}"
         )
-    targets = _checks.integers(name, "targets", targets)
+    targets = checks.integers(name, "targets", targets)
     V, chosen = logits.shape[-1], targets.ravel()
     counted = _counted(name, mask, targets.shape)
     if ignore_index is not None:
-        ignore = _checks.integer(name, "ignore_index", ignore_index, -(2**63), 2**64 - 1)
+        ignore = checks.integer(name, "ignore_index", ignore_index, -(2**63), 2**64 - 1)
         counted = (chosen != ignore) if counted is None else counted & (chosen != ignore)
     if counted is not None:
         chosen = np.where(counted, chosen, 0)
@@ -119,13 +119,13 @@ def mean_squared_error(y: Array, target: Array, *, mask: Array | None = None) ->
 
     """
     name = "mean_squared_error"
-    y = _checks.floats(name, "y", y)
-    target = _checks.array(name, "target", target)
+    y = checks.floats(name, "y", y)
+    target = checks.array(name, "target", target)
     if target.dtype.kind not in "fiub":
         raise TypeError(f"{name}: target is {target.dtype}, expected numbers")
     if y.ndim == 0:
         raise ValueError(f"{name}: y has shape (), expected (..., N): y[None]")
-    _checks.shape(name, "target", target, y.shape, "that of y")
+    checks.shape(name, "target", target, y.shape, "that of y")
     counted = _counted(name, mask, y.shape[:-1])
     N = y.shape[-1]
     numbers = max(1, (math.prod(y.shape[:-1]) if counted is None else int(np.count_nonzero(counted))) * N)
@@ -148,9 +148,9 @@ def _counted(name: str, mask: Any, shape: tuple[int, ...]) -> Array | None:
     """Return which rows count, flat; None is all."""
     if mask is None:
         return None
-    mask = _checks.array(name, "mask", mask)
+    mask = checks.array(name, "mask", mask)
     if mask.dtype != np.bool_:
         raise TypeError(f"{name}: mask is {mask.dtype}, expected bool: mask.astype(bool)")
-    _checks.shape(name, "mask", mask, shape, "the rows'")
+    checks.shape(name, "mask", mask, shape, "the rows'")
     flat: Array = mask.ravel()
     return flat

@@ -24,20 +24,21 @@ values of parameters are those of PyTorch.
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
 import math
 import threading
-import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _checks, _core
-from ._checks import Array, Options
-from ._parts import BYTES, dropout_mask, filled, outer_product, parts, product, quiet, scale, uniform
+from . import _core
+from ._base import checks
+from ._base.checks import Array
+from ._base.options import Options, option
+from ._base.parts import BYTES, dropout_mask, filled, outer_product, parts, product, quiet, scale, uniform
+from ._base.uses import USES
 from .files import read_regular, write_atomically
 
 # A Linear of so few rows takes less time than to enter NumPy's product; with a larger weight NumPy's threads count.
@@ -127,59 +128,6 @@ class _Last(threading.local):
         return found
 
 
-class _Uses:
-    """Which arrays are parameters of modules, and which were once and are no longer, as long as they live.
-
-    An optimiser that still has one of the latter would change what nobody uses.
-    """
-
-    def __init__(self) -> None:
-        self._of: dict[int, tuple[weakref.ref[Array], int]] = {}
-
-    def _change(self, a: Array, by: int) -> None:
-        key = id(a)
-        ref, count = self._of.get(key, (None, 0))
-        if ref is None or ref() is not a:
-            # Not a function in Python, which might meet a Ctrl-C and would not pass it on.
-            ref, count = weakref.ref(a, functools.partial(self._of.pop, key)), 0
-        self._of[key] = ref, max(0, count + by)
-
-    def begin(self, arrays: Iterable[Array]) -> None:
-        """Note that a module uses these."""
-        for a in arrays:
-            self._change(a, 1)
-
-    def end(self, arrays: Iterable[Array]) -> None:
-        """Note that one does no longer."""
-        for a in arrays:
-            self._change(a, -1)
-
-    def forget(self, arrays: Iterable[Array]) -> None:
-        """Note that a module that used these is gone: whoever has them yet may do with them as with any others."""
-        for a in arrays:
-            self._change(a, -1)
-            if self._of[id(a)][1] == 0:
-                del self._of[id(a)]
-
-    def has(self, a: Array) -> bool | None:
-        """Whether this is a parameter of a module: False if it was one, None if it never was."""
-        ref, count = self._of.get(id(a), (None, 0))
-        return count > 0 if ref is not None and ref() is a else None
-
-    def count(self, a: Array) -> int:
-        """Return under how many names modules use this array."""
-        return self._of[id(a)][1]
-
-    def has_memory_of(self, a: Array, but: Iterable[Array] = ()) -> bool:
-        """Whether a parameter of a module is in this array's memory; some of them do not count."""
-        own = {id(p) for p in but}
-        used = [ref() for ref, count in list(self._of.values()) if count > 0]
-        return any(p is not None and id(p) not in own and np.may_share_memory(a, p) for p in used)
-
-
-USES = _Uses()
-
-
 class Module(Options):
     """What all modules have in common.
 
@@ -188,7 +136,7 @@ class Module(Options):
 
     """
 
-    _changeable: ClassVar = {"training": _checks.option(_checks.boolean)}
+    _changeable: ClassVar = {"training": option(checks.boolean)}
 
     def __init__(self) -> None:
         self._params: dict[str, Array] = {}
@@ -252,7 +200,7 @@ class Module(Options):
     def _exchange(self, name: str, value: Any) -> None:
         """Put an array in the place of a parameter."""
         before = self._params[name]
-        a = _checks.array(self._name, name, value, before.dtype, "the module is")
+        a = checks.array(self._name, name, value, before.dtype, "the module is")
         if a.shape != before.shape:
             raise ValueError(f"{self._name}: {name} has shape {a.shape}, expected {before.shape}")
         self._take({name: a})
@@ -284,7 +232,7 @@ class Module(Options):
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(
-                f"{self._name}.load_state_dict: state_dict is {_checks.shown(state_dict)}, expected arrays by name"
+                f"{self._name}.load_state_dict: state_dict is {checks.shown(state_dict)}, expected arrays by name"
             )
         params = self.params
         arrays = {name: self._as_array(name, value) for name, value in state_dict.items()}
@@ -317,7 +265,7 @@ class Module(Options):
             return np.asarray(value)
         except (TypeError, ValueError):
             raise TypeError(
-                f"{self._name}.load_state_dict: {name} is {_checks.shown(value)}, expected numbers"
+                f"{self._name}.load_state_dict: {name} is {checks.shown(value)}, expected numbers"
             ) from None
 
     def save(self, path: str) -> None:
@@ -436,7 +384,7 @@ def _safetensors() -> Any:
 
 def _of_all(owner: Any, name: str, value: Any) -> bool:
     """Have all modules in this mode, and return it."""
-    mode = _checks.boolean(type(owner).__name__, name, value)
+    mode = checks.boolean(type(owner).__name__, name, value)
     for module in owner.__dict__.get("_modules", {}).values():
         module.train(mode)
     return mode
@@ -456,7 +404,7 @@ class Modules(Module):
         names: dict[int, str] = {}
         for name, module in modules.items():
             if not isinstance(module, Module):
-                raise TypeError(f"{self._name}: {name} is {_checks.shown(module)}, expected a module")
+                raise TypeError(f"{self._name}: {name} is {checks.shown(module)}, expected a module")
             if "." in name:
                 raise ValueError(f"{self._name}: {name!r} has a dot, which stands between names: leave it out")
             if name.startswith("_") or hasattr(type(self), name) or self.__dict__.get(name, module) is not module:
@@ -535,14 +483,14 @@ class Linear(Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = _checks.integer(self._name, "in_features", in_features, 0)
-        self.out_features = _checks.integer(self._name, "out_features", out_features, 0)
-        self.bias = _checks.boolean(self._name, "bias", bias)
-        self.dtype = _checks.float_dtype(self._name, dtype)
-        rng = _checks.seed(self._name, seed)
+        self.in_features = checks.integer(self._name, "in_features", in_features, 0)
+        self.out_features = checks.integer(self._name, "out_features", out_features, 0)
+        self.bias = checks.boolean(self._name, "bias", bias)
+        self.dtype = checks.float_dtype(self._name, dtype)
+        rng = checks.seed(self._name, seed)
         bound = max(1, self.in_features) ** -0.5
         shapes = {"weight": (self.out_features, self.in_features)} | ({"bias": (self.out_features,)} if bias else {})
-        _checks.held(self._name, sum(map(math.prod, shapes.values())), self.dtype, "in_features and out_features")
+        checks.held(self._name, sum(map(math.prod, shapes.values())), self.dtype, "in_features and out_features")
         self._take({name: uniform(shape, self.dtype, rng, bound) for name, shape in shapes.items()})
 
     def __call__(self, x: Array) -> Array:
@@ -582,7 +530,7 @@ class Linear(Module):
 
     def _checked(self, x: Array) -> Array:
         if type(x) is not np.ndarray or x.dtype != self.dtype:
-            x = _checks.array("Linear", "x", x, self.dtype, "the module is")
+            x = checks.array("Linear", "x", x, self.dtype, "the module is")
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             hint = ": a missing last axis? x[..., None]" if self.in_features == 1 else ""
             raise ValueError(f"Linear: x has shape {x.shape}, expected (..., {self.in_features}){hint}")
@@ -625,25 +573,25 @@ class Embedding(Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.num_embeddings = _checks.integer(self._name, "num_embeddings", num_embeddings, 0)
-        self.embedding_dim = _checks.integer(self._name, "embedding_dim", embedding_dim, 0)
-        self.dtype = _checks.float_dtype(self._name, dtype)
+        self.num_embeddings = checks.integer(self._name, "num_embeddings", num_embeddings, 0)
+        self.embedding_dim = checks.integer(self._name, "embedding_dim", embedding_dim, 0)
+        self.dtype = checks.float_dtype(self._name, dtype)
         shape = (self.num_embeddings, self.embedding_dim)
-        _checks.held(self._name, math.prod(shape), self.dtype, "num_embeddings and embedding_dim")
-        self._take({"weight": filled(shape, self.dtype, _checks.seed(self._name, seed).standard_normal)})
+        checks.held(self._name, math.prod(shape), self.dtype, "num_embeddings and embedding_dim")
+        self._take({"weight": filled(shape, self.dtype, checks.seed(self._name, seed).standard_normal)})
 
     def __call__(self, tokens: Array) -> Array:
         """Return the vectors (..., embedding_dim) of tokens (...), integers from 0 to num_embeddings - 1."""
         if not self.training:
             self._last.look()
-            return self._run(_checks.integers("Embedding", "tokens", tokens))
+            return self._run(checks.integers("Embedding", "tokens", tokens))
         call = self.record(tokens)
         self._last.keep(call)
         return call.y
 
     def record(self, tokens: Array) -> ModuleCall:
         """Do what a call does; return an object with ``y`` and ``backward``, whose ``dx`` is None."""
-        given = _checks.integers("Embedding", "tokens", tokens)
+        given = checks.integers("Embedding", "tokens", tokens)
         y, tokens = self._run(given), given.copy()
 
         def back(dy: Array) -> tuple[None, dict[str, Array]]:
@@ -694,14 +642,14 @@ class Dropout(Module):
 
     _changeable: ClassVar = {
         **Module._changeable,
-        "p": _checks.option(_checks.probability),
-        "rng": _checks.option(_checks.generator),
+        "p": option(checks.probability),
+        "rng": option(checks.generator),
     }
 
     def __init__(self, p: float, *, seed: int | None = None) -> None:
         super().__init__()
         self.p = p
-        self.rng = _checks.seed(self._name, seed)
+        self.rng = checks.seed(self._name, seed)
 
     def __call__(self, x: Array) -> Array:
         """Return x, an array of float32 or float64, with some of it zeroed in training mode, else x itself."""
@@ -714,7 +662,7 @@ class Dropout(Module):
 
     def record(self, x: Array) -> ModuleCall:
         """Do what a call does; return an object with ``y`` and ``backward``."""
-        x = _checks.floats("Dropout", "x", x)
+        x = checks.floats("Dropout", "x", x)
         mask = dropout_mask(self.rng, self.p, x.shape, x.dtype) if self.training and self.p > 0 else None
 
         def back(dy: Array) -> tuple[Array, dict[str, Array]]:
@@ -736,5 +684,5 @@ def _rows(a: Array) -> Array:
 
 def _check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if type(dy) is not np.ndarray or dy.dtype != dtype or dy.shape != shape:
-        dy = _checks.array(owner, "dy", dy, dtype, "the call was")
-        _checks.shape(owner, "dy", dy, shape, "that of y")
+        dy = checks.array(owner, "dy", dy, dtype, "the call was")
+        checks.shape(owner, "dy", dy, shape, "that of y")

@@ -16,10 +16,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import _checks
-from ._checks import Array, Options
-from ._parts import quiet
-from .modules import USES, Grads, Module, Parameters, numbers_in
+from ._base import checks
+from ._base.checks import Array
+from ._base.memory import place, sharing
+from ._base.options import Options, option
+from ._base.parts import quiet
+from ._base.uses import USES
+from .modules import Grads, Module, Parameters, numbers_in
 
 __all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
 
@@ -27,18 +30,18 @@ __all__ = ["SGD", "Adam", "Optimiser", "clip_global_norm", "clip_value"]
 def _params(owner: Any, _: str, value: Any) -> Mapping[str, Array]:
     name = type(owner).__name__
     if not isinstance(value, Mapping):
-        given = _checks.kind(value) if isinstance(value, Module) else _checks.shown(value)
+        given = checks.kind(value) if isinstance(value, Module) else checks.shown(value)
         raise TypeError(f"{name}: params is {given}, expected arrays by name, as module.params")
     for key, p in value.items():
         if not isinstance(p, np.ndarray) or p.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array of float32 or float64")
+            raise TypeError(f"{name}: {key} is {checks.shown(p)}, expected an array of float32 or float64")
     return value
 
 
 def _own(owner: Any, name: str, value: Any) -> dict[str, Array]:
     """Return arrays by name that are to be the optimiser's own: others go on to change theirs."""
     if not isinstance(value, Mapping) or not all(isinstance(a, np.ndarray) for a in value.values()):
-        raise TypeError(f"{type(owner).__name__}: {name} is {_checks.shown(value)}, expected arrays by name")
+        raise TypeError(f"{type(owner).__name__}: {name} is {checks.shown(value)}, expected arrays by name")
     return {key: a.copy() for key, a in value.items()}
 
 
@@ -76,18 +79,18 @@ class Optimiser(Options, abc.ABC):
         """
         name = f"{self._name}.step"
         if not isinstance(grads, Mapping):
-            raise TypeError(f"{name}: grads is {_checks.shown(grads)}, expected gradients by name, as module.grads")
+            raise TypeError(f"{name}: grads is {checks.shown(grads)}, expected gradients by name, as module.grads")
         moves: list[tuple[str, Array, Array]] = []
         params = self.params.copy() if isinstance(self.params, Parameters) else dict(self.params)
         if isinstance(grads, Grads):
             self._check_fresh(params, grads)
-        place: dict[Any, int] = {}  # where a parameter stands in moves, by what tells it from others
+        places: dict[Any, int] = {}  # where a parameter stands in moves, by what tells it from others
         views = any(isinstance(p, np.ndarray) and p.base is not None for p in params.values())
         for key, p in params.items():
             self._check_param(name, key, p, of_module=isinstance(grads, Grads) and key in grads.of)
             g = grads.get(key)
-            where = _checks.place(p) if views else id(p)
-            before = place.get(where) if p.size else None
+            where = place(p) if views else id(p)
+            before = places.get(where) if p.size else None
             if g is None and key in grads:
                 raise TypeError(f"{name}: the gradient of {key} is None, expected an array of shape {p.shape}")
             if g is None:
@@ -96,11 +99,11 @@ class Optimiser(Options, abc.ABC):
                     raise ValueError(f"{name}: there is no gradient of {key}: was there a backward() of its module?")
                 continue
             if not isinstance(g, np.ndarray) or g.dtype != p.dtype:
-                raise TypeError(f"{name}: the gradient of {key} is {_checks.shown(g)}, expected an array of {p.dtype}")
+                raise TypeError(f"{name}: the gradient of {key} is {checks.shown(g)}, expected an array of {p.dtype}")
             if g.shape != p.shape:
                 raise ValueError(f"{name}: the gradient of {key} has shape {g.shape}, expected {p.shape}")
             if before is None:
-                place[where] = len(moves)
+                places[where] = len(moves)
                 moves.append((key, p, g))
             else:
                 first, p, sum_before = moves[before]
@@ -112,13 +115,13 @@ class Optimiser(Options, abc.ABC):
 
     def _check_param(self, name: str, key: str, p: Any, *, of_module: bool) -> None:
         if not isinstance(p, np.ndarray):
-            raise TypeError(f"{name}: {key} is {_checks.shown(p)}, expected an array")
+            raise TypeError(f"{name}: {key} is {checks.shown(p)}, expected an array")
         for which in self._state:
             own = getattr(self, which).get(key)
             if own is None:
                 raise ValueError(f"{name}: {key} was not there when the optimiser was made: make another")
             if not isinstance(own, np.ndarray) or not own.flags.writeable:
-                raise TypeError(f"{name}: {which}[{key!r}] is {_checks.shown(own)}, expected a writable array")
+                raise TypeError(f"{name}: {which}[{key!r}] is {checks.shown(own)}, expected a writable array")
             if p.shape != own.shape or p.dtype != own.dtype:
                 both = f"{p.dtype} of shape {p.shape}, and {which}[{key!r}] {own.dtype} of shape {own.shape}"
                 raise ValueError(f"{name}: {key} is {both}: make another optimiser")
@@ -157,7 +160,7 @@ class Optimiser(Options, abc.ABC):
             named += [(f"{which}[{key!r}]", state[key]) for key, _, _ in moves]
         writable = len(named)
         named += [(f"the gradient of {key}", g) for key, _, g in moves]  # which are only read, and may share theirs
-        found = _checks.sharing([a for _, a in named], writable)
+        found = sharing([a for _, a in named], writable)
         if found is not None:
             first, second = (named[n][0] for n in sorted(found))
             raise ValueError(f"{name}: {first} shares memory with {second}, and is not the same array")
@@ -176,8 +179,8 @@ class Optimiser(Options, abc.ABC):
         return f"{self._name}(params{options})  # {numbers_in(self.params):,} parameters in {len(self.params)} arrays"
 
 
-_FINITE = _checks.option(_checks.not_negative)
-_SHARE = _checks.option(_checks.share)
+_FINITE = option(checks.not_negative)
+_SHARE = option(checks.share)
 
 
 class SGD(Optimiser):
@@ -212,13 +215,13 @@ class SGD(Optimiser):
 
 def _betas(owner: Any, name: str, value: Any) -> tuple[float, float]:
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"{type(owner).__name__}: betas is {_checks.shown(value)}, expected two numbers")
-    first, second = (_checks.share(type(owner).__name__, name, beta) for beta in value)
+        raise TypeError(f"{type(owner).__name__}: betas is {checks.shown(value)}, expected two numbers")
+    first, second = (checks.share(type(owner).__name__, name, beta) for beta in value)
     return first, second
 
 
 def _count(owner: Any, name: str, value: Any) -> int:
-    return _checks.integer(type(owner).__name__, name, value, 0, 2**63 - 1)
+    return checks.integer(type(owner).__name__, name, value, 0, 2**63 - 1)
 
 
 class Adam(Optimiser):
@@ -305,7 +308,7 @@ def clip_global_norm(grads: Iterable[Array], max_norm: float) -> float:
     Gradients with a norm that is not finite are left as they are: the caller sees it from the result.
     """
     name = "clip_global_norm"
-    max_norm = _checks.number(name, "max_norm", max_norm, lambda n: n >= 0, "a number, 0 or above")
+    max_norm = checks.number(name, "max_norm", max_norm, lambda n: n >= 0, "a number, 0 or above")
     arrays = list(_written(name, grads))
     norm = _norm(arrays)
     if max_norm < norm < math.inf:
@@ -321,7 +324,7 @@ def clip_global_norm(grads: Iterable[Array], max_norm: float) -> float:
 
 def clip_value(grads: Iterable[Array], limit: float) -> None:
     """Bring every number in the gradients between ``-limit`` and ``limit``, in place."""
-    limit = _checks.number("clip_value", "limit", limit, lambda n: n >= 0, "a number, 0 or above")
+    limit = checks.number("clip_value", "limit", limit, lambda n: n >= 0, "a number, 0 or above")
     with quiet():
         for g in list(_written("clip_value", grads)):
             np.clip(g, -limit, limit, out=g)
@@ -330,14 +333,14 @@ def clip_value(grads: Iterable[Array], limit: float) -> None:
 def _written(name: str, grads: Iterable[Array]) -> Iterator[Array]:
     """Yield arrays that are to be written to, each once."""
     if isinstance(grads, Mapping | np.ndarray | str) or not isinstance(grads, Iterable):
-        raise TypeError(f"{name}: grads is {_checks.shown(grads)}, expected arrays, as grads.values()")
+        raise TypeError(f"{name}: grads is {checks.shown(grads)}, expected arrays, as grads.values()")
     arrays = list({id(g): g for g in grads}.values())
     for g in arrays:
         if not isinstance(g, np.ndarray) or g.dtype not in (np.float32, np.float64):
-            raise TypeError(f"{name}: a gradient is {_checks.shown(g)}, expected an array of float32 or float64")
+            raise TypeError(f"{name}: a gradient is {checks.shown(g)}, expected an array of float32 or float64")
         if not g.flags.writeable:
             raise ValueError(f"{name}: a gradient of shape {g.shape} is read-only")
-    if _checks.sharing(arrays, len(arrays)) is not None:
+    if sharing(arrays, len(arrays)) is not None:
         raise ValueError(f"{name}: two gradients share memory, and are not the same array")
     yield from arrays
 

@@ -1,22 +1,16 @@
 """Checks of what users pass, and the words in which they are told what is wrong with it."""
 
-import difflib
-import inspect
 import math
 import numbers
 import reprlib
 import sys
-import warnings
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-# Where the classes are to which nobody adds attributes: those of their own are derived from them.
-_CLOSED = ("fastrnn.layers", "fastrnn.modules", "fastrnn.optim")
-Made = TypeVar("Made", bound="Options")
 
 
 def shown(value: object) -> str:
@@ -180,125 +174,3 @@ def shape(owner: str, name: str, given: Array, expected: tuple[int, ...], letter
     """Raise ValueError unless an array has the expected shape; ``letters`` say what that is."""
     if given.shape != expected:
         raise ValueError(f"{owner}: {name} has shape {given.shape}, expected {letters} = {expected}")
-
-
-def sharing(arrays: Sequence[Array], writable: int) -> tuple[int, int] | None:
-    """Return the numbers of two arrays that have memory in common, if there are any, one of the first ``writable``."""
-    owners = [id(_owner(a)) for a in arrays]
-    if (
-        id(None) not in owners
-        and len({*owners[:writable]}) == writable
-        and {*owners[:writable]}.isdisjoint(owners[writable:])
-    ):
-        return None  # which mostly is all there is to see
-    spans = sorted((*_extent(a), n) for n, a in enumerate(arrays) if a.size)
-    open_spans: list[tuple[int, int]] = []  # end and number of those that may reach into the next
-    for begin, end, n in spans:
-        open_spans = [span for span in open_spans if span[0] > begin]
-        for _, other in open_spans:
-            if min(other, n) < writable and _meet(arrays[other], arrays[n]):
-                return other, n
-        open_spans.append((end, n))
-    return None
-
-
-def _owner(a: Array) -> Array | None:
-    """Return the array whose memory an array is in, or None where that is something else's."""
-    base: Any = a.base
-    if base is None:
-        return a
-    return base if isinstance(base, np.ndarray) and base.base is None else None
-
-
-def place(a: Array) -> tuple[Any, ...]:
-    """Return what two arrays have in common that are the same numbers in the same memory."""
-    return a.__array_interface__["data"][0], a.shape, a.strides, a.dtype
-
-
-def _meet(a: Array, b: Array) -> bool:
-    try:
-        return bool(np.shares_memory(a, b, max_work=10**4))  # type: ignore[arg-type]
-    except RuntimeError:  # too hard to find out
-        return True
-
-
-def _extent(a: Array) -> tuple[int, int]:
-    """Return where an array's memory begins and ends."""
-    begin = end = int(a.__array_interface__["data"][0])
-    if a.flags.c_contiguous:
-        return begin, begin + a.nbytes
-    for n, stride in zip(a.shape, a.strides, strict=True):
-        if stride < 0:
-            begin += (n - 1) * stride
-        else:
-            end += (n - 1) * stride
-    return begin, end + a.itemsize
-
-
-def warn(message: str) -> None:
-    """Warn whoever has called fastrnn from outside."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastrnn."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, level)
-
-
-def option(check: Callable[[str, str, Any], Any]) -> Callable[[Any, str, Any], Any]:
-    """Return a check of :class:`Options` from one that is told the owner's name."""
-    return lambda owner, name, value: check(type(owner).__name__, name, value)
-
-
-class Options:
-    """The options of whatever is made with some: named in the user's words, and checked also when they are set later.
-
-    Attributes:
-        _changeable: those that may be set later, each with its check, which gets the owner, the name and the value.
-        _fixed: those that may not.
-
-    """
-
-    _changeable: ClassVar[dict[str, Callable[[Any, str, Any], Any]]] = {}
-    _fixed: ClassVar[frozenset[str]] = frozenset()
-
-    def __new__(cls: type[Made], *args: object, **options: object) -> Made:
-        """Refuse an option that there is not, and name the nearest."""
-        if options:
-            known = inspect.signature(cls.__init__).parameters
-            if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
-                for name in options.keys() - known.keys():
-                    names = [n for n in known if n != "self"]
-                    near = difflib.get_close_matches(name, names, 1, 0.5)
-                    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-                    raise TypeError(f"{cls.__name__}: there is no option {name}: {hint}")
-        return super().__new__(cls)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Check an option; refuse what would be without effect, but for the attributes of a class of the user's own."""
-        check = self._changeable.get(name)
-        if check is not None:
-            value = check(self, name, value)
-        elif name in self._fixed and name in self.__dict__:
-            raise AttributeError(f"{type(self).__name__}: {name} is fixed once it is made: make another")
-        elif not name.startswith("_") and type(self).__module__ in _CLOSED:
-            known = self._changeable.keys() | self._fixed
-            if name not in known and name not in dir(type(self)):
-                raise AttributeError(f"{type(self).__name__}: {name} cannot be set: {self._instead_of(name, known)}")
-        super().__setattr__(name, value)
-
-    def _instead_of(self, name: str, known: Collection[str]) -> str:
-        """Return what may have been meant by an attribute that there is not."""
-        near = difflib.get_close_matches(name, list(known), 1, 0.5)
-        return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(self._changeable))}"
-
-    def _arguments(self) -> str:
-        """Return the arguments that would make such an object, without those that are as they are by default."""
-        made: list[str] = []
-        for p in inspect.signature(type(self).__init__).parameters.values():
-            if p.name not in self.__dict__:
-                continue
-            value = self.__dict__[p.name]
-            if p.default is not p.empty and (value == p.default or value is p.default):
-                continue
-            text = f"np.{value}" if p.name == "dtype" else repr(value)
-            made.append(text if p.default is p.empty else f"{p.name}={text}")
-        return ", ".join(made)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from .checks import Array
 
 BYTES = 32 << 20  # some hundredths of a second at worst
 OPERATIONS = 2 << 30  # likewise

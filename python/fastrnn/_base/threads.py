@@ -9,7 +9,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from . import _core
+from fastrnn import _core
 
 NAME = "threadpoolctl"
 

@@ -1,0 +1,10 @@
+"""What all of the library stands on, and nobody else: private.
+
+startup  where this process is the command; imported before all else, NumPy too
+threads  how threadpoolctl gets to see fastrnn's threads
+checks   of what users pass, in their words
+options  of whatever is made with some, checked also when they are set later
+memory   which arrays share theirs
+uses     which arrays are parameters of modules
+parts    work on large arrays, a part at a time
+"""

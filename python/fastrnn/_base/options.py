@@ -1,0 +1,81 @@
+"""The options of whatever is made with some: named in the user's words, and checked also when they are set later."""
+
+import difflib
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, TypeVar
+
+# Where the classes are to which nobody adds attributes: those of their own are derived from them.
+_CLOSED = ("fastrnn.layers", "fastrnn.modules", "fastrnn.optim")
+Made = TypeVar("Made", bound="Options")
+
+
+def warn(message: str) -> None:
+    """Warn whoever has called fastrnn from outside."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastrnn."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, level)
+
+
+def option(check: Callable[[str, str, Any], Any]) -> Callable[[Any, str, Any], Any]:
+    """Return a check of :class:`Options` from one that is told the owner's name."""
+    return lambda owner, name, value: check(type(owner).__name__, name, value)
+
+
+class Options:
+    """The options of whatever is made with some: named in the user's words, and checked also when they are set later.
+
+    Attributes:
+        _changeable: those that may be set later, each with its check, which gets the owner, the name and the value.
+        _fixed: those that may not.
+
+    """
+
+    _changeable: ClassVar[dict[str, Callable[[Any, str, Any], Any]]] = {}
+    _fixed: ClassVar[frozenset[str]] = frozenset()
+
+    def __new__(cls: type[Made], *args: object, **options: object) -> Made:
+        """Refuse an option that there is not, and name the nearest."""
+        if options:
+            known = inspect.signature(cls.__init__).parameters
+            if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+                for name in options.keys() - known.keys():
+                    names = [n for n in known if n != "self"]
+                    near = difflib.get_close_matches(name, names, 1, 0.5)
+                    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+                    raise TypeError(f"{cls.__name__}: there is no option {name}: {hint}")
+        return super().__new__(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Check an option; refuse what would be without effect, but for the attributes of a class of the user's own."""
+        check = self._changeable.get(name)
+        if check is not None:
+            value = check(self, name, value)
+        elif name in self._fixed and name in self.__dict__:
+            raise AttributeError(f"{type(self).__name__}: {name} is fixed once it is made: make another")
+        elif not name.startswith("_") and type(self).__module__ in _CLOSED:
+            known = self._changeable.keys() | self._fixed
+            if name not in known and name not in dir(type(self)):
+                raise AttributeError(f"{type(self).__name__}: {name} cannot be set: {self._instead_of(name, known)}")
+        super().__setattr__(name, value)
+
+    def _instead_of(self, name: str, known: Collection[str]) -> str:
+        """Return what may have been meant by an attribute that there is not."""
+        near = difflib.get_close_matches(name, list(known), 1, 0.5)
+        return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(self._changeable))}"
+
+    def _arguments(self) -> str:
+        """Return the arguments that would make such an object, without those that are as they are by default."""
+        made: list[str] = []
+        for p in inspect.signature(type(self).__init__).parameters.values():
+            if p.name not in self.__dict__:
+                continue
+            value = self.__dict__[p.name]
+            if p.default is not p.empty and (value == p.default or value is p.default):
+                continue
+            text = f"np.{value}" if p.name == "dtype" else repr(value)
+            made.append(text if p.default is p.empty else f"{p.name}={text}")
+        return ", ".join(made)
