@@ -116,9 +116,9 @@ def layers() -> Iterator[Target]:
         for both in (False, True):
             layer = kind(I, H, 2, bidirectional=both, seed=0, **own)
             directions = 2 * (1 + both)
-            states = tuple(draw(directions, B, size, seed=s) for s, size in enumerate(layer._state_sizes))
+            states = tuple(draw(directions, B, size, seed=s) for s, size in enumerate(layer._spec.state_sizes))
             state = states if len(states) > 1 else states[0]
-            dy = draw(T, B, layer._state_sizes[0] * (1 + both))
+            dy = draw(T, B, layer._spec.state_sizes[0] * (1 + both))
 
             def run(*, layer: fastrnn.Layer = layer, **a: Any) -> Any:
                 call = layer.record(**a)
@@ -136,7 +136,7 @@ def layers() -> Iterator[Target]:
             yield Target("fastrnn.Layer", copy.copy(layer).load_state_dict, at(layer.state_dict()), False)
             if not both:
                 yield Target("fastrnn.Stream", layer.stream, {"batch": B, "tokens": False}, False)
-                width = layer._state_sizes[0]
+                width = layer._spec.state_sizes[0]
                 for x, tokens in ((draw(B, I), False), (np.array([0, 3]), True)):
                     stream = layer.stream(B, tokens=tokens)
                     yield Target("fastrnn.Stream", stream.step, {"x": x, "out": np.zeros((B, width), F)}, False)

@@ -51,7 +51,7 @@ def parts(state: Any) -> tuple[Array, ...]:
 
 def state_like(layer: fastrnn.Layer, batch: int = B, seed: int = 0) -> Any:
     shape = (layer.num_layers * (1 + layer.bidirectional), batch)
-    states = tuple(draw(*shape, H, dtype=layer.dtype, seed=seed + n) for n, H in enumerate(layer._state_sizes))
+    states = tuple(draw(*shape, H, dtype=layer.dtype, seed=seed + n) for n, H in enumerate(layer._spec.state_sizes))
     return states if len(states) == 2 else states[0]
 
 

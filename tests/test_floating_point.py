@@ -143,11 +143,11 @@ def test_nan_stays_in_its_batch_row_of_a_layer(family: str, options: dict[str, A
             layer = LAYERS[family](I, H + ("proj_size" in own), seed=n, dtype=dtype, **own)
             rng = np.random.default_rng(n)
             x = rng.uniform(-1, 1, (T, B, I)).astype(dtype)
-            dy = rng.uniform(-1, 1, (T, B, layer._state_sizes[0])).astype(dtype)
+            dy = rng.uniform(-1, 1, (T, B, layer._spec.state_sizes[0])).astype(dtype)
             given = [x, *parts(state_like(layer, B)), dy, *parts(state_like(layer, B, seed=2))]
 
             def solve_with(arrays: list[Any], layer: fastrnn.Layer = layer) -> dict[str, Any]:
-                count = len(layer._state_sizes)
+                count = len(layer._spec.state_sizes)
                 state, dstate = tuple(arrays[1 : 1 + count]), tuple(arrays[2 + count :])
                 pair = (state, dstate) if count == 2 else (state[0], dstate[0])
                 return solve_layer(layer, arrays[0], pair[0], arrays[1 + count], pair[1])
@@ -211,7 +211,7 @@ def test_denormals_are_zeros(family: str, options: dict[str, Any], dtype: Any, i
         states = [tuple((a * scale).astype(dtype) for a in parts(state_like(layer, B, seed=s))) for s in (0, 2)]
         x, dy = (
             (np.random.default_rng(size).uniform(-1, 1, (T, B, size)) * scale).astype(dtype)
-            for size in (layer.input_size, layer._state_sizes[0])
+            for size in (layer.input_size, layer._spec.state_sizes[0])
         )
         assert scale == 0 or (x != 0).all()
         state, dstate = (s if len(s) == 2 else s[0] for s in states)

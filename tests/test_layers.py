@@ -302,7 +302,7 @@ def test_trace_satisfies_the_equations(family: str, options: dict[str, Any], len
     assert np.array_equal(np.concatenate([t["h_l1"], t["h_l1_reverse"]], axis=-1), y)
     valid = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
     for name, a in t.items():
-        assert a.shape == (T, B, layer._state_sizes[0] if name.startswith("h_") else H)
+        assert a.shape == (T, B, layer._spec.state_sizes[0] if name.startswith("h_") else H)
         assert not a[~valid].any(), name
         if name[0] in "ifoz" or name.startswith("r_"):
             assert ((a[valid] > 0) & (a[valid] < 1)).all(), name
@@ -333,7 +333,7 @@ def test_gradient_by_every_h(family: str, options: dict[str, Any], batch_first: 
         return a.swapaxes(0, 1) if batch_first else a
 
     layer(axes(x), trace=True)
-    dy = draw(T, B, layer._state_sizes[0], seed=3)
+    dy = draw(T, B, layer._spec.state_sizes[0], seed=3)
     layer.backward(axes(dy), trace=True)
     dh, traced = axes(layer.trace["dh_l0"]), layer.trace
     for t in range(T):

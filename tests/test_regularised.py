@@ -12,7 +12,7 @@ import pytest
 import fastrnn
 from fastrnn import _core, reference
 from fastrnn._base.parts import dropout_mask
-from fastrnn.calls import Noise
+from fastrnn._layer.noise import Noise
 from fastrnn.reference.regularised import regularised_backward, regularised_forward
 from problems import CELLS, Array, Cell, central_difference, finite_difference, make_smooth_problem
 from tolerances import gradient_tolerance, output_tolerance

@@ -84,7 +84,7 @@ def test_nothing_is_allocated() -> None:
         layer = LAYERS[family](I, H, 3, seed=0, **options)
         stream = layer.stream(B, tokens=tokens)
         x = np.arange(B) if tokens else draw(B, I, dtype=np.float32)
-        out = np.empty((B, layer._state_sizes[0]), np.float32)
+        out = np.empty((B, layer._spec.state_sizes[0]), np.float32)
         steps = range(1000)
         stream.step(x, out)
         tracemalloc.start()

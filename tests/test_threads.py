@@ -77,7 +77,7 @@ def test_number_of_threads_changes_no_bit_of_a_layer(
     gates = len(layer.params["weight_ih_l0"]) // H
     x = draw(parallel(gates, B, int((I * H) ** 0.5)), B, I, dtype=np.float32)  # some cells have no other product
     state, dstate = state_like(layer, B), state_like(layer, B, seed=2)
-    dy = draw(*x.shape[:2], layer._state_sizes[0], dtype=np.float32)
+    dy = draw(*x.shape[:2], layer._spec.state_sizes[0], dtype=np.float32)
     assert_threads_change_no_bit(lambda: solve_layer(layer, x, state, dy, dstate), set_threads, isa)
 
 

@@ -115,7 +115,7 @@ def draw(variant: Variant, T: int, B: int, I: int, H: int, *, bias: bool = True,
     scales = {
         "weight_ch": 0.3,
         "weight_ih": 1.5 / np.sqrt(max(I, 1)),
-        "weight_hh": 0.9 if layer._family == "indrnn" else H**-0.5,
+        "weight_hh": 0.9 if layer._family.name == "indrnn" else H**-0.5,
     }
     a = {
         name.removesuffix("_l0"): uniform(*p.shape, scale=scales.get(name.removesuffix("_l0"), 1.0))
@@ -124,7 +124,7 @@ def draw(variant: Variant, T: int, B: int, I: int, H: int, *, bias: bool = True,
     a["x"] = rng.integers(0, I, (T, B)) if tokens else uniform(T, B, I)
     sizes = (layer.proj_size or H, H)
     a["dy"] = uniform(T, B, sizes[0])
-    for s, size in zip("hc"[: layer._states], sizes, strict=False):
+    for s, size in zip("hc"[: layer._family.states], sizes, strict=False):
         a |= {f"{s}0": uniform(B, size, scale=0.25), f"d{s}_n": uniform(B, size)}
     return a
 
@@ -134,7 +134,7 @@ def solve_by_layer(variant: Variant, a: Arrays, dtype: Any) -> Arrays:
     I = a["weight_ih"].shape[1]
     layer = variant.layer(I, hidden_size(a), bias="bias_ih" in a or "bias_ln" in a, dtype=dtype)
     layer.load_state_dict({name: a[name.removesuffix("_l0")] for name in layer.params})
-    names = "hc"[: layer._states]
+    names = "hc"[: layer._family.states]
     given, back = (
         tuple(a[pattern.format(s)][None] for s in names) if len(names) > 1 else a[pattern.format("h")][None]
         for pattern in ("{}0", "d{}_n")

@@ -7,144 +7,24 @@ from __future__ import annotations
 
 import copy
 import math
-import zlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import _core
 from ._base import checks
 from ._base.checks import Array
-from ._base.parts import add, contiguous, dropout_mask, joined, parts_of, put, quiet, scale, take
+from ._base.options import Options
+from ._base.parts import add, joined, quiet, scale
+from ._layer.arguments import checked_gradient, checked_input, checked_lengths, explain_tokens
+from ._layer.noise import Regularisation
+from ._layer.spec import Spec
+from ._layer.states import State, States, narrowed, states_of, widened
+from ._layer.steps import steps_of
+from ._layer.weights import Weights
 from .modules import Gradients, Grads
 
-if TYPE_CHECKING:
-    from .layers import Layer
-
-State = Array | tuple[Array, ...]
-States = list[Array | None]  # of h, and of c: (L*D, B, H) each; None is zeros
-
-__all__ = ["Call"]
-
-
-class Rows:
-    """The steps of sequences of different lengths, sorted so that the kernels get them without padding.
-
-    The rows of step t are those sequences that are longer than t, the longest first: N rows over all steps.
-    """
-
-    def __init__(self, lengths: Array, T: int, batch_first: bool) -> None:
-        batch = len(lengths)
-        order = np.argsort(-lengths, kind="stable")
-        self.batch = batch
-        self.order = order[: np.count_nonzero(lengths)]  # the sequences that have steps
-        sorted_lengths = lengths[self.order]
-        #: (T,): how many sequences have step t.
-        self.counts = batch - np.cumsum(np.bincount(lengths))[: lengths.max(initial=0)]
-        self.shape = (batch, T) if batch_first else (T, batch)
-        first = np.concatenate([[0], np.cumsum(self.counts)])
-        # (N,): where each row stands among all T * B, and the row as far from the other end of its sequence.
-        self._at, self._mirrored = np.empty(first[-1], np.int64), np.empty(first[-1], np.int64)
-        for steps in parts_of(len(self.counts), 8 * batch):
-            t = np.repeat(np.arange(steps.start, steps.stop), self.counts[steps])
-            rows = slice(first[steps.start], first[steps.start] + len(t))
-            place = np.arange(rows.start, rows.stop) - first[t]
-            sequence = self.order[place]
-            self._at[rows] = sequence * T + t if batch_first else t * batch + sequence
-            self._mirrored[rows] = first[sorted_lengths[place] - 1 - t] + place
-
-    def gather(self, padded: Array) -> Array:
-        """Return (N, ...) of what has the axes of x."""
-        return take(padded.reshape(-1, *padded.shape[2:]), self._at)
-
-    def scatter(self, rows: Array) -> Array:
-        """Return what has the axes of x, of (N, ...); zeros past the end of each sequence."""
-        padded = put((math.prod(self.shape), *rows.shape[1:]), self._at, rows)
-        return padded.reshape(*self.shape, *rows.shape[1:])
-
-    def reverse(self, rows: Array) -> Array:
-        """Return every sequence from its end to its beginning."""
-        return take(rows, self._mirrored)
-
-    def after(self, before: Array | None, arrays: list[Array]) -> Array:
-        """Return (L*D, B, H) of a state, of that of each layer and direction: without steps it stays what it was."""
-        shape = (len(arrays), self.batch, arrays[0].shape[1])
-        state = np.zeros(shape, arrays[0].dtype) if before is None else before.copy()
-        for place, a in enumerate(arrays):
-            state[place, self.order] = a
-        return state
-
-
-class Steps:
-    """The steps of sequences of the same length: nothing to sort."""
-
-    counts = None
-    order = slice(None)
-
-    def __init__(self, batch_first: bool) -> None:
-        self._batch_first = batch_first
-
-    def gather(self, a: Array) -> Array:
-        return a.swapaxes(0, 1) if self._batch_first else a
-
-    def scatter(self, a: Array) -> Array:
-        return contiguous(a.swapaxes(0, 1) if self._batch_first else a)
-
-    def reverse(self, a: Array) -> Array:
-        return a[::-1]
-
-    def after(self, before: Array | None, arrays: list[Array]) -> Array:
-        return np.stack(arrays) if len(arrays) > 1 else arrays[0][None]
-
-
-STEPS = Steps(False), Steps(True)
-
-
-def widened(a: Array, width: int) -> Array:
-    """Return ``a`` with zeros after what there is on its last axis."""
-    missing = width - a.shape[-1]
-    return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, missing)]) if missing else a
-
-
-def narrowed(a: Array, width: int) -> Array:
-    """Return the first columns of ``a`` on its last axis."""
-    return contiguous(a[..., :width]) if width < a.shape[-1] else a
-
-
-class Noise:
-    """What a call in training draws, for each purpose from a generator of its own.
-
-    So a sequence that is gone through in parts draws what it would draw as a whole.
-    """
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._seed = int(rng.integers(2**63))
-        self._rngs: dict[str, np.random.Generator] = {}
-
-    def first(self, purpose: str, suffix: str) -> np.random.Generator:
-        """Return a new generator, which draws the same each time."""
-        return np.random.default_rng([self._seed, zlib.crc32((purpose + suffix).encode())])
-
-    def rng(self, purpose: str, suffix: str) -> np.random.Generator:
-        """Return the generator that goes on where the part before has left it."""
-        name = purpose + suffix
-        if name not in self._rngs:
-            self._rngs[name] = self.first(purpose, suffix)
-        return self._rngs[name]
-
-    def kept(self, purpose: str, suffix: str, rows: int, shares: Sequence[float], H: int, dtype: Any) -> States:
-        """Return for each share (rows, H): 0 with this probability, else 1; None where the share is 0."""
-        pairs = (len(shares) * H + 1) // 2
-        keeps: States = [np.empty((rows, H), dtype) if p else None for p in shares]
-        bits = self.rng(purpose, suffix).bit_generator
-        for part in parts_of(rows, 8 * pairs):
-            count = part.stop - part.start
-            drawn = bits.random_raw(count * pairs).view(np.uint32).reshape(count, 2 * pairs)
-            for s, (p, keep) in enumerate(zip(shares, keeps, strict=True)):
-                if keep is not None:
-                    keep[part] = drawn[:, s * H : (s + 1) * H] >= round(p * 2**32)
-        return keeps
+__all__ = ["Call", "State"]
 
 
 class Call:
@@ -165,7 +45,11 @@ class Call:
 
     def __init__(
         self,
-        layer: Layer,
+        layer: Options,
+        spec: Spec,
+        weights: Weights,
+        regularisation: Regularisation | None,
+        batch_first: bool,
         x: Array,
         state: Any,
         lengths: Any,
@@ -175,51 +59,49 @@ class Call:
         *,
         goes_back: bool,
     ) -> None:
-        self.layer = layer
+        self.layer = layer  # only to keep it alive, and to tell whose call this is
+        self.spec = spec
         if not (type(return_sequence) is type(trace) is type(recompute) is bool):
-            return_sequence = checks.boolean(layer._name, "return_sequence", return_sequence)
-            trace = checks.boolean(layer._name, "trace", trace)
-            recompute = checks.boolean(layer._name, "recompute", recompute)
-        x = self._checked_input(x)
-        T, batch = self.T, self.batch
+            return_sequence = checks.boolean(spec.name, "return_sequence", return_sequence)
+            trace = checks.boolean(spec.name, "trace", trace)
+            recompute = checks.boolean(spec.name, "recompute", recompute)
+        x, self.tokens, self.single, self.batch_first, T, batch = checked_input(spec, x, batch_first)
+        self.T, self.batch = T, batch
         self.return_sequence = return_sequence
         self.goes_back = goes_back
         if lengths is not None:
-            lengths = self._checked_lengths(lengths)
+            lengths = checked_lengths(spec, lengths, T, batch, self.batch_first)
         steps = max(T, 1)  # without any there are states yet
-        if steps * batch > 2**31 and not _core.addressable(
-            layer._cell, steps, batch, layer.input_size, layer.hidden_size
-        ):
-            raise ValueError(f"{layer._name}: x has shape {x.shape}, which is more than memory can hold")
-        before = self._no_states if state is None else self._checked_states(layer._name, "state", state)
-        self.dropout = layer.dropout if layer.num_layers > 1 else 0.0
-        self.recurrent_dropout, self.zoneouts = layer.recurrent_dropout, layer._zoneouts
-        self.regularised = self.recurrent_dropout > 0 or any(self.zoneouts)
-        self.noise = Noise(layer.rng) if layer.training and (self.dropout or self.regularised) else None
-        self.kept = layer._kept
-        self.weights = {suffix: layer._weights(suffix) for suffix in self.kept}
-        if recompute and (layer.bidirectional or trace):
-            raise ValueError(f"{layer._name}: recompute goes together neither with bidirectional nor with trace")
+        if steps * batch > 2**31 and not _core.addressable(spec.cell, steps, batch, spec.input_size, spec.hidden_size):
+            raise ValueError(f"{spec.name}: x has shape {x.shape}, which is more than memory can hold")
+        before = self._no_states if state is None else self._checked_states(spec.name, "state", state)
+        if regularisation is not None:
+            regularisation.begin()
+        self.kept = weights.kept
+        self.weights = {suffix: weights.known(suffix) for suffix in self.kept}
+        if recompute and (spec.directions == 2 or trace):
+            raise ValueError(f"{spec.name}: recompute goes together neither with bidirectional nor with trace")
         if recompute and goes_back:
             self.parts = self._parts(x, lengths)
         else:
             self.parts = [Part(0, x, lengths, self.batch_first)]
         try:
-            self._run(before, trace)
+            self._run(before, regularisation, trace)
         except ValueError:
-            self._explain_tokens(x, lengths)
+            if self.tokens:
+                explain_tokens(spec, x, lengths, self.single, self.batch_first)
             raise
         if len(self.parts) == 1:  # which has its tape
             del self.weights, self.parts[0].x
 
     def _parts(self, x: Array, lengths: Array | None) -> list[Part]:
         """Return the parts of a call that is to compute again all but the last of them."""
-        layer, T = self.layer, self.T
+        T = self.T
         # Of each step backward needs some 8 numbers, of each part about 2: together they are the fewest where a part
         # has half the square root of T. In a part of one block of steps what it costs to begin counts.
         steps = T if lengths is None else int(lengths.max(initial=0))
         rows = self.batch if lengths is None else int(np.count_nonzero(lengths))
-        block = _core.block_steps(rows, layer.hidden_size)
+        block = _core.block_steps(rows, self.spec.hidden_size)
         each = block * max(2, math.ceil(math.sqrt(steps) / 2 / block)) if block else 1
         if each >= steps:
             return [Part(0, x, lengths, self.batch_first)]
@@ -234,106 +116,21 @@ class Call:
 
     @property
     def _no_states(self) -> States:
-        return [None] * self.layer._states
-
-    # --- what is checked
-
-    def _checked_input(self, given: Any) -> Array:
-        """Return x as a plain array with a batch, and note its sizes."""
-        layer = self.layer
-        x = given if type(given) is np.ndarray else checks.array(layer._name, "x", given, made_of=layer.dtype)
-        dtype, shape = x.dtype, x.shape
-        self.tokens = dtype is not layer.dtype and dtype != layer.dtype
-        if self.tokens and not (dtype.kind in "iu" and dtype.isnative):
-            raise self._wrong_dtype(dtype)
-        axes = len(shape) + self.tokens
-        self.single = axes == 2
-        if not (axes == 3 or axes == 2) or not (self.tokens or shape[-1] == layer.input_size):
-            raise self._wrong_shape(shape)
-        if self.single:
-            x = x[:, None]
-            shape = x.shape
-        self.batch_first = layer.batch_first and not self.single
-        if self.batch_first:
-            self.batch, self.T = shape[:2]
-        else:
-            self.T, self.batch = shape[:2]
-        return x
-
-    def _wrong_dtype(self, dtype: np.dtype[Any]) -> TypeError:
-        name, own = self.layer._name, self.layer.dtype
-        if dtype.kind in "iu":
-            return TypeError(f"{name}: x is {dtype}, expected the byte order of this machine: x.astype(np.int64)")
-        other = f", or {name}(..., dtype=np.{dtype})" if dtype in (np.float32, np.float64) else ""
-        return TypeError(f"{name}: x is {dtype}, the layer is {own}: x.astype(np.{own}){other}")
-
-    def _wrong_shape(self, shape: tuple[int, ...]) -> ValueError:
-        name, I, order = self.layer._name, self.layer.input_size, "(B, T" if self.layer.batch_first else "(T, B"
-        if self.tokens:
-            hint = f"; for numbers, x.astype(np.{self.layer.dtype})" if len(shape) == 3 else ""
-            what = "integers, which are tokens,"
-            return ValueError(f"{name}: x has {what} of shape {shape}, expected {order}) or (T,){hint}")
-        hint = ": a missing last axis? x[..., None]" if I == 1 and 1 <= len(shape) <= 2 else ""
-        return ValueError(f"{name}: x has shape {shape}, expected {order}, {I}), or (T, {I}) for one sequence{hint}")
-
-    def _checked_lengths(self, lengths: Any) -> Array:
-        try:
-            checked = np.asarray(lengths)
-        except (TypeError, ValueError):
-            raise TypeError(f"{self.layer._name}: lengths is {checks.shown(lengths)}, expected integers (B,)") from None
-        if checked.dtype.kind not in "iu" and not (checked.size == 0 and not isinstance(lengths, np.ndarray)):
-            way = f": its sum over the steps, .sum(axis={int(self.batch_first)})" if checked.dtype == np.bool_ else ""
-            raise TypeError(f"{self.layer._name}: lengths is {checks.shown(lengths)}, expected integers (B,){way}")
-        if checked.shape != (self.batch,):
-            raise ValueError(f"{self.layer._name}: lengths has shape {checked.shape}, expected (B,) = ({self.batch},)")
-        own = checked.astype(np.int64)  # first: there may be no room for so many
-        if checked.size and not (checked.min() >= 0 and checked.max() <= self.T):
-            raise ValueError(
-                f"{self.layer._name}: lengths has {checked.min()} to {checked.max()}, expected 0 to T = {self.T}"
-            )
-        return own
+        return [None] * len(self.spec.state_sizes)
 
     def _checked_states(self, owner: str, what: str, state: Any) -> States:
         """Return (L*D, B, H) of each state, or None."""
-        layer = self.layer
-        return states_of(
-            owner,
-            what,
-            state,
-            [(len(layer._kept), self.batch, size) for size in layer._state_sizes],
-            layer.dtype,
-            single=self.single,
-        )
+        spec = self.spec
+        nets = spec.num_layers * spec.directions
+        shapes: list[tuple[int, ...]] = [(nets, self.batch, size) for size in spec.state_sizes]
+        return states_of(owner, what, state, shapes, spec.dtype, single=self.single)
 
-    def _checked_gradient(self, dy: Any) -> Array:
-        owner = f"{self.layer._name}.backward"
-        gradient = checks.array(owner, "dy", dy, self.layer.dtype, "the layer is")
-        features = self.layer._state_sizes[0] * (1 + self.layer.bidirectional)
+    @property
+    def _axes(self) -> list[int]:
+        """Those of y before that of the features."""
         steps = [self.T] if self.return_sequence else []
         batch = [] if self.single else [self.batch]
-        expected = (*(batch + steps if self.batch_first else steps + batch), features)
-        checks.shape(owner, "dy", gradient, expected, "that of y")
-        return gradient
-
-    def _explain_tokens(self, x: Array, lengths: Array | None) -> None:
-        """Raise ValueError that says which token of x is not in 0 .. I-1, if one is the reason."""
-        if not self.tokens:
-            return
-        name, I = self.layer._name, self.layer.input_size
-        for steps in parts_of(self.T, 8 * self.batch):
-            tokens = STEPS[self.batch_first].gather(self._cut(x, steps.start, steps.stop))
-            bad = (tokens < 0) | (tokens >= I)
-            if lengths is not None:
-                bad &= np.arange(steps.start, steps.stop)[:, None] < lengths
-            if bad.any():
-                t, b = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
-                at = t + steps.start
-                place = at if self.single else f"{b}, {at}" if self.batch_first else f"{at}, {b}"
-                expected = f"0 to I-1 = {I - 1}" if I else "none, as I is 0"
-                numbers = f"for numbers instead of tokens, x.astype(np.{self.layer.dtype})"
-                raise ValueError(
-                    f"{name}: x[{place}] is token {tokens[t, b]}, expected {expected}; {numbers}"
-                ) from None
+        return batch + steps if self.batch_first else steps + batch
 
     # --- forward
 
@@ -357,12 +154,12 @@ class Call:
             self._cut(whole, t, self.T)[:] = 0
         return whole[:, 0] if self.single else whole
 
-    def _run(self, state: States, trace: bool) -> None:
+    def _run(self, state: States, regularisation: Regularisation | None, trace: bool) -> None:
         ys: list[Array] = []
         for part in self.parts:
             # Backward begins with the last part, which it need not compute again.
             goes_back = self.goes_back and part is self.parts[-1]
-            y, state = part.run(self, state, goes_back, self.return_sequence, trace)
+            y, state = part.run(self, regularisation, state, goes_back, self.return_sequence, trace)
             if y is not None:
                 ys.append(y)
         self.trace = {name: self._whole([a]) for name, a in self.parts[0].trace.items()} if trace else {}
@@ -371,8 +168,8 @@ class Call:
         if self.return_sequence:
             self.y = self._whole(ys)
         else:
-            last = after[0][-(1 + self.layer.bidirectional) :]
-            y = joined(last, -1) if self.layer.bidirectional else last[0].copy()  # not a part of the state
+            last = after[0][-self.spec.directions :]
+            y = joined(last, -1) if self.spec.directions == 2 else last[0].copy()  # not a part of the state
             self.y = y[0] if self.single else y
 
     def _as_state(self, arrays: list[Array]) -> State:
@@ -400,19 +197,20 @@ class Call:
             RuntimeError: with ``recompute``, x has changed since the call.
 
         """
-        layer, P = self.layer, self.layer._state_sizes[0]
+        spec, P = self.spec, self.spec.state_sizes[0]
         if type(trace) is not bool:
-            trace = checks.boolean(f"{layer._name}.backward", "trace", trace)
+            trace = checks.boolean(f"{spec.name}.backward", "trace", trace)
         if dy is not None:
-            dy = self._checked_gradient(dy)
-        owner = f"{layer._name}.backward"
-        given = self._no_states if dstate is None else self._checked_states(owner, "dstate", dstate)
+            dy = checked_gradient(spec, dy, self._axes)
+        given = self._no_states
+        if dstate is not None:
+            given = self._checked_states(f"{spec.name}.backward", "dstate", dstate)
         dstates = [
-            np.zeros((len(self.kept), self.batch, size), layer.dtype) if a is None else a.copy()
-            for a, size in zip(given, layer._state_sizes, strict=True)
+            np.zeros((len(self.kept), self.batch, size), spec.dtype) if a is None else a.copy()
+            for a, size in zip(given, spec.state_sizes, strict=True)
         ]
         if dy is not None and not self.return_sequence:
-            last = dstates[0][-(1 + layer.bidirectional) :]
+            last = dstates[0][-spec.directions :]
             with quiet():
                 for direction, dh in enumerate(last):
                     dh += dy[..., direction * P : (direction + 1) * P]
@@ -438,24 +236,24 @@ class Call:
 
     def _named(self, grads: dict[str, tuple[Any, ...]]) -> Grads:
         """Return the gradients by the names of the parameters, in their order."""
-        layer = self.layer
+        spec = self.spec
         named: dict[str, Array] = {}
         for suffix, (*of_weights, of_own) in grads.items():
             for name, g in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), of_weights, strict=True):
                 named[name + suffix] = g
             row = 0
-            for name, shape in layer._own().items():
+            for name, shape in spec.own.shapes.items() if spec.own is not None else ():
                 rows = math.prod(shape[:-1])
                 named[name + suffix] = of_own[row : row + rows]
                 row += rows
-            if layer.proj_size:
-                of_gates = 4 * layer.hidden_size * layer.proj_size
+            if spec.proj_size:
+                of_gates = 4 * spec.hidden_size * spec.proj_size
                 both = named["weight_hh" + suffix]
                 named["weight_hh" + suffix], named["weight_hr" + suffix] = both[:of_gates], both[of_gates:]
-        ordered = {name: named[name] for name in layer._shapes}
+        ordered = {name: named[name] for name in spec.shapes}
         for name, g in ordered.items():
-            if g.shape != layer._shapes[name]:
-                ordered[name] = g.reshape(layer._shapes[name])
+            if g.shape != spec.shapes[name]:
+                ordered[name] = g.reshape(spec.shapes[name])
         return Grads(ordered)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -463,7 +261,7 @@ class Call:
         raise TypeError("a call cannot be copied or pickled: its y, state and gradients can")
 
     def __repr__(self) -> str:
-        layer = f"{self.layer._name}({self.layer._arguments()})"
+        layer = f"{self.spec.name}({self.layer._arguments()})"
         return f"<Call of {layer}: y {self.y.dtype} of shape {self.y.shape}>"
 
 
@@ -483,54 +281,38 @@ class Part:
         self.masks: list[Array] = []  # of dropout, after each layer but the last
         self.trace: dict[str, Array] = {}
 
-    def _steps(self) -> Rows | Steps:
-        if self.lengths is None:
-            return STEPS[self.batch_first]
-        return Rows(self.lengths, self.T, self.batch_first)
-
-    def _regularised(self, call: Call, suffix: str, steps: Rows | Steps, rows: int) -> tuple[Array | None, ...] | None:
-        """Return what the kernels know of recurrent dropout and zoneout, without noise what is to be expected.
-
-        That is a mask (B, H) and, for each state, how much of its change it takes over: (N, H) of all rows, or (1, H).
-        """
-        layer = call.layer
-        H, noise, dtype = layer.hidden_size, call.noise, layer.dtype
-        if noise is None:
-            return expected_zoneout(call.zoneouts, H, dtype)
-        mask = None
-        if call.recurrent_dropout:
-            of_h = (call.batch, layer._state_sizes[0])
-            ones = dropout_mask(noise.first("recurrent_dropout", suffix), call.recurrent_dropout, of_h, dtype)
-            mask = widened(ones[steps.order], H)
-        keeps: States = [None for _ in call.zoneouts]
-        if any(call.zoneouts):
-            keeps = noise.kept("zoneout", suffix, rows, call.zoneouts, H, dtype)
-        return (mask, *keeps)
-
-    def run(self, call: Call, state: States, tapes: bool, sequence: bool, trace: bool) -> tuple[Array | None, States]:
+    def run(
+        self,
+        call: Call,
+        regularisation: Regularisation | None,
+        state: States,
+        tapes: bool,
+        sequence: bool,
+        trace: bool,
+    ) -> tuple[Array | None, States]:
         """Return y, if the whole sequence is wanted, and the state after it; ``state`` is (L*D, B, H) each."""
-        layer = call.layer
-        H, P = layer.hidden_size, layer._state_sizes[0]
+        spec = call.spec
+        H, P, top = spec.hidden_size, spec.state_sizes[0], spec.num_layers - 1
         if call.goes_back and not tapes:  # for when it is run again
-            self.before = copy.deepcopy((call.noise, state))
+            self.before = copy.deepcopy((regularisation, state))
             self.fingerprint = _core.fingerprint(self.x)
-        steps = self.steps = self._steps()
+        steps = self.steps = steps_of(self.lengths, self.T, self.batch_first)
         rows, place = steps.gather(self.x), 0
         after: list[list[Array]] = [[] for _ in state]
-        for k, suffixes in enumerate(layer._suffixes):
+        for k, suffixes in enumerate(spec.suffixes):
             outputs = []
             for direction, suffix in enumerate(suffixes):
                 before = [None if a is None else widened(a[place][steps.order], H) for a in state]
                 h0, c0 = before if len(before) > 1 else (before[0], None)
                 w_ih, w_hh, b_ih, b_hh, vectors = call.weights[suffix]
                 regularised = None
-                if call.regularised:
+                if regularisation is not None:
                     count = len(rows) if steps.counts is not None else len(rows) * call.batch
-                    regularised = self._regularised(call, suffix, steps, count)
+                    regularised = regularisation.of_steps(spec, suffix, steps.order, call.batch, count)
                 y, *states, tape = _core.forward(
-                    layer._cell,
+                    spec.cell,
                     tapes or trace,
-                    sequence or k + 1 < layer.num_layers,
+                    sequence or k < top,
                     call.kept[suffix],
                     steps.counts,
                     steps.reverse(rows) if direction else rows,
@@ -559,11 +341,12 @@ class Part:
                 place += 1
             if outputs:
                 rows = outputs[0] if len(outputs) == 1 else joined(outputs, -1)
-            if call.noise is not None and call.dropout > 0 and k + 1 < layer.num_layers:
-                mask = dropout_mask(call.noise.rng("dropout", suffix), call.dropout, rows.shape, rows.dtype)
-                rows = scale(rows, mask)
-                if tapes:
-                    self.masks.append(mask)
+            if regularisation is not None and k < top:
+                mask = regularisation.between(suffix, rows.shape, rows.dtype)
+                if mask is not None:
+                    rows = scale(rows, mask)
+                    if tapes:
+                        self.masks.append(mask)
         y = steps.scatter(rows) if outputs else None
         return y, [steps.after(a, arrays) for a, arrays in zip(state, after, strict=True)]
 
@@ -581,25 +364,25 @@ class Part:
         ``dstate``, of the states after the part, becomes that of those before it. The gradients by the weights go to
         ``sums``, by suffix, or where there is none to ``grads``.
         """
-        layer = call.layer
-        H, P = layer.hidden_size, layer._state_sizes[0]
+        spec = call.spec
+        H, P = spec.hidden_size, spec.state_sizes[0]
         if not self.tapes:
             return self._again(call).run_back(call, dy, dstate, sums, grads, trace)
         steps = self.steps
         dhs: dict[str, Array] = {}
         drows = None if dy is None else steps.gather(dy)
-        for k in reversed(range(layer.num_layers)):
+        for k in reversed(range(spec.num_layers)):
             if drows is not None and k < len(self.masks):
                 drows = scale(drows, self.masks[k])
             dinputs: list[Array] = []
-            for direction, suffix in enumerate(layer._suffixes[k]):
-                place = k * (1 + layer.bidirectional) + direction
+            for direction, suffix in enumerate(spec.suffixes[k]):
+                place = k * spec.directions + direction
                 dout = None if drows is None else widened(drows[..., direction * P : (direction + 1) * P], H)
                 if dout is not None and direction:
                     dout = steps.reverse(dout)
                 after = [widened(a[place][steps.order], H) for a in dstate]
                 dinput, *found, dh = _core.backward(
-                    layer._family,
+                    spec.family,
                     self.tapes[suffix],
                     sums.get(suffix),
                     trace,
@@ -621,61 +404,9 @@ class Part:
         """Return this part, computed again for the way back."""
         if _core.fingerprint(self.x) != self.fingerprint:
             raise RuntimeError(
-                f"{call.layer._name}.backward: x has changed since the call, which was to recompute: pass a copy"
+                f"{call.spec.name}.backward: x has changed since the call, which was to recompute: pass a copy"
             )
         again = Part(self.begin, self.x, self.lengths, self.batch_first)
-        its_call = object.__new__(Call)  # which copy.copy refuses
-        its_call.__dict__.update(call.__dict__)
-        its_call.noise, state = copy.deepcopy(self.before)
-        again.run(its_call, state, True, False, False)
+        regularisation, state = copy.deepcopy(self.before)
+        again.run(call, regularisation, state, True, False, False)
         return again
-
-
-def expected_zoneout(shares: Sequence[float], H: int, dtype: Any) -> tuple[Array | None, ...] | None:
-    """Return what the kernels know of zoneout where nothing is drawn: no mask, and (1, H) of each state's change."""
-    if not any(shares):
-        return None
-    return (None, *(np.full((1, H), 1 - p, dtype) if p else None for p in shares))
-
-
-def states_of(
-    owner: str,
-    what: str,
-    given: Any,
-    shapes: list[tuple[int, ...]],
-    dtype: Any,
-    *,
-    single: bool = False,
-    letters: str = "(L*D, B, units)",
-) -> States:
-    """Return the states that a caller gave, as plain arrays of these shapes, or None for zeros.
-
-    One state is an array, two are a tuple or a list of h and c. ``single``: the axis of the batch may be missing.
-    """
-    if given is None:
-        return [None] * len(shapes)
-    if len(shapes) == 1 and not isinstance(given, tuple | list):
-        given = (given,)
-    if not isinstance(given, tuple | list) or len(given) != len(shapes):
-        if isinstance(given, np.ndarray):
-            got = "one array"
-        else:
-            got = f"{len(given)} of them" if isinstance(given, tuple | list) else checks.shown(given)
-        expected = "the tuple (h, c)" if len(shapes) == 2 else "one array"
-        raise TypeError(f"{owner}: {what} is {got}, expected {expected}")
-    states: States = []
-    for letter, a, shape in zip("hc", given, shapes, strict=False):
-        if a is None:
-            states.append(None)
-            continue
-        name = what if len(shapes) == 1 else f"{what}'s {letter}"
-        a = checks.array(owner, name, a)
-        if a.dtype != dtype:
-            raise TypeError(f"{owner}: {name} is {a.dtype}, expected {dtype}, as its weights: .astype(np.{dtype})")
-        if single and a.ndim == 2:
-            a = a[:, None]
-        if a.shape != shape:
-            without = f", or {(shape[0], shape[2])}" if single else ""
-            raise ValueError(f"{owner}: {name} has shape {a.shape}, expected {letters} = {shape}{without}")
-        states.append(a)
-    return states

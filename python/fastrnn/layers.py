@@ -19,9 +19,7 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 
 from __future__ import annotations
 
-import collections
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,50 +28,19 @@ import numpy.typing as npt
 from . import _core
 from ._base import checks
 from ._base.checks import Array
-from ._base.memory import place
 from ._base.options import option, warn
-from ._base.parts import quiet, uniform
-from ._base.uses import USES
-from .calls import Call, State, expected_zoneout, states_of, widened
+from ._layer.initial import initial
+from ._layer.noise import Regularisation, expected_zoneout
+from ._layer.own import Extended, Independent, Normalised, Own
+from ._layer.spec import Family, Shapes, Spec, shapes_of, suffixes_of
+from ._layer.weights import Weights, copies, refuse_ties
+from .calls import Call, State
 from .modules import Module
+from .streams import Stream
 
 __all__ = ["GRU", "LSTM", "RNN", "IndRNN", "Layer", "MinGRU", "Stream"]
 
 Zoneout = float | tuple[float, ...]
-
-
-def _suffixes(num_layers: int, bidirectional: bool) -> list[list[str]]:
-    directions = ("", "_reverse") if bidirectional else ("",)
-    return [[f"_l{k}{direction}" for direction in directions] for k in range(num_layers)]
-
-
-def parameter_shapes(
-    kind: type[Layer],
-    input_size: int,
-    hidden_size: int,
-    num_layers: int,
-    *,
-    bias: bool = True,
-    bidirectional: bool = False,
-    proj_size: int = 0,
-    own: Mapping[str, tuple[int, ...]] | None = None,
-) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every parameter of a layer; ``own`` are those that each unit has for itself."""
-    rows, P = kind._gates * hidden_size, proj_size or hidden_size
-    shapes: dict[str, tuple[int, ...]] = {}
-    for k, suffixes in enumerate(_suffixes(num_layers, bidirectional)):
-        for suffix in suffixes:
-            shapes["weight_ih" + suffix] = (rows, input_size if k == 0 else len(suffixes) * P)
-            if kind._recurrent:
-                shapes["weight_hh" + suffix] = (rows, P)
-            shapes |= {name + suffix: shape for name, shape in (own or {}).items()}
-            if bias:
-                shapes["bias_ih" + suffix] = (rows,)
-                if kind._recurrent:
-                    shapes["bias_hh" + suffix] = (rows,)
-            if proj_size:
-                shapes["weight_hr" + suffix] = (proj_size, hidden_size)
-    return shapes
 
 
 class Layer(Module):
@@ -89,10 +56,7 @@ class Layer(Module):
 
     """
 
-    _family: str
-    _gates: int
-    _states: int
-    _recurrent = True  # whether there is a product with weight_hh
+    _family: ClassVar[Family]
     proj_size = 0
     layer_norm = False
 
@@ -130,26 +94,10 @@ class Layer(Module):
         self.zoneout = zoneout
         checks.choice(name, "init", init, ("uniform", "orthogonal"))
         self.rng = checks.seed(name, seed)
-        self._cell = self._cell_name()
-        H = self.hidden_size
-        self._state_sizes = (self.proj_size or H, H)[: self._states]  # units of h, and of c
-        # Of the parameters' names: of layers and directions.
-        self._suffixes = _suffixes(self.num_layers, self.bidirectional)
-        self._frozen = False
         super().__init__()
-        self._shapes = parameter_shapes(
-            type(self),
-            self.input_size,
-            self.hidden_size,
-            self.num_layers,
-            bias=self.bias and not self.layer_norm,
-            bidirectional=self.bidirectional,
-            proj_size=self.proj_size,
-            own=self._own(),
-        )
-        checks.held(name, sum(map(math.prod, self._shapes.values())), self.dtype, "input_size and hidden_size")
-        self._take({name: self._initial(name, shape, init) for name, shape in self._shapes.items()})
-        self._has_vectors = self._vectors(self._suffixes[0][0]) is not None
+        numbers = sum(map(math.prod, self._spec.shapes.values()))
+        checks.held(name, numbers, self.dtype, "input_size and hidden_size")
+        self._take(initial(self._spec, init, self.rng))
 
     def _checked_dropout(self, name: str, value: Any) -> float:
         p = checks.probability(self._name, name, value)
@@ -159,14 +107,15 @@ class Layer(Module):
 
     def _checked_recurrent_dropout(self, name: str, value: Any) -> float:
         p = checks.share(self._name, name, value)
-        if p and not self._recurrent:
+        if p and not self._family.recurrent:
             raise ValueError(f"{self._name}: recurrent_dropout is {p:g}, and there is no weight_hh")
         return p
 
     def _checked_zoneout(self, name: str, value: Any) -> Zoneout:
-        given = value if isinstance(value, tuple) else (value,) * self._states
-        if len(given) != self._states:
-            raise ValueError(f"{self._name}: zoneout is {value}, expected a number, or {self._states} in a tuple")
+        states = self._family.states
+        given = value if isinstance(value, tuple) else (value,) * states
+        if len(given) != states:
+            raise ValueError(f"{self._name}: zoneout is {value}, expected a number, or {states} in a tuple")
         shares = tuple(checks.share(self._name, name, p) for p in given)
         if any(shares) and self.proj_size:
             raise ValueError(f"{self._name}: zoneout does not go together with proj_size")
@@ -184,69 +133,37 @@ class Layer(Module):
 
     def _cell_name(self) -> str:
         """Return the name of the cell, as the kernels have it."""
-        return self._family
+        return self._family.name
 
-    def _own(self) -> dict[str, tuple[int, ...]]:
-        """Return the parameters that each unit has for itself, by name and shape."""
-        if not self.layer_norm:
-            return {}
-        shape = (4, self.hidden_size)
-        return {"weight_ln": shape, "bias_ln": shape} if self.bias else {"weight_ln": shape}
-
-    def _vectors(self, suffix: str) -> Array | None:
-        """Return what the kernels know as the units' own parameters: (V, H), the learned ones first, as in _own."""
-        if not self.layer_norm:
-            return None
-        gain = self._params["weight_ln" + suffix]
-        return np.concatenate([gain, self._params.get("bias_ln" + suffix, np.zeros_like(gain))])
-
-    def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
-        H = self.hidden_size
-        if name.startswith("weight_ln"):
-            return np.ones(shape, self.dtype)
-        if name.startswith("bias_ln"):
-            values = np.zeros(shape)
-            values[1] = init == "orthogonal" and self._family == "lstm"
-            return values.astype(self.dtype)
-        if init == "uniform":
-            return uniform(shape, self.dtype, self.rng, H**-0.5)
-        if name.startswith(("bias", "weight_ch")):
-            values = np.zeros(shape)
-            if self._family == "lstm" and name.startswith("bias_ih"):
-                values[H : 2 * H] = 1
-        elif name.startswith("weight_hh"):
-            square = (H, shape[1])
-            values = np.concatenate([np.linalg.qr(self.rng.standard_normal(square))[0] for _ in range(self._gates)])
-        else:
-            limit = math.sqrt(6 / (shape[1] + (shape[0] if name.startswith("weight_hr") else H)))
-            return uniform(shape, self.dtype, self.rng, limit)
-        return values.astype(self.dtype)
+    def _own(self) -> Own | None:
+        """Return what each unit has for itself."""
+        return Normalised(self.hidden_size, self.bias) if self.layer_norm else None
 
     def _forget(self) -> None:
+        """Start without what calls have left, and with what follows from the options."""
         super()._forget()
-        self._forget_packed()
-
-    def _forget_packed(self) -> None:
-        """Start without packed weights."""
-        self._kept = {suffix: _core.KeptWeights(self._frozen) for suffixes in self._suffixes for suffix in suffixes}
+        self._spec = Spec(
+            self._name,
+            self._family,
+            self._cell_name(),
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            bias=self.bias and not self.layer_norm,
+            bidirectional=self.bidirectional,
+            proj_size=self.proj_size,
+            own=self._own(),
+            dtype=self.dtype,
+        )
+        self._weights = Weights(self._spec, self._params)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_kept"} | {"_frozen": False}
+        return {name: value for name, value in super().__getstate__().items() if name not in ("_spec", "_weights")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # A copy of a frozen layer is none.
-        self._take(_copies({name: p for name, p in self._params.items() if not p.flags.writeable}))
-
-    def _weights(self, suffix: str) -> tuple[Array | None, ...]:
-        """Return what the kernels know of the parameters: w_ih, w_hh, b_ih, b_hh and the units' own."""
-        params = self._params
-        w_hh = params["weight_hh" + suffix] if self._recurrent else None
-        if w_hh is not None and self.proj_size:
-            both = w_hh, params["weight_hr" + suffix]
-            w_hh = np.concatenate([w.ravel() for w in both])  # W_hr is a gate more: see csrc/cells/lstm.h
-        b_ih, b_hh = params.get("bias_ih" + suffix), params.get("bias_hh" + suffix)
-        return params["weight_ih" + suffix], w_hh, b_ih, b_hh, self._vectors(suffix) if self._has_vectors else None
+        self._take(copies({name: p for name, p in self._params.items() if not p.flags.writeable}))
 
     def freeze(self) -> Layer:
         """Promise that parameters stay as they are; return the layer.
@@ -262,27 +179,15 @@ class Layer(Module):
         return self._replaced(frozen=False)
 
     def _replaced(self, frozen: bool) -> Layer:
-        own = collections.Counter(id(p) for p in self._params.values())
-        for name, p in self._params.items():
-            if USES.count(p) > own[id(p)] or USES.has_memory_of(p, self._params.values()):
-                raise ValueError(
-                    f"{self._name}: {name} is tied to a parameter of another module, and would be new in this one "
-                    "only: give it an array of its own before, and tie them after"
-                )
-        self._frozen = frozen
-        self._take(_copies(self._params))
-        for p in self._params.values():
-            p.flags.writeable = not frozen
-        self._forget_packed()
+        refuse_ties(self._name, self._params)
+        self._take(copies(self._params))
+        self._weights.freeze(frozen)
         return self
 
     def _exchange(self, name: str, value: Any) -> None:
         super()._exchange(name, value)
-        if self._frozen:  # it no longer is: the others may be written to as this one
-            self._frozen = False
-            for other in self._params.keys() - {name}:
-                self._params[other].flags.writeable = True
-            self._forget_packed()
+        if self._weights.frozen:
+            self._weights.thaw(but=name)
 
     # --- calls
 
@@ -353,10 +258,27 @@ class Layer(Module):
     def _called(
         self, x: Any, state: Any, lengths: Any, return_sequence: Any, trace: Any, recompute: Any, goes_back: bool
     ) -> Call:
-        if self._frozen and any(p.flags.writeable for p in self._params.values()):
-            self._frozen = False  # the promise was not kept
-            self._forget_packed()
-        return Call(self, x, state, lengths, return_sequence, trace, recompute, goes_back=goes_back)
+        weights = self._weights
+        if weights.frozen:
+            weights.look()
+        regularisation, dropout = None, self.dropout if self.num_layers > 1 else 0.0
+        if dropout or self.recurrent_dropout or any(self._zoneouts):
+            rng = self.rng if self.training else None
+            regularisation = Regularisation(dropout, self.recurrent_dropout, self._zoneouts, rng)
+        return Call(
+            self,
+            self._spec,
+            weights,
+            regularisation,
+            self.batch_first,
+            x,
+            state,
+            lengths,
+            return_sequence,
+            trace,
+            recompute,
+            goes_back=goes_back,
+        )
 
     def backward(
         self, dy: Array | None = None, dstate: State | None = None, *, trace: bool = False
@@ -404,20 +326,17 @@ class Layer(Module):
             raise ValueError(f"{name}: a bidirectional layer needs the whole sequence")
         batch = checks.integer(name, "batch", batch, 0, 2**48)
         tokens = checks.boolean(name, "tokens", tokens)
-        regularised = expected_zoneout(self._zoneouts, self.hidden_size, self.dtype)
-        weights = []
-        for k, (suffix,) in enumerate(self._suffixes):
-            w_ih, *others = self._weights(suffix)
-            assert w_ih is not None
-            weights.append((widened(w_ih, self.hidden_size) if k > 0 else w_ih, *others, regularised))
-        core = _core.Stream(self._cell, weights, batch, tokens, self._state_sizes[0])
+        spec = self._spec
+        expected = expected_zoneout(self._zoneouts, spec.hidden_size, spec.dtype)
+        weights = [(*of_layer, expected) for of_layer in self._weights.of_steps()]
+        core = _core.Stream(spec.cell, weights, batch, tokens, spec.state_sizes[0])
         return Stream(core, f"{self._name}({self._arguments()})", batch, tokens)
 
 
-def _copies(params: Mapping[str, Array]) -> dict[str, Array]:
-    """Return copies of arrays, the same for those that are the same."""
-    of = {place(p): p.copy() for p in params.values()}
-    return {name: of[place(p)] for name, p in params.items()}
+def parameter_shapes(kind: type[Layer], input_size: int, hidden_size: int, num_layers: int = 1) -> Shapes:
+    """Return the name and shape of every parameter of a layer without further options, which need not be made."""
+    suffixes = suffixes_of(num_layers, bidirectional=False)
+    return shapes_of(kind._family, input_size, hidden_size, suffixes, bias=True, proj_size=0, own={})
 
 
 class RNN(Layer):
@@ -443,7 +362,7 @@ class RNN(Layer):
 
     """
 
-    _family, _gates, _states = "rnn", 1, 1
+    _family = Family("rnn", 1, 1)
 
     def __init__(
         self,
@@ -504,7 +423,7 @@ class LSTM(Layer):
 
     """
 
-    _family, _gates, _states = "lstm", 4, 2
+    _family = Family("lstm", 4, 2)
 
     def __init__(
         self,
@@ -564,20 +483,10 @@ class LSTM(Layer):
             return "lstm_normalised"
         return "lstm_projected" if self.proj_size else "lstm_peephole" if self._is_extended else "lstm"
 
-    def _own(self) -> dict[str, tuple[int, ...]]:
-        return {"weight_ch": (3, self.hidden_size)} if self.peepholes else super()._own()
-
-    def _vectors(self, suffix: str) -> Array | None:
+    def _own(self) -> Own | None:
         if not self._is_extended:
-            return super()._vectors(suffix)
-        vectors = np.zeros((6, self.hidden_size), self.dtype)
-        if self.peepholes:
-            vectors[:3] = self._params["weight_ch" + suffix]
-        vectors[3] = self.coupled
-        with quiet():  # what is beyond float32 is no limit there
-            vectors[4] = math.inf if self.cell_clip is None else self.cell_clip
-            vectors[5] = math.inf if self.gate_clip is None else self.gate_clip
-        return vectors
+            return super()._own()
+        return Extended(self.hidden_size, self.dtype, self.peepholes, self.coupled, self.cell_clip, self.gate_clip)
 
 
 class GRU(Layer):
@@ -595,7 +504,7 @@ class GRU(Layer):
 
     """
 
-    _family, _gates, _states = "gru", 3, 1
+    _family = Family("gru", 3, 1)
 
     def __init__(
         self,
@@ -656,7 +565,7 @@ class IndRNN(Layer):
 
     """
 
-    _family, _gates, _states, _recurrent = "indrnn", 1, 1, False
+    _family = Family("indrnn", 1, 1, recurrent=False)
 
     def __init__(
         self,
@@ -691,17 +600,8 @@ class IndRNN(Layer):
             seed=seed,
         )
 
-    def _own(self) -> dict[str, tuple[int, ...]]:
-        return {"weight_hh": (self.hidden_size,)}
-
-    def _vectors(self, suffix: str) -> Array:
-        u = self._params["weight_hh" + suffix]
-        return np.stack([u, np.full_like(u, self.nonlinearity == "tanh")])
-
-    def _initial(self, name: str, shape: tuple[int, ...], init: str) -> Array:
-        if name.startswith("weight_hh"):
-            return self.rng.random(shape).astype(self.dtype)
-        return super()._initial(name, shape, init)
+    def _own(self) -> Own:
+        return Independent(self.hidden_size, is_tanh=self.nonlinearity == "tanh")
 
 
 class MinGRU(Layer):
@@ -712,98 +612,4 @@ class MinGRU(Layer):
     ``recurrent_dropout`` is 0, since there is no product with W_hh.
     """
 
-    _family, _gates, _states, _recurrent = "mingru", 2, 1, False
-
-
-class Stream:
-    """Single steps of a layer, bit for bit what one call over all of them gives. Made by :meth:`Layer.stream`.
-
-    ``step(x, out=None)`` returns y (B, H) of the last layer from x (B, I), or tokens (B,). With an ``out`` to write y
-    to, which may be x, it allocates nothing. For one thread at a time: a step that meets another thread's raises
-    RuntimeError. A step that Ctrl-C interrupts leaves the states as they were before it.
-    """
-
-    def __init__(self, core: _core.Stream, layer: str, batch: int, tokens: bool) -> None:
-        self._core = core
-        self._layer, self._batch, self._tokens = layer, batch, tokens
-        # The compiled method itself: a small step takes no longer than a call of a Python function.
-        self.step = core.step
-
-    @property
-    def state(self) -> State:
-        """The state, shaped (L, B, H), or two for an LSTM: a copy to read and keep; assign one to set it."""
-        states = self._core.state
-        return states if len(states) > 1 else states[0]
-
-    @state.setter
-    def state(self, state: State | None) -> None:
-        now = self._core.state
-        self._core.state = tuple(
-            states_of("Stream.state", "state", state, [a.shape for a in now], now[0].dtype, letters="(L, B, H)")
-        )
-
-    def reset(self, rows: Any = None) -> None:
-        """Zero the states of some rows of the batch, of all by default.
-
-        ``rows`` is a mask, an array (B,) of bools, or of integers or floats that are 0 or 1, as environments give the
-        ends of episodes, of a batch of one also a bool; or numbers of rows: an int, a slice, a list, or an array of
-        fewer than B integers. A list that may be either, such as [1, 0] of a batch of two, raises ValueError.
-        """
-        self._core.reset(_rows_meant(rows, self._batch))
-
-    def copy(self) -> Stream:
-        """Return a stream with the same weights and states, that goes its own way."""
-        return Stream(self._core.copy(), self._layer, self._batch, self._tokens)
-
-    def __copy__(self) -> Stream:
-        return self.copy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Stream:
-        return self.copy()
-
-    def __reduce__(self) -> Any:
-        """Raise TypeError: a stream has only what the kernels have made of the weights."""
-        raise TypeError("a stream cannot be pickled: pickle its layer and its state, and make another of them")
-
-    def __repr__(self) -> str:
-        tokens = ", tokens=True" if self._tokens else ""
-        return f"{self._layer}.stream({self._batch}{tokens})"
-
-
-def _rows_meant(rows: Any, batch: int) -> Array:
-    """Return which rows of the batch are meant, (B,) of bool."""
-    name, meant = "Stream.reset", np.zeros(batch, bool)
-    if rows is None or rows is ...:
-        return ~meant
-    if isinstance(rows, slice):
-        meant[rows] = True
-        return meant
-    in_list = isinstance(rows, list | tuple | range)
-    scalar = isinstance(rows, int | np.integer | np.bool_)
-    try:
-        given = np.array([rows]) if scalar else np.asarray(rows)
-    except (TypeError, ValueError):
-        given = np.asarray(None)
-    if given.dtype.kind not in "biuf" or given.ndim != 1 or (scalar and given.dtype.kind == "b" and batch != 1):
-        raise TypeError(f"{name}: rows is {checks.shown(rows)}, expected a mask (B,) = ({batch},), or numbers of rows")
-    zeros_and_ones = given.shape == (batch,) and bool(((given == 0) | (given == 1)).all())
-    if given.size == 0:
-        return meant
-    if given.dtype.kind in "bf" or (given.shape == (batch,) and not (in_list or scalar)):
-        if not zeros_and_ones:
-            raise ValueError(
-                f"{name}: rows is {checks.shown(rows)}, expected a mask (B,) = ({batch},) of zeros and ones; "
-                "numbers of rows come in a list"
-            )
-        return given.astype(bool)
-    if zeros_and_ones and isinstance(rows, list | tuple):
-        if len(np.unique(given)) < batch:  # the same row twice would make no sense
-            return given.astype(bool)
-        raise ValueError(
-            f"{name}: rows {rows} of a batch of {batch} may be numbers of rows or a mask: for a mask, np.array(rows); "
-            "for all rows, reset()"
-        )
-    if not (given.min() >= -batch and given.max() < batch):
-        raise ValueError(f"{name}: rows has {given.min()} to {given.max()}, expected rows of a batch of {batch}")
-    meant[given] = True
-    return meant
+    _family = Family("mingru", 2, 1, recurrent=False)

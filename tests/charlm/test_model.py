@@ -23,7 +23,7 @@ def problem(settings: Settings, dtype: Any = np.float64) -> tuple[CharModel, Any
     rng = np.random.default_rng(3)
     model = CharModel(settings, V, dtype)
     tokens = rng.integers(0, V, (T + 1, B)).astype(np.uint8)
-    state = tuple(rng.normal(size=(settings.layers, B, H)).astype(dtype) for _ in range(model.rnn._states))
+    state = tuple(rng.normal(size=(settings.layers, B, H)).astype(dtype) for _ in range(model.rnn._family.states))
     return model, tokens[:-1], tokens[1:], state if len(state) > 1 else state[0]
 
 

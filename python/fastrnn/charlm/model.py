@@ -37,7 +37,7 @@ def weight_shapes(settings: Settings, vocabulary: int) -> dict[str, tuple[int, .
 
 def state_shapes(settings: Settings) -> list[tuple[int, ...]]:
     """Return the shape (L, B, H) of every state: that of h, and that of c where there is one."""
-    return [(settings.layers, settings.batch, settings.hidden)] * CELLS[settings.cell]._states
+    return [(settings.layers, settings.batch, settings.hidden)] * CELLS[settings.cell]._family.states
 
 
 class CharModel(Modules):

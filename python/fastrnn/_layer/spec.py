@@ -1,0 +1,104 @@
+"""What a layer is, as plain data: its cell and sizes, and the names and shapes of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .own import Own
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Family(NamedTuple):
+    """What cells of the same kind have in common."""
+
+    name: str  #: as the kernels have it
+    gates: int  #: G, blocks of H rows in weight_ih and weight_hh
+    states: int  #: 1, h; or 2, h and c
+    recurrent: bool = True  #: whether there is a product with weight_hh
+
+
+class Spec:
+    """What a call needs to know of its layer. None of it changes.
+
+    Attributes:
+        name: the class of the layer, for messages.
+        family: the name of the family, as the kernels have it.
+        cell: the name of the cell, as the kernels have it.
+        recurrent: whether there is a product with weight_hh.
+        input_size, hidden_size, num_layers, proj_size, dtype: as users give them.
+        directions: D, 2 if bidirectional, else 1.
+        state_sizes: units of h, and of c.
+        suffixes: of the parameters' names, of each layer and direction.
+        own: what each unit has for itself, if anything.
+        shapes: names and shapes of all parameters, in their order.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        family: Family,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        *,
+        bias: bool,
+        bidirectional: bool,
+        proj_size: int,
+        own: Own | None,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self.name, self.family, self.cell, self.recurrent = name, family.name, cell, family.recurrent
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.proj_size, self.dtype, self.own = proj_size, dtype, own
+        self.directions = 1 + bidirectional
+        self.state_sizes = (proj_size or hidden_size, hidden_size)[: family.states]
+        self.suffixes = suffixes_of(num_layers, bidirectional)
+        self.shapes = shapes_of(
+            family,
+            input_size,
+            hidden_size,
+            self.suffixes,
+            bias=bias,
+            proj_size=proj_size,
+            own={} if own is None else own.shapes,
+        )
+
+
+def suffixes_of(num_layers: int, bidirectional: bool) -> list[list[str]]:
+    """Return what the names of parameters end in, of each layer and direction."""
+    directions = ("", "_reverse") if bidirectional else ("",)
+    return [[f"_l{k}{direction}" for direction in directions] for k in range(num_layers)]
+
+
+def shapes_of(
+    family: Family,
+    input_size: int,
+    hidden_size: int,
+    suffixes: list[list[str]],
+    *,
+    bias: bool,
+    proj_size: int,
+    own: Mapping[str, tuple[int, ...]],
+) -> Shapes:
+    """Return the name and shape of every parameter of a layer; ``own`` are those that each unit has for itself."""
+    rows, P = family.gates * hidden_size, proj_size or hidden_size
+    shapes: Shapes = {}
+    for k, of_layer in enumerate(suffixes):
+        for suffix in of_layer:
+            shapes["weight_ih" + suffix] = (rows, input_size if k == 0 else len(of_layer) * P)
+            if family.recurrent:
+                shapes["weight_hh" + suffix] = (rows, P)
+            shapes |= {name + suffix: shape for name, shape in own.items()}
+            if bias:
+                shapes["bias_ih" + suffix] = (rows,)
+                if family.recurrent:
+                    shapes["bias_hh" + suffix] = (rows,)
+            if proj_size:
+                shapes["weight_hr" + suffix] = (proj_size, hidden_size)
+    return shapes
