@@ -97,7 +97,7 @@ print(*sorted(set(sys.modules) - before))
     assert not foreign
     assert not loaded & {"argparse", "asyncio", "concurrent.futures", "multiprocessing", "unittest"}
     own = {name for name in run_code(code).split() if name.split(".")[0] == "fastrnn"}
-    assert not own & {"fastrnn.cli", "fastrnn.reference", "fastrnn.charlm", "fastrnn.course"}
+    assert not own & {"fastrnn.command", "fastrnn.reference", "fastrnn.charlm", "fastrnn.course"}
 
 
 def test_modules_are_imported_when_they_are_used() -> None:

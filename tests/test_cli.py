@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import fastrnn
-from fastrnn import cli
 from fastrnn.charlm.checkpoint import load
+from fastrnn.command.main import main
 
 pytest.importorskip("safetensors")
 
@@ -220,7 +220,7 @@ def test_mistakes_are_told_in_one_line(arguments: list[str], parts: list[str], t
     cwd = os.getcwd()
     os.chdir(trained)
     try:
-        status = cli.main(arguments)
+        status = main(arguments)
     except SystemExit as leave:  # of argparse
         status = int(leave.code or 0)
     finally:
@@ -278,7 +278,7 @@ def test_too_little_memory_is_told_in_one_line(trained: Path, monkeypatch: pytes
         raise MemoryError
 
     monkeypatch.setattr("fastrnn.charlm.checkpoint.load", exhausted)
-    assert cli.main(["sample", str(trained / "model")]) == 2
+    assert main(["sample", str(trained / "model")]) == 2
     assert capfd.readouterr().err == "fastrnn: there is not enough memory for this\n"
 
 
@@ -377,7 +377,7 @@ def test_ctrl_c_at_any_time_is_one_line(command: list[str], trained: Path, tmp_p
     # As the installed command does; what comes before the import, Python's own start, is in nobody's hands.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); print(flush=True); "
-        f"sys.argv = ['fastrnn', *{command!r}]; from fastrnn.cli import command; command()"
+        f"sys.argv = ['fastrnn', *{command!r}]; from fastrnn.command.main import command; command()"
     )
     rng, statuses = random.Random(command[0]), set()
     for k in range(12):
@@ -465,7 +465,7 @@ def test_ctrl_c_ends_a_text_without_end(trained: Path) -> None:
     # Whoever runs the tests may ignore Ctrl-C, and what is started ignores it then too.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from fastrnn.cli import main; sys.exit(main(['sample', 'model', '--length', '0', '--seed', '1']))"
+        "from fastrnn.command.main import main; sys.exit(main(['sample', 'model', '--length', '0', '--seed', '1']))"
     )
     with (
         (trained / "endless").open("wb") as out,
@@ -514,7 +514,10 @@ def test_a_terminal_without_unicode_is_no_error(trained: Path) -> None:
 
 @pytest.mark.parametrize("library", ["safetensors", "matplotlib", "rich"])
 def test_a_missing_extra_is_told_in_one_line(library: str, trained: Path) -> None:
-    code = f"import sys; sys.modules[{library!r}] = None; from fastrnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        f"import sys; sys.modules[{library!r}] = None; "
+        "from fastrnn.command.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     if library == "rich":
         code = "import sys; sys.stdout.isatty = lambda: True; " + code
     arguments = ["train", "text.txt", "--out", "other", "--epochs", "1", *SMALL, "--plot", "curve.png"]
@@ -574,6 +577,6 @@ def test_importing_fastrnn_imports_no_command() -> None:
     code = (
         "import sys, numpy; before = set(sys.modules); import fastrnn; new = set(sys.modules) - before; "
         "assert not new & {'argparse', 'rich', 'safetensors', 'matplotlib'}, new; "
-        "assert not new & {'fastrnn.cli', 'fastrnn.charlm', 'fastrnn.course'}, new"
+        "assert not new & {'fastrnn.command', 'fastrnn.charlm', 'fastrnn.course'}, new"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -12,7 +12,7 @@ import pytest
 
 import fastrnn
 import fastrnn.data
-from fastrnn import cli
+from fastrnn.command.main import parser
 from isolated import run_code
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +65,7 @@ assert COMMANDS
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command: str) -> None:
-    cli.parser().parse_args(shlex.split(command.partition(" | ")[0], comments=True)[1:])
+    parser().parse_args(shlex.split(command.partition(" | ")[0], comments=True)[1:])
 
 
 def test_each_promise_has_its_tests() -> None:

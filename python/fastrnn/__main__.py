@@ -1,5 +1,5 @@
 """``python -m fastrnn``."""
 
-from .cli import command
+from .command.main import command
 
 command()

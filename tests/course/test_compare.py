@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from fastrnn import cli
 from fastrnn.charlm.model import CharModel
 from fastrnn.charlm.settings import CELLS, Settings
 from fastrnn.charlm.text import make_corpus
 from fastrnn.charlm.train import Trainer
+from fastrnn.command.main import main
 from fastrnn.course import compare
 from fastrnn.course.compare import Point, Result, advice, equal_budgets
 
@@ -155,7 +155,7 @@ SMALL = ("--hidden", "4", "--seconds", "0.05", "--seeds", "2")
 def test_the_command_prints_a_table_and_draws_a_plot(text: str, tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "curves.svg"
-    assert cli.main(["compare", text, *SMALL, "--plot", str(path)]) == 0
+    assert main(["compare", text, *SMALL, "--plot", str(path)]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "\x1b" not in out
@@ -165,7 +165,7 @@ def test_the_command_prints_a_table_and_draws_a_plot(text: str, tmp_path: Path, 
 
 
 def test_the_figures_are_there_as_json(text: str, capsys: Any) -> None:
-    assert cli.main(["compare", text, *SMALL, "--json"]) == 0
+    assert main(["compare", text, *SMALL, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     assert results["seconds"] == 0.05
     assert list(results["cells"]) == list(CELLS)
@@ -179,7 +179,7 @@ def test_a_busy_machine_is_told(text: str, monkeypatch: pytest.MonkeyPatch, caps
     for share, told in ((0.3, True), (1.0, False)):
         begin = time.perf_counter()
         monkeypatch.setattr(time, "process_time", lambda s=share, b=begin: s * (time.perf_counter() - b))
-        assert cli.main(["compare", text, "--hidden", "1", "--seconds", "0.02", "--seeds", "1"]) == 0
+        assert main(["compare", text, "--hidden", "1", "--seconds", "0.02", "--seeds", "1"]) == 0
         assert ("a processor for 30% of the time" in capsys.readouterr().out) == told
 
 
@@ -197,7 +197,7 @@ def test_a_busy_machine_is_told(text: str, monkeypatch: pytest.MonkeyPatch, caps
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], part: str, capsys: Any) -> None:
     try:
-        status = cli.main(["compare", *arguments])
+        status = main(["compare", *arguments])
     except SystemExit as leave:  # of argparse
         status = int(leave.code or 0)
     out, err = capsys.readouterr()

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn import Layer, cli
+from fastrnn import Layer
+from fastrnn.command.main import main
 from fastrnn.course import gradients
 from fastrnn.losses import mean_squared_error
 
@@ -108,7 +109,7 @@ SMALL = ("gradients", "--steps", "20")
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "curves.png"
     options = ("--radius", "0.5", "2", "--bias", "-1", "3", "--out", str(path))
-    assert cli.main([*SMALL, *options, "--learn", "10", "--updates", "3", "--seeds", "2"]) == 0
+    assert main([*SMALL, *options, "--learn", "10", "--updates", "3", "--seeds", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.endswith(("vanishes", "holds", "explodes")) for line in lines) == 4 * 2 + 2 * 2
     assert [line.split()[:2] for line in lines[-2:]] == [["10", "0"], ["10", "1"]]
@@ -117,7 +118,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*SMALL, "--json", "--radius", "3", "--learn", "10", "--updates", "2", "--seeds", "1"]) == 0
+    assert main([*SMALL, "--json", "--radius", "3", "--learn", "10", "--updates", "2", "--seeds", "1"]) == 0
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
@@ -144,7 +145,7 @@ def test_mistakes(
     options: list[str], part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["gradients", *options]) == 2
+    assert main(["gradients", *options]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert part in shown.err
@@ -154,5 +155,5 @@ def test_mistakes(
 @pytest.mark.parametrize("options", [["--bias", "nan"], ["--bias", "21"], ["--radius", "0"], ["--learn", "x"]])
 def test_numbers_that_make_no_sense(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["gradients", *options])
+        main(["gradients", *options])
     assert options[0] in capsys.readouterr().err

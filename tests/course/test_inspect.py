@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn import cli
 from fastrnn.charlm.checkpoint import Checkpoint, save
 from fastrnn.charlm.model import CharModel
 from fastrnn.charlm.settings import Settings
 from fastrnn.charlm.text import encode_text, make_corpus
 from fastrnn.charlm.train import Trainer
+from fastrnn.command.main import main
 from fastrnn.course import inspect, page
 from fastrnn.course.page import Band, Picture
 from fastrnn.course.probes import FEATURES, Feature, balanced_accuracy, character_alone, features, fit, search
@@ -197,7 +197,7 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     """What ``--json`` prints."""
-    assert cli.main(["inspect", *arguments, "--json"]) == 0
+    assert main(["inspect", *arguments, "--json"]) == 0
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     return result
 
@@ -250,13 +250,13 @@ def test_options_leave_less_to_search(inside: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_table_is_for_people(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["inspect", "model", "other.txt"]) == 0
+    assert main(["inspect", "model", "other.txt"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("model (LSTM, 6 units) reads 3,")
     assert lines[1] == "searched 12 values: c_l0, h_l0"
     assert " ".join(lines[3].split()) == "feature share best unit score shuffled character found its c its h"
     assert len(lines) == 4 + len(FEATURES)
-    assert cli.main(["inspect", "model", "plain.txt"]) == 0
+    assert main(["inspect", "model", "plain.txt"]) == 0
     assert "too rare in this text" in capsys.readouterr().out
 
 
@@ -396,7 +396,7 @@ def test_page_and_picture_are_saved(inside: Path, tmp_path: Path, capsys: pytest
     pytest.importorskip("matplotlib")
     out, png = tmp_path / "page.html", tmp_path / "page.png"
     arguments = ["inspect", "model", "other.txt", "--length", "300", "--out", str(out), "--out", str(png)]
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
     document = out.read_text(encoding="utf-8")
     read = Page(document)
     assert read.text["title"].startswith("c of unit 3 in layer 0")
@@ -435,7 +435,7 @@ def test_other_cells_and_layers(
     assert quotation["series"] in ("h_l0", "h_l1")
     assert quotation["same_unit"] == {}
     options = ["--layer", "1", *(["--gate", gate] if gate else [])]
-    assert cli.main(["inspect", "model", "text", *options, "--out", "page.html"]) == 0
+    assert main(["inspect", "model", "text", *options, "--out", "page.html"]) == 0
     assert "its c" not in capsys.readouterr().out
     read = Page(Path("page.html").read_text(encoding="utf-8"))
     assert read.text["title"].partition(",")[0].startswith(f"{gate or 'h'} of unit")
@@ -445,7 +445,7 @@ def test_other_cells_and_layers(
 
 def test_a_named_unit_needs_no_finding(inside: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "page.html"
-    assert cli.main(["inspect", "model", "plain.txt", "--unit", "2", "--gate", "o", "--out", str(out)]) == 0
+    assert main(["inspect", "model", "plain.txt", "--unit", "2", "--gate", "o", "--out", str(out)]) == 0
     read = Page(out.read_text(encoding="utf-8"))
     assert read.text["h1"] == "o of unit 2 in layer 0"
     assert "found" not in read.text["p"]
@@ -478,7 +478,7 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     before = sorted(os.listdir(inside))
     try:
-        status = cli.main(["inspect", *arguments])
+        status = main(["inspect", *arguments])
     except SystemExit as leave:  # of argparse
         status = int(leave.code or 0)
     assert status == 2

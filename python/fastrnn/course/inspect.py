@@ -1,24 +1,21 @@
-"""``fastrnn inspect``: which units of a model follow what, and what one of them does along a text."""
+"""Which units of a model follow what, and what one of them does along a text."""
 
-import argparse
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastrnn.arguments import Parser, add, count, natural
-from fastrnn.charlm import checkpoint, session
+from fastrnn.charlm import session
 from fastrnn.charlm.checkpoint import Checkpoint
-from fastrnn.charlm.errors import SaveError, SettingsError, TextError, require
+from fastrnn.charlm.errors import SaveError
 from fastrnn.charlm.model import Array, CharModel
 from fastrnn.charlm.text import SHORTEST_TEXT, builtin_text, encode_text, make_corpus, read_files
 from fastrnn.files import write_atomically
 
 from .columns import aligned
 from .page import Band, Picture, html, number, png
-from .probes import FEATURES, Feature, Finding, features, fit, search
+from .probes import Feature, Finding, features, fit, search
 
 # The states and gates of each cell, the states first; and those whose curves are drawn.
 SERIES = {"lstm": "chifgo", "gru": "hrzn", "rnn": "h"}
@@ -27,20 +24,7 @@ CURVES = {"lstm": "coh", "gru": "h", "rnn": "h"}
 SIGMOID = "iforz"  # between 0 and 1; all others but c are between -1 and 1
 LIMIT = 50_000  # characters read at most: enough to know a score to within 0.02
 WINDOW = 4096  # characters read in one call
-LENGTH = 1000  # characters of the passage that is shown
 TOO_RARE = "too rare in this text"
-EPILOG = """features:
-  quotation    inside a quotation in double quotes
-  brackets     inside brackets
-  word         in a word, beyond its first letter
-  position     far into the line
-  indentation  in an indented line
-
-A unit's threshold is fitted on the first half of the text. "score" is its balanced accuracy on the second half, where
-0.5 is chance; "shuffled" what the best of all units reaches in the best of 20 tries with the labels at the wrong
-places; "character" what the character just read tells by itself. The feature is found where the score is further above
-what the character tells than the shuffled one is above chance.
-"""
 
 
 @dataclass(frozen=True)
@@ -55,76 +39,6 @@ class Reading:
     traces: Mapping[str, Array]  # (N, H) each, by names as in a layer's trace
     features: Mapping[str, Feature]
     findings: Mapping[str, Finding]
-
-
-def add_command(commands: "argparse._SubParsersAction[Parser]") -> None:
-    """Add ``inspect`` to the parser."""
-    command = add(
-        commands,
-        "inspect",
-        run,
-        "see what single units of a model do along a text",
-        "Read a text with a model, look for the units that follow quotations, brackets, words and lines best, and\n"
-        "colour a passage of the text by what one of them does: --out page.html, --out page.png.",
-    )
-    command.epilog = EPILOG
-    command.add_argument("model", metavar="MODEL", help="a file that demo or train saved")
-    command.add_argument(
-        "files",
-        nargs="*",
-        metavar="FILE",
-        help="UTF-8 text, by default text that comes with Python; where the model has learned from it, only the part "
-        "that was held out is read",
-    )
-    command.add_argument(
-        "--find", choices=FEATURES, default="quotation", help="show the best unit for this (default: %(default)s)"
-    )
-    command.add_argument("--unit", type=natural, metavar="N", help="look only at this unit, counted from 0")
-    command.add_argument("--layer", type=natural, metavar="N", help="look only at this layer, counted from 0")
-    what = command.add_mutually_exclusive_group()
-    what.add_argument("--state", choices=tuple("ch"), help="look only at this state (default: all there are)")
-    what.add_argument("--gate", choices=tuple("ifgorzn"), help="look at this gate, instead of states")
-    command.add_argument(
-        "--out", action="append", default=[], metavar="FILE", help="save the passage as .html or .png; may be repeated"
-    )
-    command.add_argument(
-        "--start", type=natural, metavar="N", help="where the passage starts (default: where the feature varies most)"
-    )
-    command.add_argument(
-        "--length", type=count, default=LENGTH, metavar="N", help="characters of the passage (default: %(default)s)"
-    )
-    command.add_argument("--seed", type=natural, default=0, metavar="N", help="of the shuffles (default: %(default)s)")
-    command.add_argument("--json", action="store_true", help="print the findings as JSON")
-
-
-def run(options: argparse.Namespace) -> int:
-    """``fastrnn inspect``."""
-    for path in options.out:
-        check_out(path)
-    require("safetensors")
-    loaded = checkpoint.load(options.model)
-    names, units = candidates(loaded, options)
-    source, text = text_to_read(loaded, options.files)
-    if not options.files and not set(text) <= set(loaded.vocabulary):
-        raise TextError(
-            f"{options.model} has never seen some characters of the text that comes with Python: name a FILE to read, "
-            f"such as the one that it learned from"
-        )
-    if options.start is not None and options.start >= len(text):
-        raise SettingsError(f"--start must be below {len(text)}, the characters of the text; got {options.start}")
-    reading = read(loaded, options.model, source, text, names, units, options.seed)
-    if options.out:
-        finding = reading.findings.get(options.find)
-        if finding is None and options.unit is None:
-            raise TextError(f"{options.find} is {TOO_RARE}: choose another with --find, or name a --unit")
-        shown = picture(reading, options, finding, names[0])
-        for path in options.out:
-            save(path, shown)
-    if options.json:
-        print(json.dumps(as_json(reading)))
-    else:
-        print_table(reading, f"{len(names) * len(units):,} values: {', '.join(names)}")
-    return 0
 
 
 def check_out(path: str) -> None:
@@ -143,21 +57,6 @@ def save(path: str, shown: Picture) -> None:
         write_atomically(path, data)
     except OSError as error:
         raise SaveError(f"cannot save {path}: {error.strerror}") from None
-
-
-def candidates(loaded: Checkpoint, options: argparse.Namespace) -> tuple[list[str], range]:
-    """Return the names, as in a layer's trace, and the units that the options leave to look at."""
-    settings = loaded.settings
-    kinds = options.state or options.gate or STATES[settings.cell]
-    if not set(kinds) <= set(SERIES[settings.cell]):
-        there = ", ".join(SERIES[settings.cell])
-        raise SettingsError(f"the model is of kind {settings.cell}, which has {there}; got {kinds}")
-    for what, index, size in (("layer", options.layer, settings.layers), ("unit", options.unit, settings.hidden)):
-        if index is not None and index >= size:
-            raise SettingsError(f"--{what} must be from 0 to {size - 1} for this model, got {index}")
-    layers = range(settings.layers) if options.layer is None else [options.layer]
-    units = range(settings.hidden) if options.unit is None else range(options.unit, options.unit + 1)
-    return [f"{kind}_l{k}" for k in layers for kind in kinds], units
 
 
 def text_to_read(loaded: Checkpoint, files: list[str]) -> tuple[str, str]:
@@ -258,12 +157,14 @@ def print_table(reading: Reading, searched: str) -> None:
     print(aligned(table(reading), words=(0, 2)))
 
 
-def picture(reading: Reading, options: argparse.Namespace, finding: Finding | None, series: str) -> Picture:
-    """Return the passage with the unit that was found, or else the unit and the series given."""
-    feature = reading.features[options.find]
-    series, unit = (finding.series, finding.unit) if finding else (series, options.unit)
-    start = busiest(reading.text, feature.labels, options.length) if options.start is None else options.start
-    passage = slice(start, min(start + options.length, len(reading.text)))
+def picture(reading: Reading, find: str, series: str, unit: int, *, start: int | None, length: int) -> Picture:
+    """Return the passage with the unit that was found for a feature, or else the unit and the series given."""
+    feature, finding = reading.features[find], reading.findings.get(find)
+    if finding:
+        series, unit = finding.series, finding.unit
+    if start is None:
+        start = busiest(reading.text, feature.labels, length)
+    passage = slice(start, min(start + length, len(reading.text)))
     layer = series[1:]
 
     def band(kind: str) -> Band:
