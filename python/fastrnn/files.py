@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole or not at all."""
+"""Files that are replaced as a whole or not at all, and arrays in them: safetensors."""
 
 import contextlib
 import errno
@@ -6,8 +6,12 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ._base.checks import Array
 
 try:
     import fcntl
@@ -16,6 +20,53 @@ except ImportError:  # Windows, where a file that is open cannot be removed
 
 
 AT_ONCE = 32 << 20  # between parts of so many bytes Ctrl-C is seen
+# NumPy's real numbers, as safetensors calls them.
+SAFETENSORS = {"F16": "<f2"} | {f"F{8 * size}": f"<f{size}" for size in (4, 8)}
+SAFETENSORS |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
+
+
+def save_arrays(path: str, arrays: Mapping[str, Array]) -> None:
+    """Write arrays to a safetensors file, all or nothing. Raises OSError, and leaves what was there."""
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    write_atomically(path, _safetensors().save(contiguous))
+
+
+def load_arrays(owner: str, path: str) -> dict[str, Array]:
+    """Return the arrays in a safetensors file.
+
+    Raises OSError where it cannot be read, and ValueError where it is damaged or has numbers that NumPy has not.
+    """
+    data = read_regular(path)
+    try:
+        arrays = {name: _numbers(tensor) for name, tensor in _safetensors().deserialize(data)}
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError" and not isinstance(error, ValueError | TypeError):
+            raise
+        raise ValueError(f"{owner}: {path} is not a safetensors file, or damaged: {error}") from None
+    found: dict[str, Array] = {}
+    for name, a in arrays.items():
+        if isinstance(a, str):
+            raise ValueError(f"{owner}: {name} in {path} is {a}, no real number of NumPy's: save it as F32")
+        found[name] = a
+    return found
+
+
+def _numbers(tensor: Mapping[str, Any]) -> Array | str:
+    """Return a tensor of a safetensors file as an array, or the name of its dtype where that is none of NumPy's."""
+    name: str = tensor["dtype"]
+    shape: list[int] = tensor["shape"]
+    if name == "BF16":  # the upper half of a float32
+        return (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    dtype = SAFETENSORS.get(name)
+    return name if dtype is None else np.frombuffer(tensor["data"], dtype).reshape(shape)
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError("saving and loading need safetensors: pip install safetensors") from None
+    return safetensors.numpy
 
 
 def read_regular(path: str) -> bytes:

@@ -39,14 +39,11 @@ from ._base.checks import Array
 from ._base.options import Options, option
 from ._base.parts import BYTES, dropout_mask, filled, outer_product, parts, product, quiet, scale, uniform
 from ._base.uses import USES
-from .files import read_regular, write_atomically
+from .files import load_arrays, save_arrays
 
 # A Linear of so few rows takes less time than to enter NumPy's product; with a larger weight NumPy's threads count.
 FEW_ROWS = 8
 SMALL_WEIGHT = 2**18
-# NumPy's real numbers, as safetensors calls them.
-SAFETENSORS = {"F16": "<f2"} | {f"F{8 * size}": f"<f{size}" for size in (4, 8)}
-SAFETENSORS |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 __all__ = ["Dropout", "Embedding", "Gradients", "Grads", "Linear", "Module", "ModuleCall", "Modules", "Parameters"]
 
@@ -273,8 +270,7 @@ class Module(Options):
 
         Raises OSError, and leaves what was there, where that cannot be done.
         """
-        contiguous = {name: np.ascontiguousarray(p) for name, p in self.params.items()}
-        write_atomically(path, _safetensors().save(contiguous))
+        save_arrays(path, self.params)
 
     def load(self, path: str) -> None:
         """Take over the parameters in a file that :meth:`save` wrote, or any other safetensors file that has them.
@@ -282,18 +278,7 @@ class Module(Options):
         Raises OSError where it cannot be read, and ValueError, without changing anything, where it is damaged or holds
         other parameters than the module's.
         """
-        data = read_regular(path)
-        try:
-            arrays = {name: _numbers(tensor) for name, tensor in _safetensors().deserialize(data)}
-        except Exception as error:
-            if type(error).__name__ != "SafetensorError" and not isinstance(error, ValueError | TypeError):
-                raise
-            raise ValueError(f"{self._name}.load: {path} is not a safetensors file, or damaged: {error}") from None
-        for name, a in arrays.items():
-            if isinstance(a, str):
-                raise ValueError(
-                    f"{self._name}.load: {name} in {path} is {a}, no real number of NumPy's: save it as F32"
-                )
+        arrays = load_arrays(f"{self._name}.load", path)
         try:
             self.load_state_dict(arrays)
         except ValueError as error:
@@ -362,24 +347,6 @@ class Parameters(MutableMapping[str, Array]):
 def numbers_in(params: Mapping[str, Array]) -> int:
     """Return how many numbers parameters are, those under several names counted once."""
     return sum(p.size for p in {id(p): p for p in params.values()}.values())
-
-
-def _numbers(tensor: Mapping[str, Any]) -> Array | str:
-    """Return a tensor of a safetensors file as an array, or the name of its dtype where that is none of NumPy's."""
-    name: str = tensor["dtype"]
-    shape: list[int] = tensor["shape"]
-    if name == "BF16":  # the upper half of a float32
-        return (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
-    dtype = SAFETENSORS.get(name)
-    return name if dtype is None else np.frombuffer(tensor["data"], dtype).reshape(shape)
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError("saving and loading need safetensors: pip install safetensors") from None
-    return safetensors.numpy
 
 
 def _of_all(owner: Any, name: str, value: Any) -> bool:
