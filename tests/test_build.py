@@ -107,12 +107,6 @@ def test_modules_are_imported_when_they_are_used() -> None:
         fastrnn.optimiser  # noqa: B018
 
 
-def test_reference_never_imports_the_kernels() -> None:
-    for path in Path(fastrnn.__file__).parent.joinpath("reference").glob("*.py"):
-        imports = re.findall(r"^\s*(?:from|import)\s+(\S+)", path.read_text(), re.MULTILINE)
-        assert all(re.fullmatch(r"\.\w+|numpy(\.typing)?|typing|collections\.abc", name) for name in imports), path
-
-
 def test_stub_matches_the_module(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     # A copy without the extension: mypy refuses to search site-packages by that name, and must not import from here.
