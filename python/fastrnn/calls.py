@@ -127,7 +127,7 @@ class Call:
 
     @property
     def _axes(self) -> list[int]:
-        """Those of y before that of the features."""
+        """The axes of y but for the last, its features."""
         steps = [self.T] if self.return_sequence else []
         batch = [] if self.single else [self.batch]
         return batch + steps if self.batch_first else steps + batch

@@ -1,4 +1,4 @@
-"""What all of the library stands on, and nobody else: private.
+"""What all of the library stands on: private, but for the command, which asks startup how it was started.
 
 startup  where this process is the command; imported before all else, NumPy too
 threads  how threadpoolctl gets to see fastrnn's threads
