@@ -1,6 +1,5 @@
 """The options of whatever is made with some: named in the user's words, and checked also when they are set later."""
 
-import difflib
 import inspect
 import sys
 import warnings
@@ -25,6 +24,13 @@ def option(check: Callable[[str, str, Any], Any]) -> Callable[[Any, str, Any], A
     return lambda owner, name, value: check(type(owner).__name__, name, value)
 
 
+def nearest(name: str, names: list[str]) -> list[str]:
+    """Return the name that may have been meant, if one is near."""
+    import difflib  # here: to import it takes a tenth of what the whole library takes
+
+    return difflib.get_close_matches(name, names, 1, 0.5)
+
+
 class Options:
     """The options of whatever is made with some: named in the user's words, and checked also when they are set later.
 
@@ -44,7 +50,7 @@ class Options:
             if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
                 for name in options.keys() - known.keys():
                     names = [n for n in known if n != "self"]
-                    near = difflib.get_close_matches(name, names, 1, 0.5)
+                    near = nearest(name, names)
                     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
                     raise TypeError(f"{cls.__name__}: there is no option {name}: {hint}")
         return super().__new__(cls)
@@ -64,7 +70,7 @@ class Options:
 
     def _instead_of(self, name: str, known: Collection[str]) -> str:
         """Return what may have been meant by an attribute that there is not."""
-        near = difflib.get_close_matches(name, list(known), 1, 0.5)
+        near = nearest(name, list(known))
         return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(self._changeable))}"
 
     def _arguments(self) -> str:

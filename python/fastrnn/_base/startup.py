@@ -1,7 +1,6 @@
 """Where this process is the ``fastrnn`` command: it tells what goes wrong in one line, from its first import on."""
 
 import os
-import signal
 import sys
 from types import FrameType, TracebackType
 from typing import NoReturn
@@ -57,6 +56,8 @@ class Interrupts:
 
 def catch(handler: object) -> None:
     """Have Ctrl-C go to ``handler``, unless whoever started the command has it ignored."""
+    import signal  # here: who imports the library has no use for it
+
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
 

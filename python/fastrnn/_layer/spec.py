@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +12,19 @@ from .own import Own
 Shapes = dict[str, tuple[int, ...]]
 
 
-class Family(NamedTuple):
-    """What cells of the same kind have in common."""
+class Family:
+    """What cells of the same kind have in common.
 
-    name: str  #: as the kernels have it
-    gates: int  #: G, blocks of H rows in weight_ih and weight_hh
-    states: int  #: 1, h; or 2, h and c
-    recurrent: bool = True  #: whether there is a product with weight_hh
+    Attributes:
+        name: as the kernels have it.
+        gates: G, blocks of H rows in weight_ih and weight_hh.
+        states: 1, h; or 2, h and c.
+        recurrent: whether there is a product with weight_hh.
+
+    """
+
+    def __init__(self, name: str, gates: int, states: int, *, recurrent: bool = True) -> None:
+        self.name, self.gates, self.states, self.recurrent = name, gates, states, recurrent
 
 
 class Spec:
