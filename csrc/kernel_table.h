@@ -1,27 +1,34 @@
 // What one ISA exports: plain data and function pointers, so that nothing compiled for one ISA can be picked by the
-// linker for another. kernels/kernels.cpp is compiled once per ISA and defines one table.
+// linker for another. What is in kernels/ is compiled once per ISA and defines one table.
 #pragma once
 
-#include "problem.h"
+#include "cell.h"
+#include "product.h"
 
 namespace fastrnn {
 
-class Team;  // thread_pool.h
-
+// What the loop over time does to arrays beside products and cells, where vectors make it faster.
 template <class Real>
-struct CellKernels {
-    // Sizes are in elements of Real. The caller allocates, so that kernels neither allocate nor throw.
-    Index (*tape_size)(const Sizes&);
-    Index (*packed_size)(const Sizes&);
-    Index (*forward_workspace)(const ForwardArgs<Real>&);
-    Index (*backward_workspace)(const BackwardArgs<Real>&);
-    Index (*step_workspace)(Index H);
-    // Called by every member of the team with the same arguments.
-    void (*forward)(const ForwardArgs<Real>&, Team&);
-    void (*backward)(const BackwardArgs<Real>&, Team&);
-    // The same, or called by one thread alone: with no team. Null for cells that only layers have.
-    void (*step)(const StepArgs<Real>&, Team*);
-    void (*trace)(const TraceArgs<Real>&, Team&);  // of one member
+struct ArrayKernels {
+    // out (gates, lanes) = w + bias of n units of each gate; w's units are `unit_step` apart, and its gates
+    // `gate_step`. Null bias is zeros; bias's gates are `bias_step` apart.
+    void (*project_token)(const Real* w, Index unit_step, Index gate_step, const Real* bias, Index bias_step, int gates,
+                          Index n, Real* out);
+    // to (columns, to_pitch) = from (rows, from_pitch), transposed.
+    void (*transpose)(const Real* from, Index from_pitch, Index rows, Index columns, Real* to, Index to_pitch);
+    // sums (units) = the columns of rows (depth, pitch), added to them if they are to go on; `rest`, of the same shape:
+    // what rounding has left out of them.
+    void (*column_sums)(const Real* rows, Index pitch, Range units, Index depth, bool goes_on, Real* sums, Real* rest);
+    // Adds each row of rows (depth, pitch) to the row of its token, of sums (D, sums_pitch). What rounding leaves out
+    // goes to rests, (.., sums_pitch), in row rest_place[token] if that is not negative; without `rest_place` in the
+    // token's own.
+    void (*token_sums)(const Real* rows, Index pitch, Range units, const std::int32_t* slot, Index depth, Real* sums,
+                       const std::int32_t* rest_place, Real* rests, Index sums_pitch);
+    // Makes of n numbers what they are above their mean, over the root of their variance plus epsilon; returns 1 /
+    // root.
+    Real (*normalise)(Real* a, Index n);
+    // Makes of d, the gradient by the n numbers `normalised`, that by the numbers that they were made of.
+    void (*normalise_gradient)(const Real* normalised, Real scale, Index n, Real* d);
 };
 
 // The elementwise functions of kernels/math.h, reachable so that their ULP bounds can be tested on every ISA.
@@ -30,6 +37,18 @@ struct MathKernels {
     void (*exp)(const Real* in, Real* out, Index n);
     void (*tanh)(const Real* in, Real* out, Index n);
     void (*sigmoid)(const Real* in, Real* out, Index n);
+};
+
+// Everything for one real type.
+template <class Real>
+struct Kernels {
+    int lanes_log2;                                           // of numbers in a vector
+    const ProductKernels<Real>* product[kWeightFormatCount];  // of weights in each format
+    const ColumnKernels<Real>* columns;
+    const ArrayKernels<Real>* arrays;
+    const CellTables<Real>* cells;
+    void (*linear)(const LinearArgs<Real>&);
+    MathKernels<Real> math;
 };
 
 // What the machine can do at best with this ISA's vectors; the benchmarks time these.
@@ -45,20 +64,19 @@ constexpr int kFingerprintLanes = 16;
 
 struct KernelTable {
     const char* isa;  // "baseline", "avx2", "avx512", "neon"
-    int float_lanes;  // float32 lanes of a vector
-    CellKernels<float> f32[kCellCount];
-    CellKernels<double> f64[kCellCount];
-    Index (*block_steps)(const Sizes&);  // see kernels/tape.h
+    Kernels<float> f32;
+    Kernels<double> f64;
     // Takes memory into the lanes of a fingerprint: see kernels/fingerprint.h.
     void (*fingerprint)(const void* data, std::size_t bytes, std::uint64_t* lanes);
-    // sums (n) = the columns of rows (depth, n), added to them if they are to go on; `rest` (n): see BackwardArgs.
-    void (*column_sums_f32)(const float* rows, Index depth, Index n, bool goes_on, float* sums, float* rest);
-    void (*column_sums_f64)(const double* rows, Index depth, Index n, bool goes_on, double* sums, double* rest);
-    void (*linear_f32)(const LinearArgs<float>&);
-    void (*linear_f64)(const LinearArgs<double>&);
-    MathKernels<float> math_f32;
-    MathKernels<double> math_f64;
     Probes probes;
 };
+
+template <class Real>
+static inline const Kernels<Real>& kernels_of(const KernelTable& table) {
+    if constexpr (sizeof(Real) == sizeof(float))
+        return table.f32;
+    else
+        return table.f64;
+}
 
 }  // namespace fastrnn

@@ -29,13 +29,14 @@ std::array<Array<Real>, kArrays> packed_arrays(const PackedLayout& layout, Forwa
 }
 
 template <class Real>
-PackedLayout layout_of(const KernelTable& table, Cell cell, const Sizes& size) {
-    return {&table, cell, sizeof(Real) == sizeof(float), size.D == 0, size.I, size.H, size.P};
+PackedLayout layout_of(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) {
+    const Sizes& size = args.size;
+    return {&table, cell, args.format, sizeof(Real) == sizeof(float), size.D == 0, size.I, size.H, size.P};
 }
 
 template <class Real>
 std::shared_ptr<const Packed> pack_into_new(const PackedLayout& layout, ForwardArgs<Real> args, StopHook stop) {
-    const Index n = packed_size<Real>(*layout.table, layout.cell, args.size);
+    const Index n = packed_size<Real>(*layout.table, layout.cell, args.size, layout.format);
     auto packed = std::make_shared<const Packed>(Packed{layout, Buffer(static_cast<std::size_t>(n) * sizeof(Real))});
     args.packed = static_cast<Real*>(packed->memory.data());
     args.fills_packed = true;
@@ -74,13 +75,13 @@ Buffer copied(const PackedLayout& layout, ForwardArgs<Real>& args, StopHook stop
 }  // namespace
 
 bool PackedLayout::operator==(const PackedLayout& other) const {
-    return table == other.table && cell == other.cell && single == other.single && dense == other.dense &&
-           I == other.I && H == other.H && P == other.P;
+    return table == other.table && cell == other.cell && format == other.format && single == other.single &&
+           dense == other.dense && I == other.I && H == other.H && P == other.P;
 }
 
 template <class Real>
 std::shared_ptr<const Packed> pack(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
-    return pack_into_new(layout_of<Real>(table, cell, args.size), args, stop);
+    return pack_into_new(layout_of(table, cell, args), args, stop);
 }
 
 template <class Real>
@@ -119,7 +120,7 @@ void KeptWeights::change(const Change& change) {
 template <class Real>
 void KeptWeights::run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
     if (args.size.B * args.size.H == 0) return fastrnn::run_forward(table, cell, args, stop);  // nothing is packed
-    const PackedLayout layout = layout_of<Real>(table, cell, args.size);
+    const PackedLayout layout = layout_of(table, cell, args);
     const State before = state();
     Fingerprint given = frozen_ ? Fingerprint{} : fingerprint(layout, args, stop);
     if (before.packed && before.packed->layout == layout && before.packed_of == given) {

@@ -15,6 +15,7 @@ namespace fastrnn {
 struct PackedLayout {
     const KernelTable* table;  // whose kernels know it
     Cell cell;
+    WeightFormat format;
     bool single;  // float32, not float64
     bool dense;   // of a dense input, not of tokens
     Index I, H, P;

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "cells/list.h"
+#include "product/list.h"
 
 namespace fastrnn {
 
@@ -42,6 +43,15 @@ inline constexpr int kMaxStates = 2;
 inline constexpr int kMaxGates = 4;
 inline constexpr int kH = 0;  // index of the hidden state in every array of states
 inline constexpr int kC = 1;  // index of the cell state
+
+enum class WeightFormat : int {
+#define FASTRNN_ENUMERATOR(name) name,
+    FASTRNN_WEIGHT_FORMATS(FASTRNN_ENUMERATOR)
+#undef FASTRNN_ENUMERATOR
+};
+#define FASTRNN_COUNT(name) +1
+inline constexpr int kWeightFormatCount = FASTRNN_WEIGHT_FORMATS(FASTRNN_COUNT);
+#undef FASTRNN_COUNT
 
 // D is 0 for a dense input, and the number of distinct tokens for a token input.
 //
@@ -101,6 +111,7 @@ struct ForwardArgs {
     Real* y;                          // (T, B, H); null: only the last states are wanted
     Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n; may be state_0
     bool turned;                      // whether the first step goes through W_hh from its end
+    WeightFormat format;              // of the packed weights; with a tape, plain
     Real* packed;       // packed_size() elements, the weights as the same table packs them; null: it packs
     bool fills_packed;  // into the workspace. Whether `packed` is still to be filled.
     Real* tape;         // tape_size() elements, filled for backward; null at inference

@@ -6,6 +6,7 @@
 
 #include "buffer.h"
 #include "float_mode.h"
+#include "loop/loop.h"
 #include "plan.h"
 #include "thread_count.h"
 
@@ -19,11 +20,8 @@ constexpr Index kRowsOfPlainStep = 8;
 constexpr Index kStackBytes = 16 * 1024;
 
 template <class Real>
-const CellKernels<Real>& kernels_of(const KernelTable& table, Cell cell) {
-    if constexpr (sizeof(Real) == sizeof(float))
-        return table.f32[static_cast<int>(cell)];
-    else
-        return table.f64[static_cast<int>(cell)];
+Net<Real> net_of(const KernelTable& table, Cell cell) {
+    return {kernels_of<Real>(table), cell};
 }
 
 template <class Real>
@@ -33,41 +31,29 @@ Buffer buffer_for(Index n) {
 
 template <class Real>
 Workload workload(const KernelTable& table, Cell cell, const Sizes& size) {
-    return {kCells[static_cast<int>(cell)], size, sizeof(Real),
-            table.float_lanes * static_cast<Index>(sizeof(float)) / static_cast<Index>(sizeof(Real))};
+    return {kCells[static_cast<int>(cell)], size, sizeof(Real), Index{1} << kernels_of<Real>(table).lanes_log2};
 }
 
-template <class Args, class Kernel>
-void run_in_crew(Crew& crew, int members, const Args& args, Kernel kernel, StopHook stop) {
-    struct Job {
-        const Args& args;
-        Kernel kernel;
-    };
-    const Job job{args, kernel};
-    crew.run(
-        members,
-        [](const void* context, Team& team) {
-            const Job& job = *static_cast<const Job*>(context);
-            job.kernel(job.args, team);
-        },
-        &job, stop);
+// Has every member of a team call run(team).
+template <class Run>
+void run_in_crew(Crew& crew, int members, const Run& run, StopHook stop) {
+    crew.run(members, [](const void* context, Team& team) { (*static_cast<const Run*>(context))(team); }, &run, stop);
 }
 
-// The team's share of a call, the same for every kernel.
-template <class Real, class Args, class WorkspaceSize, class Kernel>
-void run_in_team(const KernelTable& table, Cell cell, Args& args, WorkspaceSize workspace_size, Kernel kernel,
+// The team's share of a call, the same for every kernel: workspace(args) tells the elements that it needs.
+template <class Real, class Args, class Workspace, class Run>
+void run_in_team(const KernelTable& table, Cell cell, Args& args, const Workspace& workspace, const Run& run,
                  StopHook stop) {
     const Workload work = workload<Real>(table, cell, args.size);
     args.split = choose_split(work, get_num_threads());
     Crew crew(parts(args.split), step_flops(work.cell, work.size) * static_cast<double>(work.size.T));
     if (crew.size() < parts(args.split)) args.split = choose_split(work, crew.size());
-    Buffer workspace;
+    Buffer memory;
     if (!args.workspace) {
-        workspace = buffer_for<Real>(workspace_size(kernels_of<Real>(table, cell), args));
-        args.workspace = static_cast<Real*>(workspace.data());
+        memory = buffer_for<Real>(workspace(args));
+        args.workspace = static_cast<Real*>(memory.data());
     }
-
-    run_in_crew(crew, parts(args.split), args, kernel, stop);
+    run_in_crew(crew, parts(args.split), [&](Team& team) { run(args, team); }, stop);
 }
 
 // A step of many rows: a sequence of one step.
@@ -112,68 +98,67 @@ bool addressable(const CellInfo& cell, const Sizes& size) noexcept {
 
 template <class Real>
 Index tape_size(const KernelTable& table, Cell cell, const Sizes& size) {
-    return kernels_of<Real>(table, cell).tape_size(size);
+    return tape_size(net_of<Real>(table, cell), size);
 }
 
 template <class Real>
-Index packed_size(const KernelTable& table, Cell cell, const Sizes& size) {
-    return kernels_of<Real>(table, cell).packed_size(size);
+Index packed_size(const KernelTable& table, Cell cell, const Sizes& size, WeightFormat format) {
+    return packed_size(net_of<Real>(table, cell), size, format);
 }
 
 template <class Real>
 Index forward_workspace(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) {
-    return kernels_of<Real>(table, cell).forward_workspace(args);
+    return workspace_size(net_of<Real>(table, cell), args);
 }
 
 template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
+    const Net<Real> net = net_of<Real>(table, cell);
     run_in_team<Real>(
-        table, cell, args,
-        [](const CellKernels<Real>& kernels, const ForwardArgs<Real>& a) { return kernels.forward_workspace(a); },
-        kernels_of<Real>(table, cell).forward, stop);
+        table, cell, args, [&](const ForwardArgs<Real>& a) { return workspace_size(net, a); },
+        [&](const ForwardArgs<Real>& a, Team& team) { forward(net, a, team); }, stop);
 }
 
 template <class Real>
 void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop) {
+    const Net<Real> net = net_of<Real>(table, cell);
     run_in_team<Real>(
-        table, cell, args,
-        [](const CellKernels<Real>& kernels, const BackwardArgs<Real>& a) { return kernels.backward_workspace(a); },
-        kernels_of<Real>(table, cell).backward, stop);
+        table, cell, args, [&](const BackwardArgs<Real>& a) { return workspace_size(net, a); },
+        [&](const BackwardArgs<Real>& a, Team& team) { backward(net, a, team); }, stop);
 }
 
 template <class Real>
 void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook stop) {
     if (args.size.B > kRowsOfPlainStep) return run_packed_step(table, cell, args, stop);
-    const CellKernels<Real>& kernels = kernels_of<Real>(table, cell);
+    const StepCell<Real>& kernel = net_of<Real>(table, cell).step();
     args.split = choose_split(workload<Real>(table, cell, args.size), get_num_threads());
     if (parts(args.split) > 1 || stop)
         return run_in_team<Real>(
-            table, cell, args,
-            [](const CellKernels<Real>& k, const StepArgs<Real>& a) { return k.step_workspace(a.size.H); },
-            [step = kernels.step](const StepArgs<Real>& a, Team& team) { step(a, &team); }, stop);
+            table, cell, args, [&](const StepArgs<Real>& a) { return kernel.workspace(a.size.H); },
+            [&](const StepArgs<Real>& a, Team& team) { kernel.run(a, &team); }, stop);
     // Nothing but the step itself: a small one takes a microsecond.
-    const Index needed = kernels.step_workspace(args.size.H) * static_cast<Index>(sizeof(Real));
+    const Index needed = kernel.workspace(args.size.H) * static_cast<Index>(sizeof(Real));
     alignas(64) std::byte stack[kStackBytes];
     Buffer heap;
     if (needed > kStackBytes) heap = Buffer(static_cast<std::size_t>(needed));
     args.workspace = static_cast<Real*>(needed > kStackBytes ? heap.data() : static_cast<void*>(stack));
     const KernelFloatMode mode;
-    kernels.step(args, nullptr);
+    kernel.run(args, nullptr);
 }
 
 template <class Real>
 void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args, StopHook stop) {
     Crew alone(1, 0);
-    run_in_crew(alone, 1, args, kernels_of<Real>(table, cell).trace, stop);
+    run_in_crew(alone, 1, [&](Team& team) { trace(net_of<Real>(table, cell), args, team); }, stop);
 }
 
-#define FASTRNN_INSTANTIATE(Real)                                                         \
-    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&);               \
-    template Index packed_size<Real>(const KernelTable&, Cell, const Sizes&);             \
-    template Index forward_workspace(const KernelTable&, Cell, const ForwardArgs<Real>&); \
-    template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);     \
-    template void run_backward(const KernelTable&, Cell, BackwardArgs<Real>, StopHook);   \
-    template void run_trace(const KernelTable&, Cell, const TraceArgs<Real>&, StopHook);  \
+#define FASTRNN_INSTANTIATE(Real)                                                           \
+    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&);                 \
+    template Index packed_size<Real>(const KernelTable&, Cell, const Sizes&, WeightFormat); \
+    template Index forward_workspace(const KernelTable&, Cell, const ForwardArgs<Real>&);   \
+    template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);       \
+    template void run_backward(const KernelTable&, Cell, BackwardArgs<Real>, StopHook);     \
+    template void run_trace(const KernelTable&, Cell, const TraceArgs<Real>&, StopHook);    \
     template void run_step(const KernelTable&, Cell, StepArgs<Real>, StopHook);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

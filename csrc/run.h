@@ -17,7 +17,7 @@ template <class Real>
 Index tape_size(const KernelTable& table, Cell cell, const Sizes& size);
 
 template <class Real>
-Index packed_size(const KernelTable& table, Cell cell, const Sizes& size);
+Index packed_size(const KernelTable& table, Cell cell, const Sizes& size, WeightFormat format);
 
 // Of a call with packed weights, for whatever number of threads.
 template <class Real>

@@ -8,6 +8,7 @@
 #include "dispatch.h"
 #include "float_mode.h"
 #include "gil.h"
+#include "loop/sequence.h"
 #include "packed.h"
 #include "plan.h"
 #include "run.h"
@@ -235,7 +236,7 @@ PyObject* call_block_steps(PyObject*, PyObject* const* args, Py_ssize_t given) {
         expect_count("block_steps", given, 2);
         const Function function{"", "", "block_steps"};
         const Index B = check_size(function, "batch", args[0]), H = check_size(function, "hidden_size", args[1]);
-        return PyLong_FromSsize_t(active_table().block_steps({PTRDIFF_MAX, B, 0, H, 0}));
+        return PyLong_FromSsize_t(block_steps({PTRDIFF_MAX, B, 0, H, 0}));
     });
 }
 
@@ -361,9 +362,9 @@ PyObject* call_linear(PyObject*, PyObject* const* args, Py_ssize_t given, PyObje
         const LinearInputs in(values);
         py::object out = in.out ? py::reinterpret_borrow<py::object>(in.out) : new_array(in.single, {in.B, in.O});
         if (in.single)
-            linear<float>(in, out, active_table().linear_f32);
+            linear<float>(in, out, active_table().f32.linear);
         else
-            linear<double>(in, out, active_table().linear_f64);
+            linear<double>(in, out, active_table().f64.linear);
         return out.release().ptr();
     });
 }
@@ -371,17 +372,16 @@ PyObject* call_linear(PyObject*, PyObject* const* args, Py_ssize_t given, PyObje
 // --- sums and fingerprints
 
 template <class Real>
-py::object column_sums(const Real* rows, Index depth, Index n,
-                       void (*kernel)(const Real*, Index, Index, bool, Real*, Real*)) {
+py::object column_sums(const Real* rows, Index depth, Index n, const ArrayKernels<Real>& arrays) {
     const py::object sums = new_array(sizeof(Real) == sizeof(float), {n});
     Buffer memory(static_cast<std::size_t>(n) * sizeof(Real));
     Real *const sum = data_of<Real>(sums), *const rest = static_cast<Real*>(memory.data());
-    kernel(rows, 0, n, false, sum, rest);
+    arrays.column_sums(rows, n, {0, n}, 0, false, sum, rest);
     constexpr Index together = 16;  // rows that the kernel adds at once: so the parts change no bit
     const Index at_once = std::max<Index>(1, kNumbersAtOnce / std::max<Index>(1, n * together)) * together;
     in_parts(depth, at_once, [&](Index begin, Index end) {
         const KernelFloatMode mode;
-        kernel(rows + begin * n, end - begin, n, true, sum, rest);
+        arrays.column_sums(rows + begin * n, n, {0, n}, end - begin, true, sum, rest);
         return true;
     });
     for (Index i = 0; i < n; ++i) sum[i] += rest[i];
@@ -393,9 +393,8 @@ PyObject* call_column_sums(PyObject*, PyObject* array) {
         const Floats rows("column_sums", array, 2);
         Copies copies;
         const KernelTable& table = active_table();
-        return (rows.single
-                    ? column_sums(copies.data<float>(array), rows.shape[0], rows.shape[1], table.column_sums_f32)
-                    : column_sums(copies.data<double>(array), rows.shape[0], rows.shape[1], table.column_sums_f64))
+        return (rows.single ? column_sums(copies.data<float>(array), rows.shape[0], rows.shape[1], *table.f32.arrays)
+                            : column_sums(copies.data<double>(array), rows.shape[0], rows.shape[1], *table.f64.arrays))
             .release()
             .ptr();
     });

@@ -56,9 +56,9 @@ py::object math(const std::string& name, const py::object& array) {
     const Floats in("_math", array.ptr());
     py::object out = new_array(in.single, {in.size});
     if (in.single)
-        apply(active_table().math_f32, name, in, out);
+        apply(active_table().f32.math, name, in, out);
     else
-        apply(active_table().math_f64, name, in, out);
+        apply(active_table().f64.math, name, in, out);
     return out;
 }
 

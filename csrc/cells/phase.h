@@ -1,21 +1,10 @@
-// How a cell's step is cut into products, for the driver.
+// What all cells begin with: the plain values of constants that most have none of, and the constants as data.
 #pragma once
+
+#include "../cell.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
-
-// Operands of a product, other than a plane of `saved`, which stands for itself as a number >= 0.
-constexpr int kNothing = -2;        // there is no product: the sums are the biases, or zeros
-constexpr int kPreviousH = -1;      // forward: h of the step before
-constexpr int kNextGradients = -1;  // backward: the gates' gradients of the step after
-constexpr int kSameGradients = 0;   // backward: those of the same step, from an earlier phase
-
-// One product and the arithmetic that follows it.
-struct Phase {
-    int first, count;  // the gates (forward) or the planes of gradients (backward) that take part in the product
-    int operand;       // what the weights are multiplied with
-    unsigned writes;   // the planes of `saved` (forward) or of gradients (backward) that the arithmetic sets, as bits
-};
 
 // What most cells have none of.
 struct Plain {
@@ -30,12 +19,6 @@ constexpr int recurrent_gates() {
     return static_cast<int>(sizeof Cell::kHiddenGradient / sizeof(int));
 }
 
-// Whether gate g, or its plane of gradients, is no gate but what becomes h: W_hr (o * tanh c).
-template <class Cell>
-constexpr bool is_projection(int g) {
-    return recurrent_gates<Cell>() > Cell::kGates && g == Cell::kGates;
-}
-
 // Blocks of rows in W_ih or in W_hh, whichever has more.
 template <class Cell>
 constexpr int most_gates() {
@@ -43,6 +26,35 @@ constexpr int most_gates() {
 }
 
 constexpr bool writes(Phase phase, int plane) { return (phase.writes >> plane & 1u) != 0; }
+
+// Whether any phase of forward multiplies something with W_hh.
+constexpr bool has_product(const CellShape& shape) {
+    for (int p = 0; p < shape.phases; ++p)
+        if (shape.forward[p].operand != kNothing) return true;
+    return false;
+}
+
+template <class T, int n>
+constexpr void fill(const T (&from)[n], T* to) {
+    for (int i = 0; i < n; ++i) to[i] = from[i];
+}
+
+template <class Cell>
+constexpr CellShape shape_of() {
+    CellShape shape{};
+    shape.states = Cell::kStates, shape.gates = Cell::kGates, shape.recurrent = recurrent_gates<Cell>();
+    shape.saved = Cell::kSaved, shape.gradients = Cell::kGradients;
+    shape.vectors = Cell::kVectors, shape.learned = Cell::kLearned;
+    shape.masked_plane = Cell::kMaskedPlane;
+    shape.normalised = Cell::kNormalised, shape.first_normalised = Cell::kFirstNormalised;
+    shape.carries_h = Cell::kCarriesH;
+    shape.phases = Cell::kPhases;
+    fill(Cell::kForward, shape.forward);
+    fill(Cell::kBackward, shape.backward);
+    fill(Cell::kInputGradient, shape.input_gradient);
+    fill(Cell::kHiddenGradient, shape.hidden_gradient);
+    return shape;
+}
 
 }  // namespace
 }  // namespace fastrnn::FASTRNN_ISA

@@ -1,7 +1,7 @@
 // What tells whether memory holds the same as before, about as fast as it can be read.
 #pragma once
 
-#include "pack.h"
+#include "memory.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {

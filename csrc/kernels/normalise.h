@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "pack.h"
+#include "memory.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {

@@ -1,7 +1,7 @@
 // What the machine can do at best with these vectors, for the benchmarks to set beside what the kernels do.
 #pragma once
 
-#include "gemm.h"
+#include "memory.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {

@@ -1,133 +1,12 @@
-// One step from the caller's own weights, unpacked: for small batches, where a step's time is that of reading the
-// weights once. Rows of W lie along k, so a product is a dot product along vectors, and the sums of one vector of units
-// are gathered at the end. So is linear(), which often follows.
+// One step from the caller's own weights: for small batches, where a step's time is that of reading the weights once,
+// and packing would cost more.
 #pragma once
 
 #include "../thread_pool.h"
-#include "tape.h"
+#include "dots.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
-
-constexpr int kStepRows = 4;  // rows of the batch that share a reading of the weights
-
-// sums (R, lanes) += rows times N rows of w, lane by lane: all of them run along k.
-template <class V, int R, int N>
-FASTRNN_INLINE void accumulate_tile(const typename V::Real* const* row, const typename V::Real* const* w, Index depth,
-                                    V* sums) {
-    using Real = typename V::Real;
-    const Real *a[R], *b[N];
-    V sum[R][N];
-    for (int r = 0; r < R; ++r) a[r] = row[r];
-    for (int i = 0; i < N; ++i) b[i] = w[i];
-    for (int r = 0; r < R; ++r)
-        for (int i = 0; i < N; ++i) sum[r][i] = sums[r * V::kLanes + i];
-    Index k = 0;
-    if constexpr (R == 1) {
-        // Whole cache lines of w at a time: rows of some lengths all fall into one set of the cache, which holds fewer
-        // lines than there are rows.
-        constexpr int vectors = static_cast<int>(kLine<Real>) / V::kLanes;
-        for (; k + kLine<Real> <= depth; k += kLine<Real>) {
-            V column[vectors];
-            for (int v = 0; v < vectors; ++v) column[v] = V::load(a[0] + k + v * V::kLanes);
-            for (int i = 0; i < N; ++i)
-                for (int v = 0; v < vectors; ++v)
-                    sum[0][i] = fma(column[v], V::load(b[i] + k + v * V::kLanes), sum[0][i]);
-        }
-    } else {
-        for (; k + V::kLanes <= depth; k += V::kLanes) {
-            V weights[N];
-            for (int i = 0; i < N; ++i) weights[i] = V::load(b[i] + k);
-            for (int r = 0; r < R; ++r) {
-                const V column = V::load(a[r] + k);
-                for (int i = 0; i < N; ++i) sum[r][i] = fma(column, weights[i], sum[r][i]);
-            }
-        }
-    }
-    for (; k < depth; k += V::kLanes) {
-        const Index rest = smaller(V::kLanes, depth - k);
-        for (int i = 0; i < N; ++i) {
-            const V weights = load_part<V>(b[i] + k, rest);
-            for (int r = 0; r < R; ++r) sum[r][i] = fma(load_part<V>(a[r] + k, rest), weights, sum[r][i]);
-        }
-    }
-    for (int r = 0; r < R; ++r)
-        for (int i = 0; i < N; ++i) sums[r * V::kLanes + i] = sum[r][i];
-}
-
-// The same for the rows of w of one vector of units. Where there are only n of them, the last stands for the missing.
-template <class V, int R>
-FASTRNN_INLINE void accumulate(const typename V::Real* const* row, const typename V::Real* w, Index n, Index depth,
-                               V* sums) {
-    // As many sums at a time as max_rows() allows for, in tiles of nearly equal width.
-    constexpr int most = (V::kRegisters == 32 ? 24 : 12) / R, tiles = (V::kLanes + most - 1) / most;
-    constexpr int wide = (V::kLanes + tiles - 1) / tiles, last = V::kLanes - (tiles - 1) * wide;
-    const typename V::Real* weights[V::kLanes];
-    for (Index i = 0; i < V::kLanes; ++i) weights[i] = w + smaller(i, n - 1) * depth;
-    for (int t = 0; t + 1 < tiles; ++t) accumulate_tile<V, R, wide>(row, weights + t * wide, depth, sums + t * wide);
-    accumulate_tile<V, R, last>(row, weights + (tiles - 1) * wide, depth, sums + (tiles - 1) * wide);
-}
-
-// What the sums of one vector of units are made of, for up to kStepRows rows of the batch and some gates, whose rows of
-// the weights are `input_stride` and `hidden_stride` apart.
-template <class Real>
-struct SumsOf {
-    const Real *input[kStepRows], *hidden[kStepRows];  // rows of x, absent with tokens, and of W_hh's other operand
-    const Real *w_ih, *w_hh;                           // of gate 0 and the first unit
-    Index I, H, input_stride, hidden_stride, n;        // n: units in the vector
-    unsigned apart;  // gates, as bits, whose two sums are given apart; of the others, all goes into the second
-};
-
-// Adds to from_input and from_hidden (R, gates each). Not a part of Step: the same for all cells, it is most of the
-// code.
-template <class V, int R>
-FASTRNN_NOINLINE void add_sums(const SumsOf<typename V::Real>& of, int first, int count, int gates, V* from_input,
-                               V* from_hidden) {
-    for (int g = first; g < first + count; ++g) {
-        V sum[R][V::kLanes];
-        const auto start = [&] {
-            for (int r = 0; r < R; ++r)
-                for (V& s : sum[r]) s = V::zero();
-        };
-        start();
-        if (of.input[0]) {
-            accumulate<V, R>(of.input, of.w_ih + g * of.input_stride, of.n, of.I, sum[0]);
-            if (of.apart >> g & 1u) {
-                for (int r = 0; r < R; ++r) from_input[r * gates + g] = from_input[r * gates + g] + sums(sum[r]);
-                start();
-            }
-        }
-        accumulate<V, R>(of.hidden, of.w_hh + g * of.hidden_stride, of.n, of.H, sum[0]);
-        for (int r = 0; r < R; ++r) from_hidden[r * gates + g] = from_hidden[r * gates + g] + sums(sum[r]);
-    }
-}
-
-// For `rows` of them, at most kStepRows.
-template <class V>
-decltype(&add_sums<V, 1>) add_sums_for(int rows) {
-    static_assert(kStepRows == 4);
-    static constexpr decltype(&add_sums<V, 1>) add[] = {add_sums<V, 1>, add_sums<V, 2>, add_sums<V, 3>, add_sums<V, 4>};
-    return add[rows - 1];
-}
-
-template <class Real>
-void linear(const LinearArgs<Real>& args) {
-    using V = Vec<Real>;
-    SumsOf<Real> sums{};  // with a hidden size of 0
-    sums.I = args.I;
-    for (Index b = 0; b < args.B; b += kStepRows) {
-        const int rows = static_cast<int>(smaller(kStepRows, args.B - b));
-        for (int r = 0; r < rows; ++r) sums.input[r] = args.x + (b + r) * args.I;
-        for (Index unit = 0; unit < args.O; unit += V::kLanes) {
-            const Index n = smaller(V::kLanes, args.O - unit);
-            sums.w_ih = args.weight + unit * args.I, sums.n = n;
-            V y[kStepRows];
-            for (int r = 0; r < rows; ++r) y[r] = args.bias ? load_part<V>(args.bias + unit, n) : V::zero();
-            add_sums_for<V>(rows)(sums, 0, 1, 1, nullptr, y);
-            for (int r = 0; r < rows; ++r) store_part(y[r], args.y + (b + r) * args.O + unit, n);
-        }
-    }
-}
 
 template <template <class> class CellOf, class Real>
 class Step {
@@ -136,7 +15,7 @@ class Step {
     static constexpr Index kLanes = V::kLanes;
 
 public:
-    static Index workspace_size(Index H) {
+    static Index workspace(Index H) {
         // The state before the step may be missing, and phases hand each other planes of `saved`.
         return pitch<Real>(padded<V>(H)) + kStepRows * saved_pitch(H);
     }
@@ -168,13 +47,14 @@ private:
         const Real* state[kStepRows][Cell::kStates];
         Real* saved[kStepRows];
         SumsOf<Real> sums;
-        sums.I = I, sums.H = H, sums.apart = apart();
-        sums.input_stride = H * I, sums.hidden_stride = H * H;
+        sums.apart = apart();
+        sums.input.depth = I, sums.input.stride = H * I;
+        sums.hidden.depth = H, sums.hidden.stride = H * H;
         for (int r = 0; r < rows; ++r) {
             for (int s = 0; s < Cell::kStates; ++s) state[r][s] = args.state[s] ? args.state[s] + (b + r) * H : zeros;
             saved[r] = args.workspace + pitch<Real>(Hp) + r * saved_pitch(H);
-            sums.input[r] = args.x ? args.x + (b + r) * I : nullptr;
-            sums.hidden[r] = phase.operand == kPreviousH ? state[r][kH] : saved[r] + phase.operand * Hp;
+            sums.input.row[r] = args.x ? args.x + (b + r) * I : nullptr;
+            sums.hidden.row[r] = phase.operand == kPreviousH ? state[r][kH] : saved[r] + phase.operand * Hp;
         }
         for (Index unit = own.begin * kLanes; unit < smaller(own.end * kLanes, H); unit += kLanes) {
             const Index n = smaller(kLanes, H - unit);
@@ -190,7 +70,7 @@ private:
                     x[r][g] = x[r][g] + V::load(column);
                 }
             }
-            sums.w_ih = args.w_ih + unit * I, sums.w_hh = args.w_hh + unit * H, sums.n = n;
+            sums.input.w = args.w_ih + unit * I, sums.hidden.w = args.w_hh + unit * H, sums.n = n;
             add_sums_for<V>(rows)(sums, phase.first, phase.count, Cell::kGates, x[0], hidden[0]);
             for (int r = 0; r < rows; ++r) {
                 V prev[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
@@ -215,6 +95,17 @@ private:
         if constexpr (p + 1 < Cell::kPhases) run_phase<p + 1>(args, team, own, b, rows);
     }
 };
+
+// For cells with plain weights only.
+template <template <class> class CellOf, class Real>
+constexpr StepCell<Real> step_cell() {
+    using Cell = CellOf<Vec<Real>>;
+    if constexpr (Cell::kVectors == 0 && recurrent_gates<Cell>() == Cell::kGates &&
+                  Cell::kForward[0].operand != kNothing)
+        return {Step<CellOf, Real>::workspace, Step<CellOf, Real>::run};
+    else
+        return {};
+}
 
 }  // namespace
 }  // namespace fastrnn::FASTRNN_ISA

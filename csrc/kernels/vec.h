@@ -13,19 +13,24 @@
 #ifdef _MSC_VER
 #define FASTRNN_NOINLINE __declspec(noinline)
 #define FASTRNN_INLINE __forceinline
+#define FASTRNN_INLINE_LAMBDA
 #else
 #define FASTRNN_NOINLINE __attribute__((noinline))
 #define FASTRNN_INLINE __attribute__((always_inline)) inline
+#define FASTRNN_INLINE_LAMBDA __attribute__((always_inline))
 #endif
 
 // Eight times the body for each branch. A branch that is taken some dozen times in a row, and then not, is foreseen;
 // one that is taken hundreds of times is not.
 #if defined(__clang__)
 #define FASTRNN_UNROLL_8 _Pragma("unroll 8")
+#define FASTRNN_UNROLL_4 _Pragma("unroll 4")
 #elif defined(__GNUC__)
 #define FASTRNN_UNROLL_8 _Pragma("GCC unroll 8")
+#define FASTRNN_UNROLL_4 _Pragma("GCC unroll 4")
 #else
 #define FASTRNN_UNROLL_8
+#define FASTRNN_UNROLL_4
 #endif
 
 namespace fastrnn::FASTRNN_ISA {

@@ -597,9 +597,9 @@ void compare_linear(const KernelTable& table, Index B, Index I, Index O, bool bi
     Reals<Real> y(expected.size());
     const LinearArgs<Real> args{B, I, O, rows.data(), w.data(), biased ? start.data() : nullptr, y.data()};
     if constexpr (sizeof(Real) == sizeof(float))
-        table.linear_f32(args);
+        table.f32.linear(args);
     else
-        table.linear_f64(args);
+        table.f64.linear(args);
     compare(
         y, expected,
         std::string(table.isa) + " linear " + std::to_string(B) + "," + std::to_string(I) + "," + std::to_string(O));

@@ -1,22 +1,18 @@
-// The one matrix product: packed weights times rows, a register tile at a time.
+// The plain weight format: weights are of the type that rows have, float32 or float64, and multiplied a register tile
+// at a time.
 //
-// Every product of the project goes through product(): the input projection, the recurrence forward and backward, dx
-// and the weight gradients. They differ in where rows and weights lie and in the epilogue that consumes the sums.
-// A sum always runs over k = 0, 1, 2, ... in one chain, whatever the tile, so that results do not depend on how rows
-// and units were shared among threads.
+// Every product of the project with such weights goes through product(): the input projection, the recurrence forward
+// and backward, dx and the weight gradients. They differ in where rows and weights lie and in the epilogue that
+// consumes the sums. A sum always runs over k = 0, 1, 2, ... in one chain, whatever the tile, so that results do not
+// depend on how rows and units were shared among threads.
 #pragma once
 
+#include "../kernels/memory.h"
+#include "../product.h"
 #include "../thread_pool.h"
-#include "vec.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
-
-constexpr Index smaller(Index a, Index b) { return a < b ? a : b; }
-constexpr Index larger(Index a, Index b) { return a > b ? a : b; }
-constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
-
-constexpr int kMaxWidth = 4;  // vectors in a panel
 
 // A panel is stored in strips, each as wide as a register tile: all of it, or half of a panel of four where registers
 // are few, since 6 rows x 2 vectors read less for their 12 sums than 3 x 4 do.
@@ -50,10 +46,6 @@ constexpr int rows_of_two_strips(int strip_width) {
 }
 
 template <class Real>
-constexpr Index kLine = 64 / static_cast<Index>(sizeof(Real));
-
-constexpr Index kRowBlock = 48;  // rows whose sums wait in L1 for the epilogue: 48 x 4 vectors = 12 KiB of AVX-512
-template <class Real>
 constexpr Index kNear = (3 << 19) / static_cast<Index>(sizeof(Real));  // weights up to 1.5 MiB are taken to be in L2
 template <class Real>
 constexpr Index kNearest = (3 << 14) / static_cast<Index>(sizeof(Real));  // and up to 48 KiB, in L1
@@ -66,45 +58,39 @@ template <class Real>
 constexpr Index kAhead = 4096 / static_cast<Index>(sizeof(Real));  // how far a single tile of narrower ones looks ahead
 constexpr Index kPassBytes = 256 * 1024;  // of a panel, at most, which all rows of a block pass over while it is in L2
 
-// Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
 template <class Real>
-struct Rows {
-    const Real* base;
-    Index stride;
-    Index per_step = PTRDIFF_MAX;
-    Index step_stride = 0;
-
-    const Real* operator[](Index r) const {
-        if (r < per_step) return base + r * stride;
-        return base + (r / per_step) * step_stride + (r % per_step) * stride;
-    }
-};
+const Real* row_at(const Rows<Real>& rows, Index r) {
+    if (r < rows.per_step) return rows.base + r * rows.stride;
+    return rows.base + (r / rows.per_step) * rows.step_stride + (r % rows.per_step) * rows.stride;
+}
 
 // How many k apart strips begin. Were it just as many as there are, those that a single row goes through side by side
 // would share a few sets of the cache wherever that is a power of two.
 constexpr Index strip_pitch(Index depth) { return depth + 1; }
 
-// The right operand, packed: `vectors` columns of lanes, in panels of `width` (the last may be narrower), each strip
-// after strip and in it k after k.
+// Panels as they lie in memory: each strip after strip and in it k after k.
 template <class V>
-struct Panels {
+struct PanelsOf {
     using Real = typename V::Real;
-    const Real* data;
-    Index vectors;
-    int width;
-    Index depth;                  // k
-    const Real* start = nullptr;  // (vectors): what each column's sums start from; null is zeros
+    const Panels<Real>& of;
 
-    Index count() const { return ceil_div(vectors, width); }
-    const Real* start_of(Index panel) const { return start ? start + panel * width * V::kLanes : nullptr; }
+    const Panels<Real>* operator->() const { return &of; }
+    Index count() const { return panel_count(of); }
+    const Real* start_of(Index panel) const { return of.start ? of.start + panel * of.width * V::kLanes : nullptr; }
     int width_of(Index panel) const {
-        const Index rest = vectors - panel * width;
-        return rest < width ? static_cast<int>(rest) : width;
+        const Index rest = of.vectors - panel * of.width;
+        return rest < of.width ? static_cast<int>(rest) : of.width;
     }
-    Index offset(Index panel) const { return panel * width * V::kLanes * strip_pitch(depth); }
+    Index offset(Index panel) const { return panel * of.width * V::kLanes * strip_pitch(of.depth); }
+    const Real* weights_of(Index panel) const { return static_cast<const Real*>(of.data) + offset(panel); }
     // From one k to the next, and from one strip to the next.
     Index k_step(Index panel) const { return strip_width<V>(width_of(panel)) * V::kLanes; }
-    Index strip_step(Index panel) const { return k_step(panel) * strip_pitch(depth); }
+    Index strip_step(Index panel) const { return k_step(panel) * strip_pitch(of.depth); }
+    // Where vector v of a panel begins.
+    Index vector_offset(Index panel, int v) const {
+        const int wide = strip_width<V>(width_of(panel));
+        return offset(panel) + v / wide * strip_step(panel) + v % wide * V::kLanes;
+    }
 };
 
 // What one register tile is made of: rows times one strip; or a few rows times several.
@@ -127,6 +113,13 @@ struct Tile {
 // that it will read itself some k later.
 enum class Ahead { nothing, share, all };
 
+// Times that the loop over k is written out: see FASTRNN_UNROLL_8. Large tiles of float64 take long enough for a branch
+// to be foreseen too late, and are half of all that there is to compile.
+template <class V>
+constexpr int unrolled(int sums) {
+    return sizeof(typename V::Real) == 8 && sums > 8 ? 4 : 8;
+}
+
 // `Strips` of them side by side, for a few rows; else 1.
 template <class V, int R, int Width, int Strips, Ahead prefetched>
 void multiply(const Tile<typename V::Real>& tile) {
@@ -146,8 +139,7 @@ void multiply(const Tile<typename V::Real>& tile) {
     const Real *strip = tile.strip, *ahead = tile.ahead;
     const Index strip_stride = tile.strip_stride, depth = tile.depth;
     [[maybe_unused]] const Index ahead_step = tile.ahead_step;
-    FASTRNN_UNROLL_8
-    for (Index k = 0; k < depth; ++k, strip += Width * V::kLanes) {
+    const auto add = [&](Index k) FASTRNN_INLINE_LAMBDA {
         if constexpr (prefetched != Ahead::nothing) {
             constexpr Index lines = ceil_div(Width * V::kLanes, kLine<Real>);
             for (int s = 0; s < Strips; ++s)
@@ -166,6 +158,14 @@ void multiply(const Tile<typename V::Real>& tile) {
                 for (int v = 0; v < Width; ++v) sum[s][r][v] = fma(scalar, w[v], sum[s][r][v]);
             }
         }
+        strip += Width * V::kLanes;
+    };
+    if constexpr (unrolled<V>(R * Strips * Width) == 8) {
+        FASTRNN_UNROLL_8
+        for (Index k = 0; k < depth; ++k) add(k);
+    } else {
+        FASTRNN_UNROLL_4
+        for (Index k = 0; k < depth; ++k) add(k);
     }
     Real* const sums = tile.sums;
     const Index sums_row = tile.sums_row;
@@ -239,24 +239,7 @@ struct RowBlock {
 
     RowBlock(const Rows<Real>& rows, Index first, Index end) : count(end - first) {
         if (count > kRowBlock) count = kRowBlock;
-        for (Index i = 0; i < count; ++i) row[i] = rows[first + i];
-    }
-};
-
-// Arrays over the product's rows and columns that its epilogue reads or writes: by the time that a tile is done, its
-// part of them is in cache. To ask for it any later, for many tiles at once, would be to wait for it.
-template <class Real>
-struct Touched {
-    static constexpr int kMost = 9;  // dy, and the most planes that a cell saves
-    struct {
-        const Real* first;  // row 0, column 0
-        Index row;          // from one to the next
-    } array[kMost];
-    int count = 0;
-
-    // Null is none.
-    void add(const Real* first, Index row) {
-        if (first) array[count++] = {first, row};
+        for (Index i = 0; i < count; ++i) row[i] = row_at(rows, first + i);
     }
 };
 
@@ -272,13 +255,13 @@ void touch(const Touched<typename V::Real>& touched, Index row, Index rows, Inde
 // A block of rows, the first of which is `first_row` of all, times one panel: sums (row, width). Where `far` is true
 // the weights are not in L2, and those of panel `after` are fetched as well.
 template <class V>
-void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& panels, Index panel, Index after, bool far,
+void multiply_block(const RowBlock<typename V::Real>& rows, PanelsOf<V> panels, Index panel, Index after, bool far,
                     const Touched<typename V::Real>* touched, Index first_row, typename V::Real* sums) {
     using Real = typename V::Real;
     const int width = panels.width_of(panel), wide = strip_width<V>(width);
     const Index strip_row = wide * V::kLanes, sums_row = width * V::kLanes;
     const Index k_step = panels.k_step(panel), strip_step = panels.strip_step(panel);
-    const Real* const weights = panels.data + panels.offset(panel);
+    const Real* const weights = panels.weights_of(panel);
     const Real* const start = panels.start_of(panel);
     // Tiles of nearly equal height: 16 rows are 6 + 5 + 5, not 6 + 6 + 4.
     const int count = static_cast<int>(rows.count), tiles = (count + max_rows<V>(wide) - 1) / max_rows<V>(wide);
@@ -288,24 +271,24 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
     const bool prefetches = far && (tiles > 1 || !kWholeLines<V>);
     // Passes of equal length, and one where there is nothing to multiply, too.
     constexpr Index longest = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
-    const Index passes = larger(1, ceil_div(panels.depth, longest)), pass = larger(1, ceil_div(panels.depth, passes));
+    const Index passes = larger(1, ceil_div(panels->depth, longest)), pass = larger(1, ceil_div(panels->depth, passes));
     Tile<Real> tile;
     tile.sums_row = sums_row;
-    for (Index k = 0; k == 0 || k < panels.depth; k += pass) {
+    for (Index k = 0; k == 0 || k < panels->depth; k += pass) {
         tile.first_k = k;
-        tile.depth = panels.depth - k < pass ? panels.depth - k : pass;
+        tile.depth = panels->depth - k < pass ? panels->depth - k : pass;
         tile.start_row = k > 0 ? sums_row : 0;
         for (int s = 0; s * wide < width; ++s) {
             tile.row = rows.row;
             tile.strip = weights + s * strip_step + k * k_step;
             tile.sums = sums + s * strip_row;
-            const Real* const next = (s + 1) * wide < width    ? tile.strip + strip_step
-                                     : k + pass < panels.depth ? weights + (k + pass) * k_step
-                                                               : panels.data + panels.offset(after);
+            const Real* const next = (s + 1) * wide < width     ? tile.strip + strip_step
+                                     : k + pass < panels->depth ? weights + (k + pass) * k_step
+                                                                : panels.weights_of(after);
             for (int i = 0; i < tiles; ++i) {
                 const int n = height + (i < higher);
                 if (touched && k == 0 && s == 0)
-                    touch<V>(*touched, first_row + (tile.row - rows.row), n, panel * panels.width * V::kLanes,
+                    touch<V>(*touched, first_row + (tile.row - rows.row), n, panel * panels->width * V::kLanes,
                              sums_row);
                 tile.start = k > 0 ? tile.sums : start ? start + s * strip_row : nullptr;
                 if (prefetches) {
@@ -328,16 +311,16 @@ void multiply_block(const RowBlock<typename V::Real>& rows, const Panels<V>& pan
 // Up to rows_of_two_strips rows times two panels, the sums of `other` after those of `panel`; or times the two strips
 // of one, which is both.
 template <class V>
-void multiply_two(const RowBlock<typename V::Real>& rows, const Panels<V>& panels, Index panel, Index other,
+void multiply_two(const RowBlock<typename V::Real>& rows, PanelsOf<V> panels, Index panel, Index other,
                   typename V::Real* sums) {
-    const int count = static_cast<int>(rows.count), wide = strip_width<V>(panels.width);
-    const Index strip_row = wide * V::kLanes, sums_row = panels.width * V::kLanes;
+    const int count = static_cast<int>(rows.count), wide = strip_width<V>(panels->width);
+    const Index strip_row = wide * V::kLanes, sums_row = panels->width * V::kLanes;
     const bool one = panel == other;
     Tile<typename V::Real> tile;
     tile.row = rows.row;
-    tile.strip = panels.data + panels.offset(panel);
+    tile.strip = panels.weights_of(panel);
     tile.strip_stride = one ? panels.strip_step(panel) : panels.offset(other) - panels.offset(panel);
-    tile.depth = panels.depth;
+    tile.depth = panels->depth;
     tile.start = panels.start_of(panel);
     tile.start_strip = one ? strip_row : (other - panel) * sums_row;
     tile.sums = sums;
@@ -349,14 +332,14 @@ void multiply_two(const RowBlock<typename V::Real>& rows, const Panels<V>& panel
 // One row times `count` panels of the same width, which together have at most max_strips strips: sums (panel, width).
 // `in_l2`: there the weights are.
 template <class V>
-void multiply_row(const typename V::Real* row, const Panels<V>& panels, Index panel, Index count, bool in_l2,
+void multiply_row(const typename V::Real* row, PanelsOf<V> panels, Index panel, Index count, bool in_l2,
                   typename V::Real* sums) {
     const int width = panels.width_of(panel), wide = strip_width<V>(width);
     Tile<typename V::Real> tile;
     tile.row = &row;
-    tile.strip = panels.data + panels.offset(panel);
+    tile.strip = panels.weights_of(panel);
     tile.strip_stride = panels.strip_step(panel);
-    tile.depth = panels.depth;
+    tile.depth = panels->depth;
     tile.start = panels.start_of(panel);
     tile.sums = sums;
     const int strips = static_cast<int>(count) * (width / wide);
@@ -371,60 +354,43 @@ void multiply_row(const typename V::Real* row, const Panels<V>& panels, Index pa
     multiply_strips_for<V, Ahead::nothing>(wide, strips)(tile);
 }
 
-// The panels that a thread takes of a product: those of [begin, end); or, with a team, of `all`, those that it claims.
-struct Turns {
-    Index begin, end;
-    bool backwards = false;  // from the last: see product()
-    Team* team = nullptr;
-    Index all = 0;
-
-    // Of all their panels.
-    template <class V>
-    Index elements(const Panels<V>& panels) const {
-        return (end - begin) * panels.width * V::kLanes * panels.depth;
-    }
-    // The one after `taken` of them, or -1.
-    Index next(Index taken) const {
-        if (team) return team->claim(all, backwards);
-        if (taken == end - begin) return -1;
-        return backwards ? end - 1 - taken : begin + taken;
-    }
-};
-
-// What takes the sums: a function of the caller's, so that the product is compiled once for all of them.
+// Of all panels of those that a thread takes.
 template <class V>
-struct Epilogue {
-    using Real = typename V::Real;
-    void (*call)(const void* context, Index first, Index count, Index panel, int width, const Real* sums);
-    const void* context;
+Index elements(const Turns& turns, PanelsOf<V> panels) {
+    return (turns.end - turns.begin) * panels->width * V::kLanes * panels->depth;
+}
 
-    void operator()(Index first, Index count, Index panel, int width, const Real* sums) const {
-        call(context, first, count, panel, width, sums);
-    }
-};
+// The panel after `taken` of them, or -1.
+inline Index next(const Turns& turns, Index taken) {
+    if (turns.team) return turns.team->claim(turns.all, turns.backwards);
+    if (taken == turns.end - turns.begin) return -1;
+    return turns.backwards ? turns.end - 1 - taken : turns.begin + taken;
+}
 
 // product() of up to rows_of_two_strips rows.
 template <class V>
 FASTRNN_NOINLINE void product_of_few_rows(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
-                                          const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue) {
+                                          PanelsOf<V> panels, const Turns& turns,
+                                          const Epilogue<typename V::Real>& epilogue) {
     using Real = typename V::Real;
     alignas(64) Real sums[2 * kFewRows * kMaxWidth * V::kLanes];
     const RowBlock<Real> block(rows, row_begin, row_end);
     const auto times_one = [&](Index panel) {
         multiply_block<V>(block, panels, panel, panel, false, nullptr, 0, sums);
-        epilogue(row_begin, block.count, panel, panels.width_of(panel), sums);
+        epilogue.call(epilogue.context, row_begin, block.count, panel, panels.width_of(panel), sums);
     };
     const auto times_two = [&](Index panel, Index other) {
         multiply_two<V>(block, panels, panel, other, sums);
-        epilogue(row_begin, block.count, panel, panels.width, sums);
+        epilogue.call(epilogue.context, row_begin, block.count, panel, panels->width, sums);
         if (other != panel)
-            epilogue(row_begin, block.count, other, panels.width, sums + block.count * panels.width * V::kLanes);
+            epilogue.call(epilogue.context, row_begin, block.count, other, panels->width,
+                          sums + block.count * panels->width * V::kLanes);
     };
     Index waiting = -1;  // a panel, for another one
-    for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
-        if (panels.width_of(panel) < panels.width)
+    for (Index panel, taken = 0; (panel = next(turns, taken)) >= 0; ++taken) {
+        if (panels.width_of(panel) < panels->width)
             times_one(panel);
-        else if (strip_width<V>(panels.width) < panels.width)
+        else if (strip_width<V>(panels->width) < panels->width)
             times_two(panel, panel);
         else if (waiting < 0)
             waiting = panel;
@@ -437,26 +403,27 @@ FASTRNN_NOINLINE void product_of_few_rows(const Rows<typename V::Real>& rows, In
 // product() of more rows.
 template <class V>
 FASTRNN_NOINLINE void product_of_rows(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
-                                      const Panels<V>& panels, const Turns& turns, const Epilogue<V>& epilogue,
+                                      PanelsOf<V> panels, const Turns& turns,
+                                      const Epilogue<typename V::Real>& epilogue,
                                       const Touched<typename V::Real>* touched) {
     using Real = typename V::Real;
     alignas(64) Real sums[kRowBlock * kMaxWidth * V::kLanes];
-    const bool far = turns.elements(panels) > kNear<Real>;
+    const bool far = elements(turns, panels) > kNear<Real>;
     RowBlock<Real> block(rows, row_begin, row_end);
-    for (Index panel, taken = 0; (panel = turns.next(taken)) >= 0; ++taken) {
+    for (Index panel, taken = 0; (panel = next(turns, taken)) >= 0; ++taken) {
         const Index after = smaller(larger(turns.backwards ? panel - 1 : panel + 1, 0), panels.count() - 1);
         for (Index first = row_begin; first < row_end; first += kRowBlock) {
             if (row_end - row_begin > kRowBlock) block = RowBlock<Real>(rows, first, row_end);
             multiply_block<V>(block, panels, panel, after, far, touched, first, sums);
-            epilogue(first, block.count, panel, panels.width_of(panel), sums);
+            epilogue.call(epilogue.context, first, block.count, panel, panels.width_of(panel), sums);
         }
     }
 }
 
 // product() of a single row.
 template <class V>
-FASTRNN_NOINLINE void product_of_row(const typename V::Real* row, Index row_begin, const Panels<V>& panels,
-                                     const Turns& turns, const Epilogue<V>& epilogue) {
+FASTRNN_NOINLINE void product_of_row(const typename V::Real* row, Index row_begin, PanelsOf<V> panels,
+                                     const Turns& turns, const Epilogue<typename V::Real>& epilogue) {
     using Real = typename V::Real;
     constexpr auto at_once = [](int width) {
         return max_strips<V>(strip_width<V>(width)) * strip_width<V>(width) / width;
@@ -464,7 +431,7 @@ FASTRNN_NOINLINE void product_of_row(const typename V::Real* row, Index row_begi
     static_assert(kMaxWidth == 4);
     constexpr Index most_of[] = {0, at_once(1), at_once(2), at_once(3), at_once(4)};
     alignas(64) Real sums[kRowSums<V> * V::kLanes];
-    const Index all = turns.end - turns.begin, most = most_of[panels.width], weights = turns.elements(panels);
+    const Index all = turns.end - turns.begin, most = most_of[panels->width], weights = elements(turns, panels);
     const bool in_l2 = weights > kNearest<Real> && weights <= kNear<Real>;
     const auto nth = [&](Index i) { return turns.backwards ? turns.end - 1 - i : turns.begin + i; };
     Index each = all;
@@ -472,34 +439,123 @@ FASTRNN_NOINLINE void product_of_row(const typename V::Real* row, Index row_begi
     for (Index i = 0; i < all;) {
         // Only the last of all panels may be narrower, and is then taken alone.
         Index together = all - i < each ? all - i : each;
-        while (together > 1 && panels.width_of(turns.backwards ? nth(i) : nth(i + together - 1)) != panels.width)
+        while (together > 1 && panels.width_of(turns.backwards ? nth(i) : nth(i + together - 1)) != panels->width)
             --together;
         const Index lowest = turns.backwards ? nth(i + together - 1) : nth(i);
         multiply_row<V>(row, panels, lowest, together, in_l2, sums);
-        epilogue(row_begin, 1, lowest, static_cast<int>(together) * panels.width_of(lowest), sums);
+        epilogue.call(epilogue.context, row_begin, 1, lowest, static_cast<int>(together) * panels.width_of(lowest),
+                      sums);
         i += together;
     }
 }
 
-// For every row of [row_begin, row_end) and this thread's panels, in no promised order:
-//   function(first, count, panel, width, sums)   with `width` vectors of each of rows [first, first + count).
-// They begin with those of `panel`; of a single row they may be those of the panels after it, too.
-// A loop over time that turns round at every step finds in cache the panels that the step before used last.
-template <class V, class Function>
-void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<V>& panels,
-             const Turns& turns, const Function& function, const Touched<typename V::Real>* touched = nullptr) {
-    const auto call = [](const void* context, Index first, Index count, Index panel, int width,
-                         const typename V::Real* sums) {
-        (*static_cast<const Function*>(context))(first, count, panel, width, sums);
-    };
-    const Epilogue<V> epilogue{call, &function};
+template <class V>
+void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<typename V::Real>& of,
+             const Turns& turns, const Epilogue<typename V::Real>& epilogue, const Touched<typename V::Real>* touched) {
+    const PanelsOf<V> panels{of};
     const Index count = row_end - row_begin;
     if (count == 1)
-        product_of_row<V>(rows[row_begin], row_begin, panels, turns, epilogue);
-    else if (count > rows_of_two_strips<V>(strip_width<V>(panels.width)))
+        product_of_row<V>(row_at(rows, row_begin), row_begin, panels, turns, epilogue);
+    else if (count > rows_of_two_strips<V>(strip_width<V>(panels->width)))
         product_of_rows<V>(rows, row_begin, row_end, panels, turns, epilogue, touched);
     else if (count > 1)
         product_of_few_rows<V>(rows, row_begin, row_end, panels, turns, epilogue);
+}
+
+template <class V>
+Index product_of_block(const Rows<typename V::Real>& rows, Index first, Index end,
+                       const Panels<typename V::Real>& panels, Index panel, typename V::Real* sums) {
+    const RowBlock<typename V::Real> block(rows, first, end);
+    multiply_block<V>(block, PanelsOf<V>{panels}, panel, panel, false, nullptr, 0, sums);
+    return block.count;
+}
+
+// Elements of the panels of `gates` gates of so many units over `depth` k.
+template <class V>
+Index packed_size(Index units, int gates, Index depth) {
+    return ceil_div(units, V::kLanes) * V::kLanes * gates * strip_pitch(depth);
+}
+
+// Writes one of the panels of `all` blocks of units for x W^T. What is beyond the units is filled with zeros.
+template <class V>
+void pack_rows(const GateRows<typename V::Real>& rows, Index all, Index panel, void* packed) {
+    using Real = typename V::Real;
+    constexpr Index lanes = V::kLanes;
+    const int gates = rows.gates, blocks_of_panel = 1 << panel_shift(gates);
+    const Panels<Real> all_panels{packed, all * gates, blocks_of_panel * gates, rows.depth};
+    const PanelsOf<V> panels{all_panels};
+    const Index first = panel * blocks_of_panel, k_step = panels.k_step(panel);
+    const int blocks = static_cast<int>(smaller(blocks_of_panel, all - first));
+    for (int v = 0; v < blocks * gates; ++v) {  // each to its end: so the processor foresees what it reads
+        const Index unit = (first + v / gates) * lanes;
+        Real* const to = static_cast<Real*>(packed) + panels.vector_offset(panel, v);
+        const Index valid = larger(0, smaller(lanes, rows.units - unit));
+        if (valid < lanes)
+            for (Index k = 0; k < rows.depth; ++k) V::zero().store(to + k * k_step);
+        transpose<V>(rows.first + (v % gates * rows.apart + unit) * rows.depth, rows.depth, valid, rows.depth, to,
+                     k_step);
+    }
+}
+
+// --- products with the columns of a matrix, for the way back
+
+template <class V>
+Index columns_size(Index columns, Index depth) {
+    return packed_size<V>(columns, 1, depth);
+}
+
+template <class V>
+void pack_columns(const typename V::Real* w, Index pitch, Index units, Index columns, const int* gate, int gates,
+                  Index panel, typename V::Real* packed) {
+    constexpr Index lanes = V::kLanes;
+    const Panels<typename V::Real> all{packed, ceil_div(columns, lanes), kMaxWidth, gates * units};
+    const PanelsOf<V> panels{all};
+    const int width = panels.width_of(panel), wide = strip_width<V>(width);
+    for (int first = 0; first < width; first += wide) {
+        const Index column = (panel * kMaxWidth + first) * lanes;
+        typename V::Real* to = packed + panels.vector_offset(panel, first);
+        for (int g = 0; g < gates; ++g) {
+            const typename V::Real* row = w + gate[g] * units * pitch + column;
+            for (Index unit = 0; unit < units; ++unit, row += pitch, to += wide * lanes)
+                for (int v = 0; v < wide; ++v)
+                    load_part<V>(row + v * lanes, smaller(lanes, columns - column - v * lanes)).store(to + v * lanes);
+        }
+    }
+}
+
+template <class V>
+void multiply_into(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
+                   const Panels<typename V::Real>& panels, Index columns, bool add, typename V::Real* out, Team& team) {
+    using Real = typename V::Real;
+    const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
+        for (Index row = first; row < first + count; ++row) {
+            for (int v = 0; v < width; ++v, sums += V::kLanes) {
+                const Index column = (panel * panels.width + v) * V::kLanes;
+                const Index n = smaller(V::kLanes, columns - column);
+                Real* const to = out + row * columns + column;
+                const V sum = V::load(sums);
+                store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
+            }
+        }
+        team.poll(2.0 * static_cast<double>(count * width * V::kLanes * panels.depth));
+    };
+    Touched<Real> touched;
+    touched.array[0] = {out, columns}, touched.count = 1;
+    using Function = decltype(epilogue);
+    const auto call = [](const void* context, Index first, Index count, Index panel, int width, const Real* sums) {
+        (*static_cast<const Function*>(context))(first, count, panel, width, sums);
+    };
+    product<V>(rows, row_begin, row_end, panels, {0, panel_count(panels)}, {call, &epilogue}, &touched);
+}
+
+template <class V>
+constexpr ProductKernels<typename V::Real> product_kernels() {
+    return {packed_size<V>, pack_rows<V>, product<V>, product_of_block<V>};
+}
+
+template <class V>
+constexpr ColumnKernels<typename V::Real> column_kernels() {
+    return {columns_size<V>, pack_columns<V>, multiply_into<V>};
 }
 
 }  // namespace

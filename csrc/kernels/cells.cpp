@@ -1,0 +1,41 @@
+// The cells of the list.
+#include "math.h"
+
+#include "../cells/gru.h"
+#include "../cells/indrnn.h"
+#include "../cells/lstm.h"
+#include "../cells/mingru.h"
+#include "../cells/rnn.h"
+
+#include "backward_cell.h"
+#include "forward_cell.h"
+#include "parts.h"
+#include "step.h"
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+#define FASTRNN_FORWARD(enumerator, arithmetic, ...) forward_cell<arithmetic, Real>(),
+#define FASTRNN_BACKWARD(enumerator, arithmetic, ...) backward_cell<arithmetic, Real>(),
+#define FASTRNN_STEP(enumerator, arithmetic, ...) step_cell<arithmetic, Real>(),
+template <class Real>
+constexpr CellTables<Real> cell_tables() {
+    return {{FASTRNN_CELLS(FASTRNN_FORWARD)}, {FASTRNN_CELLS(FASTRNN_BACKWARD)}, {FASTRNN_CELLS(FASTRNN_STEP)}};
+}
+
+// The list says of a cell what its constants say.
+#define FASTRNN_CHECK(enumerator, arithmetic, family, gates_, states_, planes, recurrent_, vectors_, learned_) \
+    static_assert(kShape<arithmetic>.gates == gates_ && kShape<arithmetic>.states == states_);                 \
+    static_assert(kShape<arithmetic>.recurrent == recurrent_ || !has_product(kShape<arithmetic>));             \
+    static_assert(kShape<arithmetic>.vectors == vectors_ && kShape<arithmetic>.learned == learned_);
+FASTRNN_CELLS(FASTRNN_CHECK)
+
+}  // namespace
+
+constexpr CellTables<float> cells_float32 = cell_tables<float>();
+constexpr CellTables<double> cells_float64 = cell_tables<double>();
+
+void linear_float32(const LinearArgs<float>& args) { linear(args); }
+void linear_float64(const LinearArgs<double>& args) { linear(args); }
+
+}  // namespace fastrnn::FASTRNN_ISA

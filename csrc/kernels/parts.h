@@ -1,0 +1,20 @@
+// What the objects of one ISA give each other: pieces of its table. Their names have the ISA's namespace.
+#pragma once
+
+#include "../kernel_table.h"
+
+namespace fastrnn::FASTRNN_ISA {
+
+#define FASTRNN_DECLARE(name)                          \
+    extern const ProductKernels<float> name##_float32; \
+    extern const ProductKernels<double> name##_float64;
+FASTRNN_WEIGHT_FORMATS(FASTRNN_DECLARE)
+#undef FASTRNN_DECLARE
+extern const ColumnKernels<float> columns_float32;
+extern const ColumnKernels<double> columns_float64;
+extern const CellTables<float> cells_float32;
+extern const CellTables<double> cells_float64;
+void linear_float32(const LinearArgs<float>&);
+void linear_float64(const LinearArgs<double>&);
+
+}  // namespace fastrnn::FASTRNN_ISA

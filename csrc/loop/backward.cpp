@@ -1,0 +1,538 @@
+// The backward pass of every cell, facing forward.cpp. The hot loop is run(): for each step from the last, multiply()
+// of the next step's gate gradients with this thread's columns of W_hh, and the cell's gradient arithmetic on the sums.
+// Weight gradients and dx follow by blocks of steps, while the block's gate gradients are in cache.
+#include "loop.h"
+#include "tape.h"
+
+namespace fastrnn {
+namespace {
+
+// How many tokens have a rest, and where it is; negative: nowhere.
+template <class Real>
+const std::int32_t* rest_places(const BackwardArgs<Real>& args) {
+    return args.rest ? nullptr : args.tokens.frequent_place;
+}
+template <class Real>
+Index rest_count(const BackwardArgs<Real>& args) {
+    return rest_places(args) ? args.tokens.frequent : args.size.D;
+}
+
+template <class Real>
+struct Workspace {
+    Index gradient_pitch, carry_pitch, token_pitch, rows_pitch;
+    Real* gradient;  // (block steps * B, gradient_pitch): `gradients` planes of H, and those of learned vectors
+    Real* state[kMaxStates] = {};  // (block steps * B, state_pitch of the tape): before each step
+    Real* carry[kMaxStates] = {};  // (B, carry_pitch): what reaches the step before past the gates
+    Real* token_gradient;          // (D, token_pitch): the gradient of each distinct token's column of w_ih
+    Real* token_rest;              // (.., token_pitch): what rounding left out of those of frequent tokens, or of all
+    Real* rest;                    // (2 * G + L, H): likewise of db_ih, db_hh and dvectors, if the caller keeps none
+    // For the weight gradients of a block of steps, whose k are its rows: what the gates were multiplied with, as
+    // panels, and each thread's gradients of some units, transposed.
+    Real* packed_x;                    // absent with tokens
+    Real* packed_h[kMostPhases] = {};  // of each phase of forward
+    Real* transposed;                  // (threads, kRowBlock, rows_pitch)
+    Index total;
+
+    Workspace(const Kernels<Real>& kernels, const CellShape& shape, const BackwardArgs<Real>& args, Real* base) {
+        const Sizes& size = args.size;
+        const Index rows = block_steps(size) * size.B, threads = args.split.batch_parts * args.split.unit_parts;
+        const auto columns_size = kernels.columns->packed_size;
+        gradient_pitch = pitch<Real>((shape.gradients + shape.learned) * size.H);
+        carry_pitch = pitch<Real>(size.H);
+        token_pitch = pitch<Real>(shape.gates * padded(kernels, size.H));
+        rows_pitch = pitch<Real>(rows);
+        Carver<Real> carver{base};
+        gradient = carver.take(rows * gradient_pitch);
+        for (int s = 0; s < shape.states; ++s) state[s] = carver.take(rows * pitch<Real>(size.H));
+        for (int s = 0; s < shape.states; ++s) carry[s] = carver.take(size.B * carry_pitch);
+        token_gradient = carver.take(size.D * token_pitch);
+        token_rest = carver.take(rest_count(args) * token_pitch);
+        rest = carver.take((2 * shape.gates + shape.learned) * size.H);
+        packed_x = carver.take(size.D ? 0 : columns_size(size.I, rows));
+        for (int p = 0; p < shape.phases; ++p)
+            packed_h[p] = carver.take(shape.forward[p].operand == kNothing ? 0 : columns_size(size.H, rows));
+        transposed = carver.take(threads * kRowBlock * rows_pitch);
+        total = carver.used;
+    }
+};
+
+template <class Real>
+class Backward {
+public:
+    Backward(const Net<Real>& net, const BackwardArgs<Real>& args, Team& team)
+        : kernels_(net.kernels),
+          product_(net.product(WeightFormat::plain)),
+          columns_(*net.kernels.columns),
+          arrays_(*net.kernels.arrays),
+          cell_(net.backward()),
+          shape_(net.shape()),
+          args_(args),
+          team_(team),
+          size_(args.size),
+          // The tape is only read; Tape names its pieces for both passes.
+          tape_(kernels_, shape_, args.size, const_cast<Real*>(args.tape)),
+          work_(kernels_, shape_, args, args.workspace),
+          shares_units_(args.split.unit_parts > 1),
+          regularised_(regularises(shape_, args.regularisation)),
+          carries_h_(shape_.carries_h || args.regularisation.keep[kH]),
+          long_steps_(has_long_steps(shape_, args.size)),
+          lanes_(1 << kernels_.lanes_log2),
+          Hp_(padded(kernels_, size_.H)),
+          whole_blocks_(size_.H >> kernels_.lanes_log2),
+          // A second phase may have nothing to do backward.
+          phases_(shape_.phases > 1 && shape_.backward[1].writes == 0 ? 1 : shape_.phases),
+          rest_(args.rest ? args.rest : work_.rest),
+          rest_w_ih_(rest_ + (2 * shape_.gates + shape_.learned) * size_.H) {
+        const Index blocks = Hp_ >> kernels_.lanes_log2;
+        const int unit_part = team.rank() % args.split.unit_parts;
+        const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
+        const Range panels = share(ceil_div(blocks, kMaxWidth), unit_part, args.split.unit_parts);
+        const Range own = share(blocks, team.rank(), team.size());
+        row_begin_ = rows.begin, row_end_ = rows.end;
+        panel_begin_ = panels.begin, panel_end_ = panels.end;
+        unit_begin_ = own.begin * lanes_, unit_end_ = smaller(own.end * lanes_, size_.H);
+        run_.H = size_.H, run_.Hp = Hp_;
+        run_.saved_pitch = tape_.saved_pitch, run_.state_pitch = tape_.state_pitch;
+        run_.gradient_pitch = work_.gradient_pitch, run_.carry_pitch = work_.carry_pitch;
+        run_.keep_pitch = args.regularisation.keep_pitch;
+        for (int s = 0; s < kMaxStates; ++s) run_.carry[s] = work_.carry[s];
+        run_.vectors = tape_.vectors, run_.mask = args.regularisation.mask;
+        run_.carries_h = carries_h_;
+    }
+
+    void run() {
+        const Index steps = block_steps(size_);
+        start();
+        Index end = size_.B > 0 ? size_.T : 0;
+        const auto begin_of_block = [&] { return end > 0 ? (end - 1) / steps * steps : 0; };
+        restore(begin_of_block(), end);
+        team_.barrier();
+        while (end > 0) {
+            const Index begin = begin_of_block();
+            for (Index t = end - 1; t >= begin; --t)
+                for (int p = 0; p < phases_; ++p) run_phase(p, t, begin, end);
+            if (args_.regularisation.mask) {
+                mask_states(begin, end);
+                team_.barrier();
+            }
+            pack_operands(begin, end);
+            team_.barrier();
+            gradients_of_block(begin, end);
+            end = begin;
+            restore(begin_of_block(), end);
+            team_.barrier();
+        }
+        finish();
+    }
+
+private:
+    Index own_units() const { return larger(0, unit_end_ - unit_begin_); }
+
+    // This thread's share of the units in the recurrence, up to `limit`.
+    Range recurrent_units(Index limit) const {
+        const Index begin = panel_begin_ * kMaxWidth * lanes_;
+        return {begin, larger(begin, smaller(panel_end_ * kMaxWidth * lanes_, limit))};
+    }
+
+    // Panels for the sums of so many columns.
+    Panels<Real> column_panels(const Real* packed, Index columns, Index depth) const {
+        return {packed, shift_up(columns, kernels_.lanes_log2), kMaxWidth, depth};
+    }
+
+    // What the sums of phase p are made of. With a projection they are for the units of h alone: there may be fewer
+    // panels than those of all units.
+    Panels<Real> hidden_panels(int p) const {
+        const Phase phase = shape_.backward[p];
+        return column_panels(tape_.packed_hh[p], units_of(phase, size_), gradient_depth(shape_, phase, size_));
+    }
+    Range own_panels(const Panels<Real>& panels) const {
+        const Index end = smaller(panel_end_, panel_count(panels));
+        return {smaller(panel_begin_, end), end};
+    }
+
+    // The gradient of the last states is what is carried into the last step; with no step, weights have no gradient.
+    void start() const {
+        const Range units = recurrent_units(size_.H);
+        for (int s = 0; s < shape_.states; ++s) {
+            for (Index b = row_begin_; b < row_end_; ++b) {
+                Real* const carry = work_.carry[s] + b * work_.carry_pitch + units.begin;
+                if (args_.dstate_n[s])
+                    copy(args_.dstate_n[s] + b * size_.H + units.begin, units.end - units.begin, carry);
+                else
+                    clear(carry, units.end - units.begin);
+            }
+        }
+        const auto clear_rows = [&](Real* rows, Index count) {
+            for (Index row = 0; row < count; ++row)
+                for (int g = 0; g < shape_.gates; ++g)
+                    clear(rows + row * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
+        };
+        clear_rows(work_.token_gradient, size_.D);
+        clear_rows(work_.token_rest, rest_count(args_));
+        if (args_.adds) {
+            read_tokens(args_.dw_ih, work_.token_gradient);
+            read_tokens(rest_w_ih_, work_.token_rest);
+        }
+        if (size_.T * size_.B > 0 || args_.adds) return;
+        for (int g = 0; g < shape_.gates; ++g)
+            clear(args_.dw_ih + (g * size_.H + unit_begin_) * size_.I, own_units() * size_.I);
+        each_column_sum([&](Real* sums, Real* rest) { clear(sums, own_units()), clear(rest, own_units()); });
+        for (int g = 0; args_.dw_hh && g < shape_.recurrent; ++g) {
+            const HiddenRows<Real> dw = hidden_rows(shape_, g, size_, args_.dw_hh);
+            const Index end = smaller(unit_end_, dw.rows);
+            clear(dw.first + unit_begin_ * dw.length, larger(0, end - unit_begin_) * dw.length);
+        }
+    }
+
+    // Calls use(sums, rest) for this thread's units of each gate's biases, and of each learned vector.
+    template <class Use>
+    void each_column_sum(const Use& use) const {
+        const Index H = size_.H;
+        for (int g = 0; g < shape_.gates; ++g) {
+            use(args_.db_ih + g * H + unit_begin_, rest_b_ih(g) + unit_begin_);
+            use(args_.db_hh + g * H + unit_begin_, rest_b_hh(g) + unit_begin_);
+        }
+        for (int v = 0; v < shape_.learned; ++v)
+            use(args_.dvectors + v * H + unit_begin_, rest_vectors(v) + unit_begin_);
+    }
+
+    // Between rows (D, token_pitch), one for each distinct token, and the columns of w (G*H, I) that are theirs, of
+    // this thread's units. A row of w at a time: so it is found in cache where it has just been cleared.
+    void read_tokens(const Real* w, Real* rows) const {
+        each_row_of_w([&](Index row, Index column) {
+            for (Index d = 0; d < size_.D; ++d)
+                rows[d * work_.token_pitch + column] = w[row * size_.I + args_.tokens.id[d]];
+        });
+    }
+    void write_tokens(const Real* rows, Real* w) const {
+        each_row_of_w([&](Index row, Index column) {
+            if (!args_.adds) clear(w + row * size_.I, size_.I);
+            for (Index d = 0; d < size_.D; ++d)
+                w[row * size_.I + args_.tokens.id[d]] = rows[d * work_.token_pitch + column];
+        });
+    }
+    template <class Use>
+    void each_row_of_w(const Use& use) const {
+        for (int g = 0; g < shape_.gates; ++g)
+            for (Index unit = unit_begin_; unit < unit_end_; ++unit) {
+                use(g * size_.H + unit, g * Hp_ + unit);
+                team_.poll(kWorkOfMoving * static_cast<double>(size_.I + size_.D));
+            }
+    }
+
+    // What rounding left out of the sums of gate g, and of vector v: (H,) each.
+    Real* rest_b_ih(int g) const { return rest_ + g * size_.H; }
+    Real* rest_b_hh(int g) const { return rest_ + (shape_.gates + g) * size_.H; }
+    Real* rest_vectors(int v) const { return rest_ + (2 * shape_.gates + v) * size_.H; }
+
+    // Row `row` of state s in the block at hand: before its step.
+    Real* state(int s, Index row) const { return work_.state[s] + row * tape_.state_pitch; }
+
+    // The states of this thread's rows and units in steps [begin, end), which are a block.
+    void restore(Index begin, Index end) const {
+        if (begin == end) return;
+        const Index first = begin / block_steps(size_) * size_.B;
+        const Range units = recurrent_units(Hp_);
+        for (int s = 0; s < shape_.states; ++s)
+            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, begin)); ++b)
+                copy(tape_.state[s] + (first + b) * tape_.state_pitch + units.begin, units.end - units.begin,
+                     state(s, b) + units.begin);
+        for (Index t = begin; t + 1 < end; ++t) {
+            const Index row = first_row(size_, t), from = row - first_row(size_, begin),
+                        to = from + step_rows(size_, t);
+            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, t + 1)); ++b) {
+                RestoredRow<Real> at;
+                at.saved = tape_.saved + (row + b) * tape_.saved_pitch;
+                for (int s = 0; s < shape_.states; ++s) {
+                    at.before[s] = state(s, from + b), at.after[s] = state(s, to + b);
+                    at.keep[s] = keep_of(args_.regularisation, s, row + b);
+                }
+                cell_.restore(at, size_.H, tape_.vectors, units.begin, units.end);
+            }
+        }
+    }
+
+    // This thread's part of the restored h, as W_hh met it: the cell's arithmetic is through with them.
+    void mask_states(Index begin, Index end) const {
+        const Range units = recurrent_units(size_.H);
+        for (Index t = begin; t < end; ++t)
+            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, t)); ++b) {
+                Real* const h = state(kH, first_row(size_, t) - first_row(size_, begin) + b);
+                const Real* const mask = args_.regularisation.mask + b * size_.H;
+                for (Index u = units.begin; u < units.end; ++u) h[u] = h[u] * mask[u];
+            }
+    }
+
+    // Plane `plane` of the gate gradients from row `row` of the block on.
+    Real* gradients(Index row, int plane) const {
+        return work_.gradient + row * work_.gradient_pitch + plane * size_.H;
+    }
+
+    void run_phase(int p, Index t, Index begin, Index end) {
+        const Phase phase = shape_.backward[p];
+        const auto cell = cell_.phase[p];
+        const Index H = size_.H;
+        const Index block_row = first_row(size_, begin);
+        const auto own_rows_end = [&](Index step) {
+            return larger(row_begin_, smaller(row_end_, step_rows(size_, step)));
+        };
+        // The step after a block's last is the first of the block after it, still in the first place. It may have fewer
+        // rows, none at the end: what the others get from later steps is what was carried into them from outside.
+        const Index source = phase.operand == kSameGradients ? t : t + 1;
+        const Index from_later = own_rows_end(source), row_end = own_rows_end(t);
+        const Rows<Real> operand{gradients(source < end ? first_row(size_, source) - block_row : 0, phase.first),
+                                 work_.gradient_pitch};
+        const Panels<Real> panels = hidden_panels(p);
+        BackwardStep<Real> at = step_at(t, first_row(size_, t) - block_row);
+        const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
+            if (long_steps_) team_.poll(work_of_sums(count * width * lanes_, panels.depth));
+            const Index past = panel * kMaxWidth + width, whole = smaller(past, whole_blocks_);
+            for (Index block = panel * kMaxWidth, n; block < past; block += n, sums += n * lanes_) {
+                const bool plain = block < whole && !regularised_;
+                n = count > 1 || !plain ? 1 : whole - block;
+                const Index times = larger(count, n), sums_row = n > 1 ? 0 : width * lanes_;
+                (plain ? cell.plain : cell.careful)(at, first, block, times, sums, sums_row);
+            }
+        };
+        const Range own = own_panels(panels);
+        const Turns turns{own.begin, own.end, t % 2 != 0, shares_units_ ? &team_ : nullptr, panel_count(panels)};
+        Touched<Real> touched;
+        touched.count = 0;
+        if (from_later - row_begin_ > 1) {
+            const auto add = [&](const Real* first, Index row) { touched.array[touched.count++] = {first, row}; };
+            if (at.dy) add(at.dy, H);
+            for (int s = 0; s < shape_.saved; ++s) add(at.saved + s * Hp_, tape_.saved_pitch);
+        }
+        multiply(product_, operand, row_begin_, from_later, panels, turns, epilogue, &touched);
+        if (from_later < row_end) {
+            at.adds_carry = true;
+            Panels<Real> nothing = panels;
+            nothing.depth = 0;
+            multiply(product_, operand, from_later, row_end, nothing, {own.begin, own.end}, epilogue);
+        }
+        if (shares_units_) team_.barrier();
+        if (p == 0 && shape_.normalised > 0) {
+            normalise_gradients(at, t, row_end);
+            if (shares_units_) team_.barrier();
+        }
+        if (p + 1 == phases_)
+            team_.poll(2.0 * static_cast<double>((row_end - row_begin_) * H * shape_.gates * H) /
+                       args_.split.unit_parts);
+    }
+
+    // Step t, whose rows come in its block of steps from row `place` on.
+    BackwardStep<Real> step_at(Index t, Index place) const {
+        const Index row = first_row(size_, t);
+        BackwardStep<Real> at;
+        at.run = &run_;
+        for (int s = 0; s < shape_.states; ++s) {
+            at.prev[s] = state(s, place);
+            at.keep[s] = keep_of(args_.regularisation, s, row);
+        }
+        at.saved = tape_.saved + row * tape_.saved_pitch;
+        at.dy = args_.dy ? args_.dy + row * size_.H : nullptr;
+        at.dh = args_.dh ? args_.dh + row * size_.H : nullptr;
+        at.gradient = gradients(place, 0);
+        at.adds_carry = carries_h_;
+        return at;
+    }
+
+    // The gradients by what was normalised in step t become those by the sums, in this thread's share of the rows.
+    void normalise_gradients(const BackwardStep<Real>& at, Index t, Index row_end) const {
+        const Range own = share(row_end - row_begin_, team_.rank() % args_.split.unit_parts, args_.split.unit_parts);
+        for (Index row = row_begin_ + own.begin; row < row_begin_ + own.end; ++row)
+            for (int i = 0; i < shape_.normalised; ++i)
+                arrays_.normalise_gradient(at.saved + row * tape_.saved_pitch + (shape_.first_normalised + i) * Hp_,
+                                           tape_.scale[(first_row(size_, t) + row) * shape_.normalised + i], size_.H,
+                                           at.gradient + row * work_.gradient_pitch + i * size_.H);
+    }
+
+    // What the weights were multiplied with in steps [begin, end), for everyone's weight gradients.
+    void pack_operands(Index begin, Index end) const {
+        const Index first = first_row(size_, begin), rows = first_row(size_, end) - first;
+        if (!size_.D) pack_operand(tape_.x + first * size_.I, size_.I, rows, size_.I, work_.packed_x);
+        for (int p = 0; p < shape_.phases; ++p) {
+            const int plane = shape_.forward[p].operand;
+            if (plane == kNothing) continue;
+            if (plane == kPreviousH)
+                pack_operand(state(kH, 0), tape_.state_pitch, rows, units_of_h(size_), work_.packed_h[p]);
+            else
+                pack_operand(tape_.saved + first * tape_.saved_pitch + plane * Hp_, tape_.saved_pitch, rows, size_.H,
+                             work_.packed_h[p]);
+        }
+    }
+
+    void pack_operand(const Real* operand, Index operand_pitch, Index rows, Index columns, Real* packed) const {
+        constexpr int whole[] = {0};
+        const Range own = share(ceil_div(columns, kMaxWidth * lanes_), team_.rank(), team_.size());
+        for (Index panel = own.begin; panel < own.end; ++panel) {
+            columns_.pack(operand, operand_pitch, rows, columns, whole, 1, panel, packed);
+            team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * lanes_ * rows));
+        }
+    }
+
+    // All gradients that steps [begin, end) give and the steps before them do not need, in pieces: those of the weights
+    // of some units of a gate, and those of some rows of x.
+    void gradients_of_block(Index begin, Index end) const {
+        const Index blocks = ceil_div(size_.H, kRowBlock), weights = larger(shape_.gates, shape_.recurrent) * blocks;
+        const Index rows = first_row(size_, end) - first_row(size_, begin),
+                    inputs = args_.dx ? ceil_div(rows, kRowBlock) : 0;
+        for (Index piece; (piece = team_.claim(weights + inputs)) >= 0;) {
+            if (piece < weights) {
+                const Index unit = piece % blocks * kRowBlock;
+                weight_gradients(begin, end, static_cast<int>(piece / blocks),
+                                 {unit, smaller(unit + kRowBlock, size_.H)});
+            } else {
+                const Index row = (piece - weights) * kRowBlock;
+                input_gradients(begin, {row, smaller(row + kRowBlock, rows)});
+            }
+        }
+    }
+
+    // dW_ih, dW_hh, db_ih, db_hh, and with gate 0 the vectors', of at most kRowBlock units of gate g, over the rows of
+    // steps [begin, end).
+    void weight_gradients(Index begin, Index end, int g, Range units) const {
+        const Index H = size_.H, I = size_.I, count = units.end - units.begin;
+        const Index rows = first_row(size_, end) - first_row(size_, begin);
+        const bool add = end < size_.T || args_.adds;
+        const bool has_input = g < shape_.gates;
+        const Real* const dx_gate = has_input ? gradients(0, shape_.input_gradient[g]) : nullptr;
+        const Real* const dh_gate = gradients(0, shape_.hidden_gradient[g]);
+        Real* const transposed = work_.transposed + team_.rank() * kRowBlock * work_.rows_pitch;
+
+        if (has_input) {
+            arrays_.transpose(dx_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
+            if (size_.D)
+                arrays_.token_sums(dx_gate, work_.gradient_pitch, units, args_.tokens.slot + first_row(size_, begin),
+                                   rows, work_.token_gradient + g * Hp_, rest_places(args_), work_.token_rest + g * Hp_,
+                                   work_.token_pitch);
+            else
+                outer_product(transposed, count, work_.packed_x, I, rows, add, args_.dw_ih + (g * H + units.begin) * I);
+            arrays_.column_sums(dx_gate, work_.gradient_pitch, units, rows, add, args_.db_ih + g * H, rest_b_ih(g));
+        }
+
+        if (dh_gate != dx_gate)
+            arrays_.transpose(dh_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);
+        int phase = 0;
+        while (g >= shape_.forward[phase].first + shape_.forward[phase].count) ++phase;
+        if (shape_.forward[phase].operand != kNothing) {
+            const HiddenRows<Real> dw = hidden_rows(shape_, g, size_, args_.dw_hh);
+            outer_product(transposed, smaller(count, larger(0, dw.rows - units.begin)), work_.packed_h[phase],
+                          dw.length, rows, add, dw.first + units.begin * dw.length);
+        }
+        if (has_input)
+            arrays_.column_sums(dh_gate, work_.gradient_pitch, units, rows, add, args_.db_hh + g * H, rest_b_hh(g));
+
+        for (int v = 0; g == 0 && v < shape_.learned; ++v)
+            arrays_.column_sums(gradients(0, shape_.gradients + v), work_.gradient_pitch, units, rows, add,
+                                args_.dvectors + v * H, rest_vectors(v));
+    }
+
+    // dw (units, columns) (+)= gate (units, rows) operand (rows, columns).
+    void outer_product(const Real* gate, Index units, const Real* operand, Index columns, Index rows, bool add,
+                       Real* dw) const {
+        columns_.multiply_into({gate, work_.rows_pitch}, 0, units, column_panels(operand, columns, rows), columns, add,
+                               dw, team_);
+    }
+
+    // dx of rows `rows` of the steps from `begin` on.
+    void input_gradients(Index begin, Range rows) const {
+        const Index I = size_.I;
+        const Rows<Real> operand{gradients(0, first_input_plane(shape_)), work_.gradient_pitch};
+        const Panels<Real> panels = column_panels(tape_.packed_ih, I, shape_.gates * size_.H);
+        columns_.multiply_into(operand, rows.begin, rows.end, panels, I, false, args_.dx + first_row(size_, begin) * I,
+                               team_);
+    }
+
+    // What the first step sends to the initial states, and, for tokens, the columns of dw_ih.
+    void finish() const {
+        const Index H = size_.H;
+        const Phase phase = shape_.backward[0];
+        const bool steps = size_.T > 0;
+        const Rows<Real> operand{gradients(0, phase.first), work_.gradient_pitch};
+        const Range units = recurrent_units(H);
+        for (int s = 0; s < shape_.states; ++s)
+            for (Index b = row_begin_; b < row_end_; ++b)
+                copy(work_.carry[s] + b * work_.carry_pitch + units.begin, units.end - units.begin,
+                     args_.dstate_0[s] + b * H + units.begin);
+        Panels<Real> panels = hidden_panels(0);
+        if (!steps) panels.depth = 0;
+        const Range own = own_panels(panels);
+        const bool adds = carries_h_ || !steps;
+        multiply(product_, operand, row_begin_, row_end_, panels, {own.begin, own.end},
+                 [&](Index first, Index count, Index panel, int width, const Real* sums) {
+                     const Index unit = panel * kMaxWidth * lanes_, n = smaller(width * lanes_, H - unit);
+                     for (Index b = first; b < first + count; ++b, sums += width * lanes_) {
+                         Real* const dh0 = args_.dstate_0[kH] + b * H + unit;
+                         const Real* const mask =
+                             args_.regularisation.mask ? args_.regularisation.mask + b * H + unit : nullptr;
+                         for (Index u = 0; u < n; ++u) {
+                             const Real sum = mask ? sums[u] * mask[u] : sums[u];
+                             dh0[u] = adds ? sum + dh0[u] : sum;
+                         }
+                     }
+                 });
+        if (!args_.rest) each_column_sum([&](Real* sums, const Real* rest) { settle(sums, rest, own_units()); });
+        if (!size_.D) return;
+        if (args_.rest)
+            write_tokens(work_.token_rest, rest_w_ih_);
+        else
+            settle_tokens();
+        write_tokens(work_.token_gradient, args_.dw_ih);
+    }
+
+    void settle_tokens() const {
+        const std::int32_t* const places = rest_places(args_);
+        for (Index d = 0; d < size_.D; ++d) {
+            const Index place = places ? places[d] : d;
+            for (int g = 0; place >= 0 && g < shape_.gates; ++g)
+                settle(work_.token_gradient + d * work_.token_pitch + g * Hp_ + unit_begin_,
+                       work_.token_rest + place * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
+        }
+    }
+
+    static void settle(Real* sums, const Real* rest, Index count) {
+        for (Index i = 0; i < count; ++i) sums[i] += rest[i];
+    }
+
+    const Kernels<Real>& kernels_;
+    const ProductKernels<Real>& product_;
+    const ColumnKernels<Real>& columns_;
+    const ArrayKernels<Real>& arrays_;
+    const BackwardCell<Real>& cell_;
+    const CellShape& shape_;
+    const BackwardArgs<Real>& args_;
+    Team& team_;
+    const Sizes size_;
+    const Tape<Real> tape_;
+    const Workspace<Real> work_;
+    const bool shares_units_, regularised_, carries_h_, long_steps_;
+    const Index lanes_, Hp_, whole_blocks_;
+    const int phases_;
+    Real *const rest_, *const rest_w_ih_;
+    BackwardRun<Real> run_;
+    Index row_begin_, row_end_;      // this thread's rows of the batch
+    Index panel_begin_, panel_end_;  // its share of the panels of units, in the recurrence
+    Index unit_begin_, unit_end_;    // and of the units, before and after it
+};
+
+}  // namespace
+
+template <class Real>
+Index workspace_size(const Net<Real>& net, const BackwardArgs<Real>& args) {
+    return Workspace<Real>(net.kernels, net.shape(), args, nullptr).total;
+}
+
+template <class Real>
+void backward(const Net<Real>& net, const BackwardArgs<Real>& args, Team& team) {
+    Backward<Real>(net, args, team).run();
+}
+
+#define FASTRNN_INSTANTIATE(Real)                                               \
+    template Index workspace_size(const Net<Real>&, const BackwardArgs<Real>&); \
+    template void backward(const Net<Real>&, const BackwardArgs<Real>&, Team&);
+FASTRNN_INSTANTIATE(float)
+FASTRNN_INSTANTIATE(double)
+#undef FASTRNN_INSTANTIATE
+
+}  // namespace fastrnn

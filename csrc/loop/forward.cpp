@@ -1,0 +1,488 @@
+// The forward pass of every cell. The hot loop is run(): for each step, multiply() over this thread's share of W_hh,
+// and the cell's arithmetic on the sums.
+#include "loop.h"
+#include "tape.h"
+#include "weights.h"
+
+namespace fastrnn {
+namespace {
+
+// Input rows that are projected at a time: so many that reading W_ih once for them costs little beside writing and
+// reading their sums, and for small nets so few that the sums stay in L2.
+constexpr Index projected_rows(Index I) { return smaller(larger(144, I / 4), 1024); }
+
+Index projected_steps(const Sizes& size) {
+    return larger(1, smaller(size.T, projected_rows(size.I) / larger(1, size.B)));
+}
+
+// width / count, of at most 16 vectors and kMostPlanes gates: a division would take as long as the arithmetic of a row.
+constexpr int quotient(int width, int count) {
+    constexpr int inverse[kMostPlanes + 1] = {0, 256, 128, 86, 64, 52};
+    return width * inverse[count] >> 8;
+}
+
+template <class Real>
+struct Workspace {
+    Index steps;    // whose inputs are projected at a time
+    bool keeps_ih;  // whether `weights` has W_ih
+    Weights<Real> weights;
+    Real* panels;  // the panel of W_ih at hand, for each thread, if `weights` has none
+    Index panel_size;
+    // W_ih x + b_ih of the rows of some steps, or of each token: see projected_offset().
+    Real* projected;
+    Real* zeros;      // (B, H): h_0, if the caller gave none
+    Real* h[2];       // (B, H) each: h after even and odd steps, if the caller wants no y
+    Real* masked[2];  // (B, H) each: the same, as W_hh meets it, if there is a mask
+    Real* saved;      // (B, saved_pitch) of the step at hand, if there is no tape and a later phase needs it
+    Index total;
+
+    // Where all steps are one block W_ih is gone through once, and a panel packed as it is needed stays in cache:
+    // unless the caller keeps it.
+    Workspace(const Net<Real>& net, const ForwardArgs<Real>& args, Real* base)
+        : steps(projected_steps(args.size)),
+          keeps_ih(args.size.D == 0 && (args.packed || args.size.T > steps)),
+          weights(net, args.size, args.format, keeps_ih, args.packed ? args.packed : base) {
+        const Kernels<Real>& kernels = net.kernels;
+        const CellShape& shape = net.shape();
+        const Sizes& size = args.size;
+        const Index H = size.H, threads = args.split.batch_parts * args.split.unit_parts;
+        const bool dense = size.D == 0;
+        const Index panel_units = Index{1} << panel_shift(shape.gates) << kernels.lanes_log2;
+        Carver<Real> carver{base, args.packed ? 0 : weights.total};
+        panel_size = !dense || keeps_ih
+                         ? 0
+                         : pitch<Real>(net.product(args.format).packed_size(panel_units, shape.gates, size.I));
+        panels = carver.take(threads * panel_size);
+        projected = carver.take((dense ? steps * size.B : size.D) * shape.gates * padded(kernels, H));
+        zeros = carver.take(size.B * H);
+        for (Real*& after : h) after = carver.take(args.y ? 0 : size.B * H);
+        for (Real*& after : masked) after = carver.take(args.regularisation.mask ? size.B * H : 0);
+        const bool keeps_saved = !args.tape && shape.phases > 1;
+        saved = carver.take(keeps_saved ? size.B * saved_pitch(kernels, shape, H) : 0);
+        total = carver.used;
+    }
+};
+
+template <class Real>
+class Forward {
+public:
+    Forward(const Net<Real>& net, const ForwardArgs<Real>& args, Team& team)
+        : kernels_(net.kernels),
+          product_(net.product(args.format)),
+          cell_(net.forward()),
+          shape_(net.shape()),
+          args_(args),
+          team_(team),
+          size_(args.size),
+          training_(args.tape != nullptr),
+          shares_units_(args.split.unit_parts > 1),
+          regularised_(regularises(shape_, args.regularisation)),
+          long_steps_(has_long_steps(shape_, args.size)),
+          tape_(training_ ? Tape<Real>(kernels_, shape_, args.size, args.tape) : Tape<Real>()),
+          work_(net, args, args.workspace),
+          lanes_(1 << kernels_.lanes_log2),
+          blocks_(shift_up(size_.H, kernels_.lanes_log2)),
+          whole_blocks_(size_.H >> kernels_.lanes_log2),
+          input_shift_(panel_shift(shape_.gates)) {
+        const int unit_part = team.rank() % args.split.unit_parts;
+        const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
+        grain_shift_ = input_shift_;
+        for (int p = 0; p < shape_.phases; ++p)
+            if (panel_shift(shape_.forward[p].count) > grain_shift_)
+                grain_shift_ = panel_shift(shape_.forward[p].count);
+        const Range blocks = blocks_of(unit_part, args.split.unit_parts);
+        row_begin_ = rows.begin, row_end_ = rows.end;
+        for (int p = 0; p < shape_.phases; ++p) {
+            const Phase phase = shape_.forward[p];
+            PhaseOfRun& of_run = phase_[p];
+            of_run.shift = panel_shift(phase.count);
+            of_run.begin = blocks.begin >> of_run.shift;
+            of_run.end = shift_up(blocks.end, of_run.shift);
+            of_run.panels.data = work_.weights.hh[p];
+            of_run.panels.vectors = blocks_ * phase.count;
+            of_run.panels.width = phase.count << of_run.shift;
+            of_run.panels.depth = depth_of(phase, size_);
+            of_run.panels.start = work_.weights.bias_hh[p];
+            of_run.all = shares_units_ ? panel_count(of_run.panels) : 0;
+        }
+        // One by one: what is built beside it and then copied by vectors waits for its own stores.
+        run_.H = size_.H, run_.Hp = blocks_ << kernels_.lanes_log2, run_.blocks = blocks_;
+        run_.saved_pitch = saved_pitch(kernels_, shape_, size_.H);
+        run_.state_pitch = tape_.state_pitch, run_.keep_pitch = args.regularisation.keep_pitch;
+        // Every thread's rows of `projected` lie together; those of tokens are everyone's.
+        run_.projected_rows = size_.D ? size_.D : own_rows() * work_.steps;
+        projected_ = work_.projected + (size_.D ? 0 : row_begin_ * work_.steps * shape_.gates * run_.Hp);
+        run_.projected = projected_, run_.vectors = work_.weights.vectors;
+        run_.mask = args.regularisation.mask, run_.training = training_;
+        work_of_step_ =
+            2.0 * static_cast<double>(own_rows() * size_.H * shape_.gates * size_.H) / args.split.unit_parts;
+        tape_steps_ = training_ ? block_steps(size_) : 1;
+    }
+
+    void run() {
+        if (size_.H * size_.B == 0) return;
+        prepare();
+        const Index steps = size_.D ? larger(1, size_.T) : work_.steps;
+        for (Index begin = 0; begin < size_.T; begin += steps) {
+            const Index end = smaller(begin + steps, size_.T);
+            if (!size_.D && !projects_late()) {
+                project(begin, end);
+                if (shares_units_) team_.barrier();
+            }
+            for (Index t = begin; t < end; ++t) step(t, t - begin);
+        }
+        finish();
+    }
+
+private:
+    // Threads share units by grains: as many blocks as the widest panel of any product of the step.
+    Range blocks_of(int part, int parts) const {
+        const Range grains = share(shift_up(blocks_, grain_shift_), part, parts);
+        return {grains.begin << grain_shift_, smaller(grains.end << grain_shift_, blocks_)};
+    }
+
+    // Packs, and copies what the tape keeps: everything that threads make for each other before the first step.
+    void prepare() {
+        const Index B = size_.B, I = size_.I, H = size_.H;
+        const int part = team_.rank(), parts = team_.size();
+        if (!args_.packed || args_.fills_packed) pack();
+        if (size_.D) project_tokens(share(blocks_, part, parts));
+        if (part == 0) {
+            if (!args_.state_0[kH]) clear(work_.zeros, B * H);
+            for (int s = 0; s < shape_.states; ++s) {
+                if (args_.state_0[s] == args_.state_n[s]) continue;
+                if (args_.state_0[s])
+                    copy(args_.state_0[s], B * H, args_.state_n[s]);
+                else
+                    clear(args_.state_n[s], B * H);
+            }
+            if (const Real* const mask = args_.regularisation.mask)
+                for (Index i = 0; i < B * H; ++i) work_.masked[1][i] = before(kH, 0)[i] * mask[i];
+        }
+        if (training_) {
+            if (!size_.D) {
+                const Range rows = share(first_row(size_, size_.T), part, parts);
+                copy_in_parts(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
+                pack_gradient(args_.w_ih, H, I, shape_.input_gradient, shape_.gates, first_input_plane(shape_),
+                              shape_.gates, 0, tape_.packed_ih);
+            }
+            if (part == 0 && shape_.vectors > 0) copy(args_.vectors, shape_.vectors * H, tape_.vectors);
+            for (int p = 0; p < shape_.phases; ++p) {
+                const Phase phase = shape_.backward[p];
+                if (phase.operand == kNothing) continue;
+                const int first = is_projection(shape_, phase.first) ? phase.first : 0;
+                const HiddenRows<const Real> w = hidden_rows(shape_, first, size_, args_.w_hh);
+                pack_gradient(w.first, w.rows, w.length, shape_.hidden_gradient, shape_.recurrent, phase.first,
+                              phase.count, first, tape_.packed_hh[p]);
+            }
+        }
+        if (parts > 1) team_.barrier();
+    }
+
+    void pack() const {
+        const Index I = size_.I, H = size_.H;
+        const Weights<Real>& weights = work_.weights;
+        if (work_.keeps_ih) pack_rows({args_.w_ih, H, H, I, shape_.gates}, weights.ih);
+        for (int p = 0; p < shape_.phases; ++p) {
+            const Phase phase = shape_.forward[p];
+            if (phase.operand == kNothing) continue;
+            const HiddenRows<const Real> w = hidden_rows(shape_, phase.first, size_, args_.w_hh);
+            pack_rows({w.first, w.rows, w.rows, w.length, phase.count}, weights.hh[p]);
+        }
+        if (team_.rank() > 0) return;
+        if (shape_.vectors > 0) copy(args_.vectors, shape_.vectors * H, weights.vectors);
+        fill_bias(args_.b_ih, 0, shape_.gates, weights.bias_ih);
+        for (int p = 0; p < shape_.phases; ++p)
+            fill_bias(args_.b_hh, shape_.forward[p].first, shape_.forward[p].count, weights.bias_hh[p]);
+    }
+
+    void pack_rows(const GateRows<Real>& rows, Real* packed) const {
+        const int shift = panel_shift(rows.gates);
+        const Range own = blocks_of(team_.rank(), team_.size());
+        for (Index panel = own.begin >> shift; panel < shift_up(own.end, shift); ++panel) {
+            product_.pack(rows, blocks_, panel, packed);
+            team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * lanes_ * rows.depth));
+        }
+    }
+
+    void copy_in_parts(const Real* from, Index n, Real* to) const {
+        constexpr Index most = Index{1} << 20;
+        for (Index begin = 0; begin < n; begin += most) {
+            const Index count = smaller(most, n - begin);
+            copy(from + begin, count, to + begin);
+            team_.poll(kWorkOfMoving * static_cast<double>(count));
+        }
+    }
+
+    void fill_bias(const Real* bias, int first, int count, Real* filled) const {
+        for (Index unit = 0; unit < run_.Hp; unit += lanes_)
+            for (int g = first; g < first + count; ++g, filled += lanes_) {
+                const Index n = bias && g < shape_.gates ? smaller(lanes_, size_.H - unit) : 0;
+                if (n > 0) copy(bias + g * size_.H + unit, n, filled);
+                clear(filled + n, lanes_ - n);
+            }
+    }
+
+    // Of the gates with planes first, first + 1, ... of gradients, by `plane_of` each of `gates` gates; w, (...,
+    // columns), begins with gate `first_gate`.
+    void pack_gradient(const Real* w, Index units, Index columns, const int* plane_of, int gates, int first, int count,
+                       int first_gate, Real* packed) const {
+        int gate[kMostPlanes];
+        for (int g = 0; g < gates; ++g) {
+            const int place = plane_of[g] - first;
+            if (place >= 0 && place < count) gate[place] = g - first_gate;
+        }
+        const Range own = share(ceil_div(columns, kMaxWidth * lanes_), team_.rank(), team_.size());
+        for (Index panel = own.begin; panel < own.end; ++panel) {
+            kernels_.columns->pack(w, columns, units, columns, gate, count, panel, packed);
+            team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * lanes_ * count * units));
+        }
+    }
+
+    // One projected row per distinct token, of blocks [own) of units.
+    void project_tokens(Range own) const {
+        const Index H = size_.H, I = size_.I;
+        const bool transposed = args_.transposed_w_ih;
+        for (Index block = own.begin; block < own.end; ++block) {
+            const Index unit = block * lanes_, n = smaller(lanes_, H - unit);
+            for (Index d = 0; d < size_.D; ++d) {
+                const Index token = args_.tokens.id[d];
+                const Real* const w = args_.w_ih + (transposed ? token * shape_.gates * H + unit : unit * I + token);
+                kernels_.arrays->project_token(w, transposed ? 1 : I, transposed ? H : H * I,
+                                               args_.b_ih ? args_.b_ih + unit : nullptr, H, shape_.gates, n,
+                                               projected_at(block, d));
+                if (d % 1024 == 0) team_.poll(kWorkOfMoving * 1024 * static_cast<double>(shape_.gates * lanes_));
+            }
+        }
+    }
+
+    Index own_rows() const { return row_end_ - row_begin_; }
+
+    // W_ih, if it is kept, with its biases.
+    Panels<Real> input_panels() const {
+        return {work_.weights.ih, blocks_ * shape_.gates, shape_.gates << input_shift_, size_.I, work_.weights.bias_ih};
+    }
+
+    // W_ih x + b_ih of this thread's rows in steps [begin, end), in the order (step, row), for the units that it gets.
+    void project(Index begin, Index end) const {
+        const Index I = size_.I;
+        Rows<Real> x{args_.x + first_row(size_, begin) * I, I};
+        Index rows = first_row(size_, end) - first_row(size_, begin);
+        if (args_.split.batch_parts > 1) {
+            x = {x.base + row_begin_ * I, I, larger(1, own_rows()), size_.B * I};
+            rows = (end - begin) * own_rows();
+        }
+        Real* const at_hand = work_.panels + team_.rank() * work_.panel_size;
+        const Panels<Real> all = input_panels();
+        for_each_panel(all, [&](Index panel) {
+            const Index first = panel << input_shift_, blocks = smaller(blocks_ - first, Index{1} << input_shift_);
+            Panels<Real> panels = all;
+            if (!work_.keeps_ih) {
+                const Index unit = first * lanes_;
+                product_.pack({args_.w_ih + unit * I, size_.H - unit, size_.H, I, shape_.gates}, blocks, 0, at_hand);
+                panels = {at_hand, blocks * shape_.gates, all.width, I, all.start + panel * all.width * lanes_};
+            }
+            for (Index row = 0; row < rows; row += kRowBlock) {
+                const Index count =
+                    product_.multiply_block(x, row, rows, panels, work_.keeps_ih ? panel : 0, projected_at(first, row));
+                team_.poll(work_of_sums(count * blocks * shape_.gates * lanes_, I));
+            }
+        });
+    }
+
+    // Calls use(panel) for those that this thread gets.
+    template <class Use>
+    void for_each_panel(const Panels<Real>& panels, const Use& use) const {
+        const Index all = panel_count(panels);
+        if (shares_units_)
+            for (Index panel; (panel = team_.claim(all)) >= 0;) use(panel);
+        else
+            for (Index panel = 0; panel < all; ++panel) use(panel);
+    }
+
+    // Whether each panel of W_hh is followed by the same units' of W_ih. In a stream, whose steps are calls of their
+    // own, both are then found in cache where the call before turned round.
+    bool projects_late() const { return size_.T == 1 && work_.keeps_ih; }
+
+    // W_ih x + b_ih of rows [first, first + count) of the one step, for blocks [begin, end) of units.
+    void project_units(Index first, Index count, Index begin, Index end) const {
+        const Panels<Real> panels = input_panels();
+        multiply(product_, Rows<Real>{args_.x, size_.I}, first, first + count, panels,
+                 Turns{begin >> input_shift_, shift_up(end, input_shift_)},
+                 [&](Index row, Index rows, Index panel, int width, const Real* sums) {
+                     const Index each = smaller(panels.width, width) * lanes_;  // of several panels, with one row
+                     for (Index i = 0; i * each < width * lanes_; ++i)
+                         copy(sums + i * each, rows * each,
+                              projected_at((panel + i) << input_shift_, row - row_begin_));
+                     team_.poll(work_of_sums(rows * width * lanes_, size_.I));
+                 });
+    }
+
+    // The gates of a block of units in one of this thread's rows of `projected`.
+    Real* projected_at(Index block, Index row) const {
+        return projected_ + projected_offset(1 << input_shift_, shape_.gates << kernels_.lanes_log2, blocks_,
+                                             run_.projected_rows, block, row);
+    }
+
+    // (B, H): state s before and after step t. h lies in y, if there is one, and c where it ends.
+    const Real* before(int s, Index t) const {
+        if (s == kH && t == 0) return args_.state_0[kH] ? args_.state_0[kH] : work_.zeros;
+        return after(s, t - 1);
+    }
+    Real* after(int s, Index t) const {
+        if (s != kH) return args_.state_n[s];
+        return args_.y ? args_.y + first_row(size_, t) * size_.H : work_.h[t % 2];
+    }
+
+    // Step t, in place `place` of those that are projected together.
+    void step(Index t, Index place) {
+        const ForwardStep<Real> at = step_at(t, place);
+        for (int p = 0; p < shape_.phases; ++p) {
+            run_phase(p, at, t);
+            // Other threads' units of this phase's results are operands of the next.
+            if (shares_units_) team_.barrier();
+            if (p == 0 && shape_.normalised > 0) {
+                normalise_rows(at, t);
+                if (shares_units_) team_.barrier();
+            }
+        }
+        team_.poll(work_of_step_);
+    }
+
+    void run_phase(int p, const ForwardStep<Real>& at, Index t) const {
+        const Phase phase = shape_.forward[p];
+        const auto cell = cell_.phase[p];
+        const int shift = phase_[p].shift, gates = phase.count;
+        Rows<Real> operand{args_.regularisation.mask ? work_.masked[(t + 1) % 2] : at.prev[kH], size_.H};
+        if (phase.operand >= 0) operand = {at.saved + phase.operand * run_.Hp, run_.saved_pitch};
+        const Panels<Real>& panels = phase_[p].panels;
+        const bool late = p == 0 && projects_late();
+        const Turns turns{phase_[p].begin, phase_[p].end, (t % 2 != 0) != args_.turned,
+                          shares_units_ ? &team_ : nullptr, phase_[p].all};
+        multiply(product_, operand, row_begin_, smaller(row_end_, step_rows(size_, t)), panels, turns,
+                 [&](Index first, Index count, Index panel, int width, const Real* sums) {
+                     if (long_steps_) team_.poll(work_of_sums(count * width * lanes_, panels.depth));
+                     const Index begin = panel << shift, end = begin + quotient(width, gates);
+                     if (late) project_units(first, count, begin, end);
+                     const Index whole = smaller(end, whole_blocks_);
+                     // Of a single row, the blocks that lie evenly in `projected` are gone through at once.
+                     const Index even = input_shift_ > 0 ? Index{1} << input_shift_ : Index{1} << 62;
+                     const Index sums_row = width * lanes_, paired = count & ~Index{1};
+                     for (Index block = begin, n; block < end; block += n) {
+                         const bool plain = block < whole && !regularised_;
+                         n = count > 1 || !plain ? 1 : smaller(whole - block, even - (block & (even - 1)));
+                         const Real* const own = sums + (block - begin) * gates * lanes_;
+                         if (!plain) {
+                             cell.careful(at, first, count, block, own, sums_row);
+                             continue;
+                         }
+                         if (paired > 0) cell.pairs(at, first, paired, block, own, sums_row);
+                         if (paired < count) cell.blocks(at, first + paired, block, n, own + paired * sums_row);
+                     }
+                 });
+    }
+
+    ForwardStep<Real> step_at(Index t, Index place) const {
+        const Index row = first_row(size_, t);
+        const bool is_first = training_ && t % tape_steps_ == 0;
+        ForwardStep<Real> at;
+        at.run = &run_;
+        for (int s = 0; s < kMaxStates; ++s) {
+            at.prev[s] = before(s, t);
+            at.next[s] = after(s, t);
+            at.first[s] = is_first ? tape_.state[s] + t / tape_steps_ * size_.B * tape_.state_pitch : nullptr;
+            at.keep[s] = keep_of(args_.regularisation, s, row);
+        }
+        at.masked = args_.regularisation.mask ? work_.masked[t % 2] : nullptr;
+        at.saved = training_ ? tape_.saved + row * tape_.saved_pitch : work_.saved;
+        at.slot = size_.D ? args_.tokens.slot + row : nullptr;
+        at.first_projected =
+            args_.split.batch_parts > 1 ? place * own_rows() - row_begin_ : row - first_row(size_, t - place);
+        return at;
+    }
+
+    // The planes of step t that are to be normalised, in this thread's share of the rows.
+    void normalise_rows(const ForwardStep<Real>& at, Index t) const {
+        const Index rows = larger(0, smaller(row_end_, step_rows(size_, t)) - row_begin_);
+        const Range own = share(rows, team_.rank() % args_.split.unit_parts, args_.split.unit_parts);
+        for (Index row = row_begin_ + own.begin; row < row_begin_ + own.end; ++row)
+            for (int i = 0; i < shape_.normalised; ++i) {
+                Real* const plane = at.saved + row * run_.saved_pitch + (shape_.first_normalised + i) * run_.Hp;
+                const Real scale = kernels_.arrays->normalise(plane, size_.H);
+                if (training_) tape_.scale[(first_row(size_, t) + row) * shape_.normalised + i] = scale;
+            }
+    }
+
+    // h_n is the last that y has of each row. Units of a row may come from several threads: the barrier has passed.
+    void finish() const {
+        if (team_.rank() % args_.split.unit_parts != 0) return;
+        Index row = row_begin_;
+        for (Index t = size_.T; t > 0 && row < row_end_; --t) {
+            const Index end = smaller(row_end_, step_rows(size_, t - 1));
+            if (end <= row) continue;
+            copy(before(kH, t) + row * size_.H, (end - row) * size_.H, args_.state_n[kH] + row * size_.H);
+            row = end;
+        }
+    }
+
+    // A phase of each step, which is the same in all of them.
+    struct PhaseOfRun {
+        int shift;         // the logarithm of the blocks in a panel
+        Index begin, end;  // this thread's panels
+        Index all;         // if threads share them
+        Panels<Real> panels;
+    };
+
+    const Kernels<Real>& kernels_;
+    const ProductKernels<Real>& product_;
+    const ForwardCell<Real>& cell_;
+    const CellShape& shape_;
+    const ForwardArgs<Real>& args_;
+    Team& team_;
+    const Sizes size_;
+    const bool training_, shares_units_, regularised_, long_steps_;
+    const Tape<Real> tape_;
+    const Workspace<Real> work_;
+    const Index lanes_, blocks_, whole_blocks_;  // lanes in a vector; blocks of units, and those that are whole
+    const int input_shift_;                      // the logarithm of the blocks in a panel of W_ih
+    int grain_shift_;
+    Index row_begin_, row_end_;  // this thread's rows of the batch
+    PhaseOfRun phase_[kMostPhases];
+    ForwardRun<Real> run_;
+    Real* projected_;      // what this thread needs of `projected`
+    double work_of_step_;  // for Team::poll()
+    Index tape_steps_;     // in a block of the tape's
+};
+
+}  // namespace
+
+template <class Real>
+Index tape_size(const Net<Real>& net, const Sizes& size) {
+    return Tape<Real>(net.kernels, net.shape(), size, nullptr).total;
+}
+
+template <class Real>
+Index packed_size(const Net<Real>& net, const Sizes& size, WeightFormat format) {
+    return Weights<Real>(net, size, format, size.D == 0, nullptr).total;
+}
+
+template <class Real>
+Index workspace_size(const Net<Real>& net, const ForwardArgs<Real>& args) {
+    return Workspace<Real>(net, args, nullptr).total;
+}
+
+template <class Real>
+void forward(const Net<Real>& net, const ForwardArgs<Real>& args, Team& team) {
+    Forward<Real>(net, args, team).run();
+}
+
+#define FASTRNN_INSTANTIATE(Real)                                              \
+    template Index tape_size(const Net<Real>&, const Sizes&);                  \
+    template Index packed_size(const Net<Real>&, const Sizes&, WeightFormat);  \
+    template Index workspace_size(const Net<Real>&, const ForwardArgs<Real>&); \
+    template void forward(const Net<Real>&, const ForwardArgs<Real>&, Team&);
+FASTRNN_INSTANTIATE(float)
+FASTRNN_INSTANTIATE(double)
+#undef FASTRNN_INSTANTIATE
+
+}  // namespace fastrnn

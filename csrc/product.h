@@ -1,0 +1,106 @@
+// What the loop over time asks of a product of rows with packed weights, and how the product hands over its sums. Plain
+// data, without so much as a constructor (kernels/README): there is one ProductKernels for each instruction set and
+// weight format.
+#pragma once
+
+#include "layout.h"
+
+namespace fastrnn {
+
+class Team;  // thread_pool.h
+
+// Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
+template <class Real>
+struct Rows {
+    const Real* base;
+    Index stride;
+    Index per_step = PTRDIFF_MAX;
+    Index step_stride = 0;
+};
+
+// The right operand, packed: `vectors` columns of lanes, in panels of `width` (the last may be narrower), each of which
+// is as its weight format has it.
+template <class Real>
+struct Panels {
+    const void* data;
+    Index vectors;
+    int width;
+    Index depth;                  // k
+    const Real* start = nullptr;  // (vectors): what each column's sums start from; null is zeros
+};
+
+template <class Real>
+static Index panel_count(const Panels<Real>& panels) {
+    return ceil_div(panels.vectors, panels.width);
+}
+
+// The panels that a thread takes of a product: those of [begin, end); or, with a team, of `all`, those that it claims.
+struct Turns {
+    Index begin, end;
+    bool backwards = false;  // from the last: see ProductKernels::multiply
+    Team* team = nullptr;
+    Index all = 0;
+};
+
+// What takes the sums: `width` vectors of each of rows [first, first + count), which lie one after the other. They
+// begin with those of `panel`; of a single row they may be those of the panels after it, too.
+template <class Real>
+struct Epilogue {
+    void (*call)(const void* context, Index first, Index count, Index panel, int width, const Real* sums);
+    const void* context;
+};
+
+// Arrays over the product's rows and columns that its epilogue reads or writes: by the time that a tile is done, its
+// part of them is in cache. To ask for it any later, for many tiles at once, would be to wait for it.
+template <class Real>
+struct Touched {
+    static constexpr int kMost = 9;  // dy, and the most planes that a cell saves
+    struct {
+        const Real* first;  // row 0, column 0
+        Index row;          // from one to the next
+    } array[kMost];
+    int count;
+};
+
+// Rows of weights of `gates` gates, of which those of one gate lie together, to be packed for x W^T.
+template <class Real>
+struct GateRows {
+    const Real* first;  // (gates, .., depth)
+    Index units;        // that each gate has; in panels zeros stand beyond them
+    Index apart;        // rows from one gate to the next
+    Index depth;
+    int gates;
+};
+
+template <class Real>
+struct ProductKernels {
+    // Elements of the panels of `gates` gates of so many units over `depth` k.
+    Index (*packed_size)(Index units, int gates, Index depth);
+    // Writes one of the panels of `blocks` blocks of units.
+    void (*pack)(const GateRows<Real>& rows, Index blocks, Index panel, void* packed);
+    // For every row of [row_begin, row_end) and this thread's panels, in no promised order, calls the epilogue.
+    // A loop over time that turns round at every step finds in cache the panels that the step before used last.
+    // `touched` may be null.
+    void (*multiply)(const Rows<Real>& rows, Index row_begin, Index row_end, const Panels<Real>& panels,
+                     const Turns& turns, const Epilogue<Real>& epilogue, const Touched<Real>* touched);
+    // The sums of at most kRowBlock rows from `first` on and one panel, (rows, width of the panel); how many rows it
+    // was. `end` is that of all rows.
+    Index (*multiply_block)(const Rows<Real>& rows, Index first, Index end, const Panels<Real>& panels, Index panel,
+                            Real* sums);
+};
+
+// Products with the columns of a matrix, for the way back: it has plain weights only.
+template <class Real>
+struct ColumnKernels {
+    // Elements of the panels, kMaxWidth wide, of so many columns.
+    Index (*packed_size)(Index columns, Index depth);
+    // Writes one of them: W is (.., columns), its rows `pitch` apart, and k runs over the `units` rows of gates
+    // gate[0], gate[1], ... in turn.
+    void (*pack)(const Real* w, Index pitch, Index units, Index columns, const int* gate, int gates, Index panel,
+                 Real* packed);
+    // out (.., columns) = rows [row_begin, row_end) times such panels, or is added to.
+    void (*multiply_into)(const Rows<Real>& rows, Index row_begin, Index row_end, const Panels<Real>& panels,
+                          Index columns, bool add, Real* out, Team& team);
+};
+
+}  // namespace fastrnn

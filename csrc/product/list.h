@@ -1,0 +1,11 @@
+// THE list of weight formats: how weights are kept, and multiplied with rows of float32 or float64. CONTRIBUTING.md
+// tells what else a new format needs.
+//
+// X(name)
+//   name   enumerator of fastrnn::WeightFormat; csrc/product/<name>.h has its packing and its product, and
+//          <name>_float32 and <name>_float64 are its ProductKernels for rows of either type, empty if it has none
+//
+//   plain  numbers of the type of the rows, the only ones that can be trained
+#pragma once
+
+#define FASTRNN_WEIGHT_FORMATS(X) X(plain)
