@@ -10,6 +10,8 @@ namespace fastrnn {
 // What the loop over time does to arrays beside products and cells, where vectors make it faster.
 template <class Real>
 struct ArrayKernels {
+    // to (blocks of units, gates, lanes) = from (gates, units), zeros beyond the units. Null is zeros.
+    void (*group_gates)(const Real* from, int gates, Index units, Real* to);
     // out (gates, lanes) = w + bias of n units of each gate; w's units are `unit_step` apart, and its gates
     // `gate_step`. Null bias is zeros; bias's gates are `bias_step` apart.
     void (*project_token)(const Real* w, Index unit_step, Index gate_step, const Real* bias, Index bias_step, int gates,

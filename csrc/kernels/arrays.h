@@ -10,6 +10,13 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 template <class V>
+void group_gates(const typename V::Real* from, int gates, Index units, typename V::Real* to) {
+    for (Index unit = 0; unit < units; unit += V::kLanes)
+        for (int g = 0; g < gates; ++g, to += V::kLanes)
+            (from ? load_part<V>(from + g * units + unit, smaller(V::kLanes, units - unit)) : V::zero()).store(to);
+}
+
+template <class V>
 void project_token(const typename V::Real* w, Index unit_step, Index gate_step, const typename V::Real* bias,
                    Index bias_step, int gates, Index n, typename V::Real* out) {
     for (int g = 0; g < gates; ++g, w += gate_step, out += V::kLanes) {
@@ -96,7 +103,8 @@ FASTRNN_NOINLINE void token_sums(const typename V::Real* gate, Index pitch, Rang
 
 template <class V>
 constexpr ArrayKernels<typename V::Real> array_kernels() {
-    return {project_token<V>, transpose<V>, column_sums<V>, token_sums<V>, normalise<V>, normalise_gradient<V>};
+    return {group_gates<V>, project_token<V>, transpose<V>,         column_sums<V>,
+            token_sums<V>,  normalise<V>,     normalise_gradient<V>};
 }
 
 }  // namespace

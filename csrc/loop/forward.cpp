@@ -51,7 +51,8 @@ struct Workspace {
         Carver<Real> carver{base, args.packed ? 0 : weights.total};
         panel_size = !dense || keeps_ih
                          ? 0
-                         : pitch<Real>(net.product(args.format).packed_size(panel_units, shape.gates, size.I));
+                         : pitch<Real>(net.product(args.format).packed_size(panel_units, shape.gates, size.I)) +
+                               kThreadsApart<Real>;
         panels = carver.take(threads * panel_size);
         projected = carver.take((dense ? steps * size.B : size.D) * shape.gates * padded(kernels, H));
         zeros = carver.take(size.B * H);
@@ -84,13 +85,14 @@ public:
           blocks_(shift_up(size_.H, kernels_.lanes_log2)),
           whole_blocks_(size_.H >> kernels_.lanes_log2),
           input_shift_(panel_shift(shape_.gates)) {
-        const int unit_part = team.rank() % args.split.unit_parts;
-        const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
+        unit_part_ = shares_units_ ? team.rank() % args.split.unit_parts : 0;
+        const int batch_part = shares_units_ ? team.rank() / args.split.unit_parts : team.rank();
+        const Range rows = share(size_.B, batch_part, args.split.batch_parts);
         grain_shift_ = input_shift_;
         for (int p = 0; p < shape_.phases; ++p)
             if (panel_shift(shape_.forward[p].count) > grain_shift_)
                 grain_shift_ = panel_shift(shape_.forward[p].count);
-        const Range blocks = blocks_of(unit_part, args.split.unit_parts);
+        const Range blocks = blocks_of(unit_part_, args.split.unit_parts);
         row_begin_ = rows.begin, row_end_ = rows.end;
         for (int p = 0; p < shape_.phases; ++p) {
             const Phase phase = shape_.forward[p];
@@ -215,12 +217,8 @@ private:
     }
 
     void fill_bias(const Real* bias, int first, int count, Real* filled) const {
-        for (Index unit = 0; unit < run_.Hp; unit += lanes_)
-            for (int g = first; g < first + count; ++g, filled += lanes_) {
-                const Index n = bias && g < shape_.gates ? smaller(lanes_, size_.H - unit) : 0;
-                if (n > 0) copy(bias + g * size_.H + unit, n, filled);
-                clear(filled + n, lanes_ - n);
-            }
+        const Real* const own = bias && first < shape_.gates ? bias + first * size_.H : nullptr;
+        kernels_.arrays->group_gates(own, count, size_.H, filled);
     }
 
     // Of the gates with planes first, first + 1, ... of gradients, by `plane_of` each of `gates` gates; w, (...,
@@ -404,7 +402,7 @@ private:
     // The planes of step t that are to be normalised, in this thread's share of the rows.
     void normalise_rows(const ForwardStep<Real>& at, Index t) const {
         const Index rows = larger(0, smaller(row_end_, step_rows(size_, t)) - row_begin_);
-        const Range own = share(rows, team_.rank() % args_.split.unit_parts, args_.split.unit_parts);
+        const Range own = share(rows, unit_part_, args_.split.unit_parts);
         for (Index row = row_begin_ + own.begin; row < row_begin_ + own.end; ++row)
             for (int i = 0; i < shape_.normalised; ++i) {
                 Real* const plane = at.saved + row * run_.saved_pitch + (shape_.first_normalised + i) * run_.Hp;
@@ -415,7 +413,7 @@ private:
 
     // h_n is the last that y has of each row. Units of a row may come from several threads: the barrier has passed.
     void finish() const {
-        if (team_.rank() % args_.split.unit_parts != 0) return;
+        if (unit_part_ != 0) return;
         Index row = row_begin_;
         for (Index t = size_.T; t > 0 && row < row_end_; --t) {
             const Index end = smaller(row_end_, step_rows(size_, t - 1));
@@ -445,7 +443,7 @@ private:
     const Workspace<Real> work_;
     const Index lanes_, blocks_, whole_blocks_;  // lanes in a vector; blocks of units, and those that are whole
     const int input_shift_;                      // the logarithm of the blocks in a panel of W_ih
-    int grain_shift_;
+    int grain_shift_, unit_part_;
     Index row_begin_, row_end_;  // this thread's rows of the batch
     PhaseOfRun phase_[kMostPhases];
     ForwardRun<Real> run_;
