@@ -1,4 +1,4 @@
-# THE list of instruction sets, best first: one line here is one compilation of csrc/kernels/kernels.cpp.
+# THE list of instruction sets, best first: one line here is one compilation of csrc/kernels, csrc/product and csrc/cells.
 #
 #   fastrnn_isa(<name> <flags for GCC and Clang> <flags for MSVC>)
 #

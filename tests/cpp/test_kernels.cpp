@@ -421,8 +421,11 @@ Reals<Real> convert(const Array& a) {
 }
 
 template <class Real>
-void compare(const Reals<Real>& got, const Array& expected, const std::string& what) {
-    const double tolerance = sizeof(Real) == sizeof(float) ? 3e-5 : 1e-12;
+constexpr double kTolerance = sizeof(Real) == sizeof(float) ? 3e-5 : 1e-12;
+
+template <class Real>
+void compare(const Reals<Real>& got, const Array& expected, const std::string& what,
+             double tolerance = kTolerance<Real>) {
     double scale = 1, error = 0;
     for (std::size_t i = 0; i < expected.size(); ++i) {
         const double e = std::fabs(static_cast<double>(got[i]) - expected[i]);
@@ -616,6 +619,94 @@ void test_linear() {
                     }
 }
 
+// As many steps as it takes for a call to be worth waking the others.
+Index steps_worth_threads(Cell cell, Index B, Index I, Index H) {
+    return static_cast<Index>(2.1e7 / step_flops(kCells[static_cast<int>(cell)], {1, B, I, H, 0})) + 1;
+}
+
+// --- weight formats
+
+template <class Real>
+double tolerance_of_format(WeightFormat format) {
+    switch (format) {
+        case WeightFormat::plain: return kTolerance<Real>;
+    }
+    return 0;
+}
+
+// Inference of a problem, with weights that are packed in a format.
+template <class Real>
+Reals<Real> infer(const KernelTable& table, const Problem& p, WeightFormat format) {
+    const Reals<Real> x = convert<Real>(p.x), w_ih = convert<Real>(p.w_ih), w_hh = convert<Real>(p.w_hh),
+                      b_ih = convert<Real>(p.b_ih), b_hh = convert<Real>(p.b_hh), vectors = convert<Real>(p.vectors);
+    Reals<Real> y(p.dy.size()), state_0[kMaxStates], state_n[kMaxStates];
+    ForwardArgs<Real> args{};
+    args.format = format;
+    args.size = p.size;
+    args.x = p.size.D ? nullptr : x.data();
+    if (p.size.D) args.tokens = {p.slot.data(), p.id.data()};
+    args.w_ih = w_ih.data();
+    args.w_hh = p.info().recurrent ? w_hh.data() : nullptr;
+    args.b_ih = b_ih.data();
+    args.b_hh = b_hh.data();
+    args.vectors = vectors.data();
+    args.y = y.data();
+    for (int k = 0; k < p.info().states; ++k) {
+        state_0[k] = state_n[k] = convert<Real>(p.state_0[k]);
+        args.state_0[k] = state_0[k].data();
+        args.state_n[k] = state_n[k].data();
+    }
+    ForwardArgs<Real> weights = args;
+    weights.size.T = 0;
+    const auto packed = pack(table, p.cell, weights, nullptr);
+    args.packed = static_cast<Real*>(packed->memory.data());
+    run_forward(table, p.cell, args, nullptr);
+    return y;
+}
+
+template <class Real>
+void check_format(const KernelTable& table, WeightFormat format, Problem p) {
+    if (!kernels_of<Real>(table).product[static_cast<int>(format)]->multiply) return;
+    const std::string where = std::string(table.isa) + " " + p.info().name + " in format " +
+                              std::to_string(static_cast<int>(format)) + ", " + std::to_string(p.size.B) + " rows";
+    const Reals<Real> y = infer<Real>(table, p, format);
+    compare(y, Reference(p).solve().y, where, tolerance_of_format<Real>(format));
+    // What is no number in a row is none in all that comes of it, and is nowhere else.
+    const auto row = static_cast<std::size_t>(p.size.B / 2), H = static_cast<std::size_t>(p.size.H);
+    p.state_0[kH][row * H] = std::numeric_limits<double>::quiet_NaN();
+    const Reals<Real> spoilt = infer<Real>(table, p, format);
+    for (std::size_t i = 0; i < y.size(); ++i)
+        if (i / H % static_cast<std::size_t>(p.size.B) != row)
+            check(spoilt[i] == y[i], where + ": a row with NaN changes another");
+    if (p.info().recurrent) check(std::isnan(spoilt[row * H]), where + ": NaN is lost");
+}
+
+void test_weight_formats() {
+    for (int format = 0; format < kWeightFormatCount; ++format)
+        for (int cell = 0; cell < kCellCount; ++cell)
+            for (const bool tokens : {false, true})
+                for (const auto& [T, B, I, H] :
+                     {std::array<Index, 4>{3, 1, 9, 17}, {3, 2, 1, 33}, {2, 7, 33, 8}, {2, 50, 8, 33}}) {
+                    const Problem p = make_problem(static_cast<Cell>(cell), T, B, I, H, tokens);
+                    for (const KernelTable* table : supported_tables()) {
+                        check_format<float>(*table, static_cast<WeightFormat>(format), p);
+                        check_format<double>(*table, static_cast<WeightFormat>(format), p);
+                    }
+                }
+    // Threads change no bit.
+    for (int format = 0; format < kWeightFormatCount; ++format)
+        for (const auto& [B, I, H] : {std::array<Index, 3>{3, 33, 129}, {64, 33, 65}}) {
+            const Problem p = make_problem(Cell::lstm, steps_worth_threads(Cell::lstm, B, I, H), B, I, H, false);
+            for (const KernelTable* table : supported_tables()) {
+                set_num_threads(1);
+                const auto expected = infer<float>(*table, p, static_cast<WeightFormat>(format));
+                set_num_threads(3);
+                check(infer<float>(*table, p, static_cast<WeightFormat>(format)) == expected,
+                      "threads differ in format " + std::to_string(format));
+            }
+        }
+}
+
 // --- kept weights
 
 // Every bit of some memory counts, whatever stands in it.
@@ -675,11 +766,6 @@ void test_kept_weights() {
 // --- the pool
 
 constexpr double kWorthAll = std::numeric_limits<double>::infinity();  // waking every thread
-
-// As many steps as it takes for a call to be worth waking the others.
-Index steps_worth_threads(Cell cell, Index B, Index I, Index H) {
-    return static_cast<Index>(2.1e7 / step_flops(kCells[static_cast<int>(cell)], {1, B, I, H, 0})) + 1;
-}
 
 void test_threads_change_no_bit() {
     for (int k = 0; k < kCellCount; ++k) {
@@ -829,6 +915,7 @@ int main() {
     test_cells();
     test_linear();
     test_fingerprint();
+    test_weight_formats();
     test_kept_weights();
     test_barrier();
     test_claims();
