@@ -49,6 +49,7 @@ enum class WeightFormat : int {
     FASTRNN_WEIGHT_FORMATS(FASTRNN_ENUMERATOR)
 #undef FASTRNN_ENUMERATOR
 };
+static_assert(static_cast<int>(WeightFormat::plain) == 0, "what is not said is plain");
 #define FASTRNN_COUNT(name) +1
 inline constexpr int kWeightFormatCount = FASTRNN_WEIGHT_FORMATS(FASTRNN_COUNT);
 #undef FASTRNN_COUNT

@@ -50,6 +50,15 @@ struct Epilogue {
     const void* context;
 };
 
+// That calls function(first, count, panel, width, sums).
+template <class Real, class Function>
+static Epilogue<Real> epilogue_of(const Function& function) {
+    const auto call = [](const void* context, Index first, Index count, Index panel, int width, const Real* sums) {
+        (*static_cast<const Function*>(context))(first, count, panel, width, sums);
+    };
+    return {call, &function};
+}
+
 // Arrays over the product's rows and columns that its epilogue reads or writes: by the time that a tile is done, its
 // part of them is in cache. To ask for it any later, for many tiles at once, would be to wait for it.
 template <class Real>
@@ -72,21 +81,26 @@ struct GateRows {
     int gates;
 };
 
+// A weight format. Panel p holds the blocks of units from p << panel_shift(gates) on, as many as that says or as there
+// are, their vectors in the order (block, gate): see layout.h. A panel is what it is wherever it is packed: the loop
+// also packs the first of a few blocks alone. Where nothing is multiplied depth is 0, nothing has been packed, and sums
+// are what they start from. Sums of a row are the same whatever rows, panels and threads there are beside it, and NaN
+// where it has a NaN.
 template <class Real>
 struct ProductKernels {
-    // Elements of the panels of `gates` gates of so many units over `depth` k.
+    // The memory that panels of `gates` gates of so many units over `depth` k take, in elements of Real.
     Index (*packed_size)(Index units, int gates, Index depth);
-    // Writes one of the panels of `blocks` blocks of units.
-    void (*pack)(const GateRows<Real>& rows, Index blocks, Index panel, void* packed);
-    // For every row of [row_begin, row_end) and this thread's panels, in no promised order, calls the epilogue.
-    // A loop over time that turns round at every step finds in cache the panels that the step before used last.
-    // `touched` may be null.
+    // Writes one of the panels of all unit blocks, of which there are so many.
+    void (*pack)(const GateRows<Real>& rows, Index unit_blocks, Index panel, void* packed);
+    // For every row of [row_begin, row_end) and this thread's panels, in no promised order, calls the epilogue: as
+    // often as it likes. With a team a thread takes those that it claims until there are none left, or its share,
+    // [begin, end), and claims none. A loop over time that turns round at every step finds in cache the panels that
+    // the step before used last. `touched` may be null.
     void (*multiply)(const Rows<Real>& rows, Index row_begin, Index row_end, const Panels<Real>& panels,
                      const Turns& turns, const Epilogue<Real>& epilogue, const Touched<Real>* touched);
-    // The sums of at most kRowBlock rows from `first` on and one panel, (rows, width of the panel); how many rows it
-    // was. `end` is that of all rows.
-    Index (*multiply_block)(const Rows<Real>& rows, Index first, Index end, const Panels<Real>& panels, Index panel,
-                            Real* sums);
+    // The sums of rows [first, end), at most kRowBlock, and one panel: (rows, width of the panel).
+    void (*multiply_block)(const Rows<Real>& rows, Index first, Index end, const Panels<Real>& panels, Index panel,
+                           Real* sums);
 };
 
 // Products with the columns of a matrix, for the way back: it has plain weights only.

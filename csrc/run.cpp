@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <numeric>
+#include <stdexcept>
 #include <vector>
 
 #include "buffer.h"
@@ -114,6 +115,8 @@ Index forward_workspace(const KernelTable& table, Cell cell, const ForwardArgs<R
 template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
     const Net<Real> net = net_of<Real>(table, cell);
+    if (!net.product(args.format).multiply || (args.tape && args.format != WeightFormat::plain))
+        throw std::invalid_argument("weights in this format are for inference, and not with every type of rows");
     run_in_team<Real>(
         table, cell, args, [&](const ForwardArgs<Real>& a) { return workspace_size(net, a); },
         [&](const ForwardArgs<Real>& a, Team& team) { forward(net, a, team); }, stop);

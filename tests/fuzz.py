@@ -88,9 +88,14 @@ def functions() -> Iterator[Target]:
     yield Target("fastrnn.set_num_threads", fastrnn.set_num_threads, at(2))
 
 
+def fitting(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a variant's options for so few units."""
+    return {name: 3 if name == "proj_size" else value for name, value in options.items()}
+
+
 def layers() -> Iterator[Target]:
     for family, options in VARIANTS:
-        own = {k: 3 if k == "proj_size" else v for k, v in options.items()}
+        own = fitting(options)
         kind: Any = LAYERS[family]
         yield Target(
             f"fastrnn.{kind.__name__}",
@@ -206,29 +211,15 @@ def optimisers() -> Iterator[Target]:
     yield Target("optim.clip_value", optim.clip_value, at([np.ones(3), np.ones(2)], 9.0), False)
 
 
-# What each cell of _core reads besides x: see cells/list.h.
-VECTORS = {"lstm_peephole": 6, "lstm_normalised": 8, "gru_normalised": 8, "indrnn": 2}
-
-
+# Every cell of _core, with what a layer gives it.
 def core() -> Iterator[Target]:
-    for cell, family, gates, states in (
-        *((c.name, c.family, c.gates, c.states) for c in CELLS),
-        ("lstm_peephole", "lstm", 4, 2),
-        ("lstm_projected", "lstm", 4, 2),
-        ("lstm_normalised", "lstm", 4, 2),
-        ("gru_normalised", "gru", 3, 1),
-        ("indrnn", "indrnn", 1, 1),
-        ("mingru", "mingru", 2, 1),
-    ):
-        w_ih, w_hh = draw(gates * H, I), draw(gates * H, H)
-        if cell == "lstm_projected":
-            w_hh = draw(4 * H * 2 + 2 * H)
-        biases = (draw(gates * H), draw(gates * H, seed=1))
-        vectors = draw(VECTORS[cell], H) if cell in VECTORS else None
-        weights = (w_ih, None if cell in ("indrnn", "mingru") else w_hh, *biases)
-        state = (draw(B, H), draw(B, H, seed=1) if states == 2 else None)
-        keep = draw(1, H) if cell != "lstm_projected" else None
-        regularised = (None, keep, keep)[: 1 + states]
+    layers = [LAYERS[family](I, H, seed=0, **fitting(options)) for family, options in VARIANTS]
+    for cell, layer in {layer._spec.cell: layer for layer in layers}.items():
+        spec = layer._spec
+        *weights, vectors = layer._weights.known("_l0")
+        state = (draw(B, H), draw(B, H, seed=1) if len(spec.state_sizes) == 2 else None)
+        keep = None if spec.proj_size else draw(1, H)
+        regularised = (None, keep, keep)[: 1 + len(spec.state_sizes)]
         for x, counts, kept in (
             (draw(T, B, I), None, None),
             (np.array([[0, 1], [3, 2], [1, 1]]), None, None),
@@ -242,13 +233,13 @@ def core() -> Iterator[Target]:
             tape = _core.forward(*arguments.values())[-1]
             upstream = (draw(T, B, H) if counts is None else draw(5, H), *state)
             for sums in (None, _core.Sums()):
-                yield Target("_core.backward", _core.backward, at(family, tape, sums, True, *upstream), False)
+                yield Target("_core.backward", _core.backward, at(spec.family, tape, sums, True, *upstream), False)
             yield Target("_core.trace", _core.trace, at(tape))
-        layer = (*weights, vectors, regularised)
-        above = (draw(gates * H, H), *weights[1:], vectors, regularised)
-        outputs = 2 if cell == "lstm_projected" else H
+        first = (*weights, vectors, regularised)
+        above = (draw(spec.shapes["weight_ih_l0"][0], H), *weights[1:], vectors, regularised)
+        outputs = spec.state_sizes[0]
         for tokens in (False, True):
-            arguments = at(cell, [layer, above], B, tokens, outputs)
+            arguments = at(cell, [first, above], B, tokens, outputs)
             yield Target("_core.Stream", lambda *a: _core.Stream(*a).state, arguments)
             stream = _core.Stream(*arguments.values())
             x = np.array([0, 3]) if tokens else draw(B, I)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,14 @@ import fastrnn
 from problems import Array
 
 FAMILIES = ("rnn", "lstm", "gru")
-LAYERS: dict[str, Callable[..., fastrnn.Layer]] = {
+LAYERS: dict[str, type[fastrnn.Layer]] = {
     "rnn": fastrnn.RNN,
     "lstm": fastrnn.LSTM,
     "gru": fastrnn.GRU,
     "indrnn": fastrnn.IndRNN,
     "mingru": fastrnn.MinGRU,
 }
+GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn", "indrnn": "", "mingru": "zn"}  # that a trace has
 T, B, I, H = 9, 5, 7, 11
 LENGTHS = np.array([4, 9, 0, 1, 9])
 # Every variant of a cell that a layer can be made of.
@@ -29,7 +29,7 @@ VARIANTS = [
     ("gru", {}),
     ("gru", {"reset_after": False}),
     ("lstm", {"peepholes": True, "coupled": True, "cell_clip": 0.2}),
-    ("lstm", {"proj_size": 6}),
+    ("lstm", {"proj_size": 5}),
     ("lstm", {"layer_norm": True}),
     ("gru", {"layer_norm": True}),
     ("indrnn", {}),

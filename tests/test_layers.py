@@ -12,7 +12,21 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
-from layer_problems import FAMILIES, LAYERS, LENGTHS, B, H, I, T, draw, each_family, each_variant, parts, state_like
+from layer_problems import (
+    FAMILIES,
+    GATES,
+    LAYERS,
+    LENGTHS,
+    B,
+    H,
+    I,
+    T,
+    draw,
+    each_family,
+    each_variant,
+    parts,
+    state_like,
+)
 from problems import Array
 
 
@@ -296,8 +310,7 @@ def test_trace_satisfies_the_equations(family: str, options: dict[str, Any], len
     traced, _ = layer.eval()(x, state, lengths=lengths, trace=True)
     assert np.array_equal(y, traced)
     t = layer.trace
-    gates = {"rnn": "", "lstm": "ifgo", "gru": "rzn", "indrnn": "", "mingru": "zn"}[family]
-    names = [*parts("h" if family != "lstm" else ("h", "c")), *gates]
+    names = [*"hc"[: len(layer._spec.state_sizes)], *GATES[family]]
     assert set(t) == {f"{name}_l{k}{d}" for name in names for k in range(2) for d in ("", "_reverse")}
     assert np.array_equal(np.concatenate([t["h_l1"], t["h_l1_reverse"]], axis=-1), y)
     valid = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths

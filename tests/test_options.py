@@ -22,7 +22,7 @@ from problems import Array
 
 T, B, I, H = 9, 5, 7, 11
 F = np.float32
-KINDS = (fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU, fastrnn.IndRNN, fastrnn.MinGRU)
+KINDS = tuple(LAYERS.values())
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 each_variant = pytest.mark.parametrize(("family", "options"), VARIANTS, ids=str)
 

@@ -14,6 +14,7 @@ from fastrnn import _core, reference
 from fastrnn._base.parts import dropout_mask
 from fastrnn._layer.noise import Noise
 from fastrnn.reference.regularised import regularised_backward, regularised_forward
+from layer_problems import LAYERS, VARIANTS
 from problems import CELLS, Array, Cell, central_difference, finite_difference, make_smooth_problem
 from tolerances import gradient_tolerance, output_tolerance
 
@@ -116,14 +117,17 @@ def test_kernels(cell: Cell, shape: tuple[int, int, int, int], shared: bool, isa
 
 # --- layers
 
+
+def regularised(family: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with all that goes together with them."""
+    dropped = {"recurrent_dropout": 0.25} if LAYERS[family]._family.recurrent else {}
+    return options | dropped | ({} if "proj_size" in options else {"zoneout": 0.3})
+
+
 KINDS: list[tuple[type[fastrnn.Layer], dict[str, Any]]] = [
-    (fastrnn.RNN, {"recurrent_dropout": 0.25, "zoneout": 0.3}),
+    *((LAYERS[family], regularised(family, options)) for family, options in VARIANTS),
     (fastrnn.LSTM, {"recurrent_dropout": 0.25}),
     (fastrnn.LSTM, {"recurrent_dropout": 0.25, "zoneout": (0.05, 0.5)}),
-    (fastrnn.LSTM, {"proj_size": 5, "recurrent_dropout": 0.25}),
-    (fastrnn.GRU, {"recurrent_dropout": 0.25, "zoneout": 0.3, "reset_after": False}),
-    (fastrnn.GRU, {"layer_norm": True, "recurrent_dropout": 0.25, "zoneout": 0.3}),
-    (fastrnn.MinGRU, {"zoneout": 0.3}),
 ]
 each_kind = pytest.mark.parametrize(
     ("kind", "options"), KINDS, ids=lambda v: v.__name__ if isinstance(v, type) else str(v)

@@ -27,6 +27,16 @@ constexpr int most_gates() {
 
 constexpr bool writes(Phase phase, int plane) { return (phase.writes >> plane & 1u) != 0; }
 
+// Whether the planes of gradients of some gates lie together.
+constexpr bool lie_together(const int* planes, int count) {
+    int first = planes[0], last = planes[0];
+    for (int g = 1; g < count; ++g) {
+        if (planes[g] < first) first = planes[g];
+        if (planes[g] > last) last = planes[g];
+    }
+    return last - first + 1 == count;
+}
+
 // Whether any phase of forward multiplies something with W_hh.
 constexpr bool has_product(const CellShape& shape) {
     for (int p = 0; p < shape.phases; ++p)

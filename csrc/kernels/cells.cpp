@@ -27,8 +27,15 @@ constexpr CellTables<Real> cell_tables() {
 #define FASTRNN_CHECK(enumerator, arithmetic, family, gates_, states_, planes, recurrent_, vectors_, learned_) \
     static_assert(kShape<arithmetic>.gates == gates_ && kShape<arithmetic>.states == states_);                 \
     static_assert(kShape<arithmetic>.recurrent == recurrent_ || !has_product(kShape<arithmetic>));             \
-    static_assert(kShape<arithmetic>.vectors == vectors_ && kShape<arithmetic>.learned == learned_);
+    static_assert(kShape<arithmetic>.vectors == vectors_ && kShape<arithmetic>.learned == learned_);           \
+    static_assert(kShape<arithmetic>.saved >= static_cast<int>(sizeof planes) - 1);
 FASTRNN_CELLS(FASTRNN_CHECK)
+
+#define FASTRNN_CHECK_PLANES(enumerator, arithmetic, ...)                                      \
+    static_assert(lie_together(kShape<arithmetic>.input_gradient, kShape<arithmetic>.gates));  \
+    static_assert(lie_together(kShape<arithmetic>.hidden_gradient, kShape<arithmetic>.gates)); \
+    static_assert(kShape<arithmetic>.phases <= kMostPhases && kShape<arithmetic>.gates <= kMaxWidth);
+FASTRNN_CELLS(FASTRNN_CHECK_PLANES)
 
 }  // namespace
 

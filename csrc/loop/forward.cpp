@@ -281,9 +281,9 @@ private:
                 panels = {at_hand, blocks * shape_.gates, all.width, I, all.start + panel * all.width * lanes_};
             }
             for (Index row = 0; row < rows; row += kRowBlock) {
-                const Index count =
-                    product_.multiply_block(x, row, rows, panels, work_.keeps_ih ? panel : 0, projected_at(first, row));
-                team_.poll(work_of_sums(count * blocks * shape_.gates * lanes_, I));
+                const Index end = smaller(row + kRowBlock, rows);
+                product_.multiply_block(x, row, end, panels, work_.keeps_ih ? panel : 0, projected_at(first, row));
+                team_.poll(work_of_sums((end - row) * blocks * shape_.gates * lanes_, I));
             }
         });
     }

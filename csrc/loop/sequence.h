@@ -77,10 +77,7 @@ template <class Real, class Function>
 void multiply(const ProductKernels<Real>& product, const Rows<Real>& rows, Index row_begin, Index row_end,
               const Panels<Real>& panels, const Turns& turns, const Function& function,
               const Touched<Real>* touched = nullptr) {
-    const auto call = [](const void* context, Index first, Index count, Index panel, int width, const Real* sums) {
-        (*static_cast<const Function*>(context))(first, count, panel, width, sums);
-    };
-    product.multiply(rows, row_begin, row_end, panels, turns, {call, &function}, touched);
+    product.multiply(rows, row_begin, row_end, panels, turns, epilogue_of<Real>(function), touched);
 }
 
 // Buffers that each thread writes for itself again and again lie so far apart: what the processor fetches ahead of one

@@ -5,7 +5,8 @@
 //   name   enumerator of fastrnn::WeightFormat; csrc/product/<name>.h has its packing and its product, and
 //          <name>_float32 and <name>_float64 are its ProductKernels for rows of either type, empty if it has none
 //
-//   plain  numbers of the type of the rows, the only ones that can be trained
+//   plain  numbers of the type of the rows, the only ones that can be trained. It is the first, which stands for no
+//   word
 #pragma once
 
 #define FASTRNN_WEIGHT_FORMATS(X) X(plain)

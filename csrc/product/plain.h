@@ -7,9 +7,7 @@
 // depend on how rows and units were shared among threads.
 #pragma once
 
-#include "../kernels/memory.h"
-#include "../product.h"
-#include "../thread_pool.h"
+#include "rows.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -58,12 +56,6 @@ template <class Real>
 constexpr Index kAhead = 4096 / static_cast<Index>(sizeof(Real));  // how far a single tile of narrower ones looks ahead
 constexpr Index kPassBytes = 256 * 1024;  // of a panel, at most, which all rows of a block pass over while it is in L2
 
-template <class Real>
-const Real* row_at(const Rows<Real>& rows, Index r) {
-    if (r < rows.per_step) return rows.base + r * rows.stride;
-    return rows.base + (r / rows.per_step) * rows.step_stride + (r % rows.per_step) * rows.stride;
-}
-
 // How many k apart strips begin. Were it just as many as there are, those that a single row goes through side by side
 // would share a few sets of the cache wherever that is a power of two.
 constexpr Index strip_pitch(Index depth) { return depth + 1; }
@@ -76,11 +68,8 @@ struct PanelsOf {
 
     const Panels<Real>* operator->() const { return &of; }
     Index count() const { return panel_count(of); }
-    const Real* start_of(Index panel) const { return of.start ? of.start + panel * of.width * V::kLanes : nullptr; }
-    int width_of(Index panel) const {
-        const Index rest = of.vectors - panel * of.width;
-        return rest < of.width ? static_cast<int>(rest) : of.width;
-    }
+    const Real* start_of(Index panel) const { return FASTRNN_ISA::start_of<V>(of, panel); }
+    int width_of(Index panel) const { return FASTRNN_ISA::width_of(of, panel); }
     Index offset(Index panel) const { return panel * of.width * V::kLanes * strip_pitch(of.depth); }
     const Real* weights_of(Index panel) const { return static_cast<const Real*>(of.data) + offset(panel); }
     // From one k to the next, and from one strip to the next.
@@ -231,18 +220,6 @@ Multiply<V> multiply_strips_for(int strip_width, int strips) {
                         [&](auto width) { return multiply_strips<V, prefetched, decltype(width)::value>(strips); });
 }
 
-// A block of rows, at most kRowBlock: where each begins.
-template <class Real>
-struct RowBlock {
-    const Real* row[kRowBlock];
-    Index count;
-
-    RowBlock(const Rows<Real>& rows, Index first, Index end) : count(end - first) {
-        if (count > kRowBlock) count = kRowBlock;
-        for (Index i = 0; i < count; ++i) row[i] = row_at(rows, first + i);
-    }
-};
-
 template <class V>
 void touch(const Touched<typename V::Real>& touched, Index row, Index rows, Index column, Index columns) {
     using Real = typename V::Real;
@@ -360,13 +337,6 @@ Index elements(const Turns& turns, PanelsOf<V> panels) {
     return (turns.end - turns.begin) * panels->width * V::kLanes * panels->depth;
 }
 
-// The panel after `taken` of them, or -1.
-inline Index next(const Turns& turns, Index taken) {
-    if (turns.team) return turns.team->claim(turns.all, turns.backwards);
-    if (taken == turns.end - turns.begin) return -1;
-    return turns.backwards ? turns.end - 1 - taken : turns.begin + taken;
-}
-
 // product() of up to rows_of_two_strips rows.
 template <class V>
 FASTRNN_NOINLINE void product_of_few_rows(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
@@ -449,6 +419,8 @@ FASTRNN_NOINLINE void product_of_row(const typename V::Real* row, Index row_begi
     }
 }
 
+// See ProductKernels and ColumnKernels for what follows.
+
 template <class V>
 void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end, const Panels<typename V::Real>& of,
              const Turns& turns, const Epilogue<typename V::Real>& epilogue, const Touched<typename V::Real>* touched) {
@@ -463,29 +435,26 @@ void product(const Rows<typename V::Real>& rows, Index row_begin, Index row_end,
 }
 
 template <class V>
-Index product_of_block(const Rows<typename V::Real>& rows, Index first, Index end,
-                       const Panels<typename V::Real>& panels, Index panel, typename V::Real* sums) {
+void product_of_block(const Rows<typename V::Real>& rows, Index first, Index end,
+                      const Panels<typename V::Real>& panels, Index panel, typename V::Real* sums) {
     const RowBlock<typename V::Real> block(rows, first, end);
     multiply_block<V>(block, PanelsOf<V>{panels}, panel, panel, false, nullptr, 0, sums);
-    return block.count;
 }
 
-// Elements of the panels of `gates` gates of so many units over `depth` k.
 template <class V>
 Index packed_size(Index units, int gates, Index depth) {
     return ceil_div(units, V::kLanes) * V::kLanes * gates * strip_pitch(depth);
 }
 
-// Writes one of the panels of `all` blocks of units for x W^T. What is beyond the units is filled with zeros.
 template <class V>
-void pack_rows(const GateRows<typename V::Real>& rows, Index all, Index panel, void* packed) {
+void pack_rows(const GateRows<typename V::Real>& rows, Index unit_blocks, Index panel, void* packed) {
     using Real = typename V::Real;
     constexpr Index lanes = V::kLanes;
     const int gates = rows.gates, blocks_of_panel = 1 << panel_shift(gates);
-    const Panels<Real> all_panels{packed, all * gates, blocks_of_panel * gates, rows.depth};
-    const PanelsOf<V> panels{all_panels};
+    const Panels<Real> all{packed, unit_blocks * gates, blocks_of_panel * gates, rows.depth};
+    const PanelsOf<V> panels{all};
     const Index first = panel * blocks_of_panel, k_step = panels.k_step(panel);
-    const int blocks = static_cast<int>(smaller(blocks_of_panel, all - first));
+    const int blocks = static_cast<int>(smaller(blocks_of_panel, unit_blocks - first));
     for (int v = 0; v < blocks * gates; ++v) {  // each to its end: so the processor foresees what it reads
         const Index unit = (first + v / gates) * lanes;
         Real* const to = static_cast<Real*>(packed) + panels.vector_offset(panel, v);
@@ -541,11 +510,7 @@ void multiply_into(const Rows<typename V::Real>& rows, Index row_begin, Index ro
     };
     Touched<Real> touched;
     touched.array[0] = {out, columns}, touched.count = 1;
-    using Function = decltype(epilogue);
-    const auto call = [](const void* context, Index first, Index count, Index panel, int width, const Real* sums) {
-        (*static_cast<const Function*>(context))(first, count, panel, width, sums);
-    };
-    product<V>(rows, row_begin, row_end, panels, {0, panel_count(panels)}, {call, &epilogue}, &touched);
+    product<V>(rows, row_begin, row_end, panels, {0, panel_count(panels)}, epilogue_of<Real>(epilogue), &touched);
 }
 
 template <class V>
