@@ -46,26 +46,48 @@ def test_library_does_not_set_fast_math() -> None:
     assert "set_fast_math" not in run_tool("nm", "-a", str(LIBRARY))
 
 
-@pytest.mark.usefixtures("needs_elf")
-@pytest.mark.parametrize("isa", fastrnn.available_isas())
-def test_kernels_share_no_symbol(isa: str, tmp_path: Path) -> None:
-    """What the kernels of one instruction set define has its name, and the linker can pick nothing of it for others.
+def shared_symbols(source: Path, target: Path, *options: str) -> set[str]:
+    """Return what the linker may pick from an object for others.
 
     Compiled without optimisation, which emits every inline function that an optimiser might or might not inline.
     """
+    compiler = os.environ.get("CXX", "c++")
+    run_tool(compiler, "-std=c++17", "-O0", *options, "-c", str(source), "-o", str(target))
+    defined = [line.split(maxsplit=2) for line in run_tool("nm", "-C", "--defined-only", str(target)).splitlines()]
+    # Lower case is local to the object file; u, v and w are the exceptions: unique and weak symbols. DW.ref is where
+    # the C++ library's own handler of exceptions is.
+    return {name for _, kind, name in defined if (kind.isupper() or kind in "uvw") and not name.startswith("DW.ref.")}
+
+
+@pytest.mark.usefixtures("needs_elf")
+@pytest.mark.parametrize("isa", fastrnn.available_isas())
+def test_kernels_share_no_symbol(isa: str, tmp_path: Path) -> None:
+    """What the kernels of one instruction set define has its name, and the linker can pick nothing of it for others."""
     lists = (SOURCES / "cmake" / "isa.cmake").read_text()
     flags = dict(re.findall(r'fastrnn_isa\((\w+) "([^"]*)"', lists))[isa].split(";")
-    options = ["-std=c++17", "-O0", f"-DFASTRNN_ISA={isa}", *filter(None, flags)]
-    shared = set()
-    for source in [p for room in ("kernels", "product") for p in (SOURCES / "csrc" / room).glob("*.cpp")]:
-        target = tmp_path / f"{source.stem}.o"
-        run_tool(os.environ.get("CXX", "c++"), *options, "-c", str(source), "-o", str(target))
-        defined = [line.split()[-2:] for line in run_tool("nm", "-C", "--defined-only", str(target)).splitlines()]
-        # Lower case is local to the object file; u, v and w are the exceptions: unique and weak symbols.
-        # DW.ref is where the C++ library's own handler of exceptions is.
-        shared |= {n for kind, n in defined if (kind.isupper() or kind in "uvw") and not n.startswith("DW.ref.")}
-    foreign = {name for name in shared if not name.startswith(f"fastrnn::{isa}::")}
-    assert foreign == {f"fastrnn::kernel_table_{isa}"}
+    sources = [path for room in ("kernels", "product") for path in (SOURCES / "csrc" / room).glob("*.cpp")]
+    assert len(sources) >= 4
+    options = (f"-DFASTRNN_ISA={isa}", *filter(None, flags))
+    shared = {name for path in sources for name in shared_symbols(path, tmp_path / "kernels.o", *options)}
+    assert {name for name in shared if not name.startswith(f"fastrnn::{isa}::")} == {f"fastrnn::kernel_table_{isa}"}
+
+
+@pytest.mark.usefixtures("needs_elf")
+@pytest.mark.parametrize(
+    "shared",
+    [
+        "inline long least(long a, long b) { return a < b ? a : b; }",
+        "template <class T> T least(const T& a, const T& b) { return a < b ? a : b; }",
+        "struct Pair { long a = 0, b; }; static long least(long a, long b) { Pair p; p.b = b; return a < b ? a : p.b; }",
+    ],
+)
+def test_shared_symbols_are_seen(shared: str, tmp_path: Path) -> None:
+    source = tmp_path / "shared.cpp"
+    source.write_text(
+        f"{shared} static long (*const pick)(long, long) = [](long a, long b) {{ return least(a, b); }};\n"
+        "static long picked = pick(1, 2); long *kept() { return &picked; }\n"
+    )
+    assert shared_symbols(source, tmp_path / "shared.o") > {"kept()"}
 
 
 def test_nothing_in_the_build_asks_for_fast_math() -> None:

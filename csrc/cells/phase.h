@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../cell.h"
+#include "../layout.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -35,6 +36,14 @@ constexpr bool lie_together(const int* planes, int count) {
         if (planes[g] > last) last = planes[g];
     }
     return last - first + 1 == count;
+}
+
+// Whether the loop can go through the input's panels beside phase 0's, and a phase is of gates or of a projection.
+constexpr bool panels_fit(const CellShape& shape) {
+    for (int p = 0; p < shape.phases; ++p)
+        if (shape.forward[p].first < shape.gates && shape.forward[p].first + shape.forward[p].count > shape.gates)
+            return false;
+    return panel_shift(shape.forward[0].count) >= panel_shift(shape.gates);
 }
 
 // Whether any phase of forward multiplies something with W_hh.

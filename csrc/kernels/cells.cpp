@@ -34,6 +34,7 @@ FASTRNN_CELLS(FASTRNN_CHECK)
 #define FASTRNN_CHECK_PLANES(enumerator, arithmetic, ...)                                      \
     static_assert(lie_together(kShape<arithmetic>.input_gradient, kShape<arithmetic>.gates));  \
     static_assert(lie_together(kShape<arithmetic>.hidden_gradient, kShape<arithmetic>.gates)); \
+    static_assert(panels_fit(kShape<arithmetic>));                                             \
     static_assert(kShape<arithmetic>.phases <= kMostPhases && kShape<arithmetic>.gates <= kMaxWidth);
 FASTRNN_CELLS(FASTRNN_CHECK_PLANES)
 

@@ -31,6 +31,7 @@ struct Workspace {
     Real* packed_x;                    // absent with tokens
     Real* packed_h[kMostPhases] = {};  // of each phase of forward
     Real* transposed;                  // (kRowBlock, rows_pitch) of each thread
+    Index transposed_size;             // from one to the next
     Index total;
 
     Workspace(const Kernels<Real>& kernels, const CellShape& shape, const BackwardArgs<Real>& args, Real* base) {
@@ -51,11 +52,10 @@ struct Workspace {
         packed_x = carver.take(size.D ? 0 : columns_size(size.I, rows));
         for (int p = 0; p < shape.phases; ++p)
             packed_h[p] = carver.take(shape.forward[p].operand == kNothing ? 0 : columns_size(size.H, rows));
-        transposed = carver.take(threads * transposed_size());
+        transposed_size = kRowBlock * rows_pitch + threads_apart<Real>(threads);
+        transposed = carver.take(threads * transposed_size);
         total = carver.used;
     }
-
-    Index transposed_size() const { return kRowBlock * rows_pitch + kThreadsApart<Real>; }  // of each thread
 };
 
 template <class Real>
@@ -400,7 +400,7 @@ private:
         const bool has_input = g < shape_.gates;
         const Real* const dx_gate = has_input ? gradients(0, shape_.input_gradient[g]) : nullptr;
         const Real* const dh_gate = gradients(0, shape_.hidden_gradient[g]);
-        Real* const transposed = work_.transposed + team_.rank() * work_.transposed_size();
+        Real* const transposed = work_.transposed + team_.rank() * work_.transposed_size;
 
         if (has_input) {
             arrays_.transpose(dx_gate + units.begin, work_.gradient_pitch, rows, count, transposed, work_.rows_pitch);

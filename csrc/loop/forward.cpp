@@ -49,10 +49,10 @@ struct Workspace {
         const bool dense = size.D == 0;
         const Index panel_units = Index{1} << panel_shift(shape.gates) << kernels.lanes_log2;
         Carver<Real> carver{base, args.packed ? 0 : weights.total};
-        panel_size = !dense || keeps_ih
-                         ? 0
-                         : pitch<Real>(net.product(args.format).packed_size(panel_units, shape.gates, size.I)) +
-                               kThreadsApart<Real>;
+        panel_size = dense && !keeps_ih
+                         ? pitch<Real>(net.product(args.format).packed_size(panel_units, shape.gates, size.I)) +
+                               threads_apart<Real>(threads)
+                         : 0;
         panels = carver.take(threads * panel_size);
         projected = carver.take((dense ? steps * size.B : size.D) * shape.gates * padded(kernels, H));
         zeros = carver.take(size.B * H);
@@ -388,7 +388,8 @@ private:
         for (int s = 0; s < kMaxStates; ++s) {
             at.prev[s] = before(s, t);
             at.next[s] = after(s, t);
-            at.first[s] = is_first ? tape_.state[s] + t / tape_steps_ * size_.B * tape_.state_pitch : nullptr;
+            at.first[s] = is_first && s < shape_.states ? tape_.state[s] + t / tape_steps_ * size_.B * tape_.state_pitch
+                                                        : nullptr;
             at.keep[s] = keep_of(args_.regularisation, s, row);
         }
         at.masked = args_.regularisation.mask ? work_.masked[t % 2] : nullptr;

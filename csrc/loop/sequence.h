@@ -83,7 +83,9 @@ void multiply(const ProductKernels<Real>& product, const Rows<Real>& rows, Index
 // Buffers that each thread writes for itself again and again lie so far apart: what the processor fetches ahead of one
 // is taken from the other. With a few lines between them two threads are up to 8 % slower.
 template <class Real>
-constexpr Index kThreadsApart = 65536 / static_cast<Index>(sizeof(Real));
+Index threads_apart(Index threads) {
+    return threads > 1 ? 65536 / static_cast<Index>(sizeof(Real)) : 0;
+}
 
 // Hands out pieces of one allocation, each on a cache line of its own; with a null base it only measures.
 template <class Real>
