@@ -78,7 +78,7 @@ def test_kernels_share_no_symbol(isa: str, tmp_path: Path) -> None:
     [
         "inline long least(long a, long b) { return a < b ? a : b; }",
         "template <class T> T least(const T& a, const T& b) { return a < b ? a : b; }",
-        "struct Pair { long a = 0, b; }; static long least(long a, long b) { Pair p; p.b = b; return a < b ? a : p.b; }",
+        "struct Two { long a = 0, b; }; static long least(long a, long b) { Two t; t.b = b; return a < b ? a : t.b; }",
     ],
 )
 def test_shared_symbols_are_seen(shared: str, tmp_path: Path) -> None:

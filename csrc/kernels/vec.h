@@ -13,9 +13,11 @@
 #ifdef _MSC_VER
 #define FASTRNN_NOINLINE __declspec(noinline)
 #define FASTRNN_INLINE __forceinline
+#define FASTRNN_INLINE_LAMBDA
 #else
 #define FASTRNN_NOINLINE __attribute__((noinline))
 #define FASTRNN_INLINE __attribute__((always_inline)) inline
+#define FASTRNN_INLINE_LAMBDA __attribute__((always_inline))
 #endif
 
 // Eight times the body for each branch. A branch that is taken some dozen times in a row, and then not, is foreseen;
