@@ -61,7 +61,7 @@ struct GruNormalised : GruResetAfter<V> {
     using Base = GruResetAfter<V>;
     using Base::DInputN, Base::DR, Base::DZ, Base::DHiddenN;
     using Base::H, Base::R, Base::Z, Base::N, Base::SavedR, Base::SavedZ, Base::SavedN;
-    // In the order of the gradients, which the driver makes gradients of the sums.
+    // In the order of the gradients, which the loop makes gradients of the sums.
     enum Saved { InputN = 3, SumR, SumZ, HiddenN };
     enum Vector { GainR, GainZ, GainInputN, GainHiddenN, ShiftR, ShiftZ, ShiftInputN, ShiftHiddenN };
     enum Gradient { DGain = Base::kGradients, DShift = DGain + 4 };

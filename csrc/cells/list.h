@@ -1,4 +1,4 @@
-// THE list of cells: dispatch, drivers and most of the bindings iterate it. CONTRIBUTING.md tells what else a new cell
+// THE list of cells: tables, tests and most of the bindings iterate it. CONTRIBUTING.md tells what else a new cell
 // needs.
 //
 // X(enumerator, arithmetic, family, gates, states, planes, recurrent, vectors, learned)

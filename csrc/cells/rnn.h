@@ -6,7 +6,7 @@
 //   own               parameters that each unit has for itself
 //   saved             what backward needs from forward; restore() makes of it the states after the step, bit for bit
 //   dnext, dprev      gradients of the states; dgate the gradients of the gates' sums
-// and the constants, which csrc/kernels/README.md explains, tell the driver how the cell's arithmetic is fed.
+// and the constants, which csrc/kernels/README.md explains, tell the loop how the cell's arithmetic is fed.
 #pragma once
 
 #include "phase.h"

@@ -701,7 +701,8 @@ bool has_format(const KernelTable& table, WeightFormat format) {
 template <class Real>
 void check_format(const KernelTable& table, WeightFormat format, const Problem& p) {
     if (!has_format<Real>(table, format)) return;
-    const auto [T, B, I, H, D, first_row, P] = p.size;
+    // No structured binding: lambdas cannot have those before C++20.
+    const Index T = p.size.T, B = p.size.B, I = p.size.I, H = p.size.H, D = p.size.D;
     const std::string where = std::string(table.isa) + " " + p.info().name + " in format " +
                               std::to_string(static_cast<int>(format)) + ", " + std::to_string(B) + " rows";
     const Reals<Real> y = infer<Real>(table, p, format);
