@@ -26,7 +26,7 @@ struct Phase {
 // The constants of a cell, which kernels/README.md explains.
 struct CellShape {
     int states, gates, recurrent, saved, gradients, vectors, learned;
-    int masked_plane, normalised, first_normalised;
+    int normalised, first_normalised;
     bool carries_h;
     int phases;
     Phase forward[kMostPhases], backward[kMostPhases];

@@ -4,10 +4,9 @@
 #pragma once
 
 #include "layout.h"
+#include "thread_pool.h"
 
 namespace fastrnn {
-
-class Team;  // thread_pool.h
 
 // Row r of the left operand starts at base + (r / per_step) * step_stride + (r % per_step) * stride.
 template <class Real>
@@ -41,6 +40,13 @@ struct Turns {
     Team* team = nullptr;
     Index all = 0;
 };
+
+// The panel after `taken` of them, or -1.
+static inline Index next_panel(const Turns& turns, Index taken) {
+    if (turns.team) return turns.team->claim(turns.all, turns.backwards);
+    if (taken == turns.end - turns.begin) return -1;
+    return turns.backwards ? turns.end - 1 - taken : turns.begin + taken;
+}
 
 // What takes the sums: `width` vectors of each of rows [first, first + count), which lie one after the other. They
 // begin with those of `panel`; of a single row they may be those of the panels after it, too.

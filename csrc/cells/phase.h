@@ -64,7 +64,6 @@ constexpr CellShape shape_of() {
     shape.states = Cell::kStates, shape.gates = Cell::kGates, shape.recurrent = recurrent_gates<Cell>();
     shape.saved = Cell::kSaved, shape.gradients = Cell::kGradients;
     shape.vectors = Cell::kVectors, shape.learned = Cell::kLearned;
-    shape.masked_plane = Cell::kMaskedPlane;
     shape.normalised = Cell::kNormalised, shape.first_normalised = Cell::kFirstNormalised;
     shape.carries_h = Cell::kCarriesH;
     shape.phases = Cell::kPhases;

@@ -88,7 +88,7 @@ private:
                         store_part(next[s], args.next_state[s] + (b + r) * H + unit, n);
                 }
             }
-            if (team) team->poll(2.0 * static_cast<double>(phase.count * kLanes * (I + H)) * rows);
+            if (team) team->poll(work_of_sums(phase.count * kLanes * rows, I + H));
         }
         // Other threads' units of `saved` are operands of the next phase, and the next rows overwrite them.
         if (team && Cell::kPhases > 1) team->barrier();

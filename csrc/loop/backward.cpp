@@ -318,8 +318,7 @@ private:
             if (shares_units_) team_.barrier();
         }
         if (p + 1 == phases_)
-            team_.poll(2.0 * static_cast<double>((row_end - row_begin_) * H * shape_.gates * H) /
-                       args_.split.unit_parts);
+            team_.poll(work_of_sums((row_end - row_begin_) * H, shape_.gates * H) / args_.split.unit_parts);
     }
 
     // Step t, whose rows come in its block of steps from row `place` on.

@@ -116,8 +116,7 @@ public:
         projected_ = work_.projected + (size_.D ? 0 : row_begin_ * work_.steps * shape_.gates * run_.Hp);
         run_.projected = projected_, run_.vectors = work_.weights.vectors;
         run_.mask = args.regularisation.mask, run_.training = training_;
-        work_of_step_ =
-            2.0 * static_cast<double>(own_rows() * size_.H * shape_.gates * size_.H) / args.split.unit_parts;
+        work_of_step_ = work_of_sums(own_rows() * size_.H, shape_.gates * size_.H) / args.split.unit_parts;
         tape_steps_ = training_ ? block_steps(size_) : 1;
     }
 
@@ -272,7 +271,8 @@ private:
         }
         Real* const at_hand = work_.panels + team_.rank() * work_.panel_size;
         const Panels<Real> all = input_panels();
-        for_each_panel(all, [&](Index panel) {
+        const Turns turns{0, panel_count(all), false, shares_units_ ? &team_ : nullptr, panel_count(all)};
+        for (Index panel, taken = 0; (panel = next_panel(turns, taken)) >= 0; ++taken) {
             const Index first = panel << input_shift_, blocks = smaller(blocks_ - first, Index{1} << input_shift_);
             Panels<Real> panels = all;
             if (!work_.keeps_ih) {
@@ -285,17 +285,7 @@ private:
                 product_.multiply_block(x, row, end, panels, work_.keeps_ih ? panel : 0, projected_at(first, row));
                 team_.poll(work_of_sums((end - row) * blocks * shape_.gates * lanes_, I));
             }
-        });
-    }
-
-    // Calls use(panel) for those that this thread gets.
-    template <class Use>
-    void for_each_panel(const Panels<Real>& panels, const Use& use) const {
-        const Index all = panel_count(panels);
-        if (shares_units_)
-            for (Index panel; (panel = team_.claim(all)) >= 0;) use(panel);
-        else
-            for (Index panel = 0; panel < all; ++panel) use(panel);
+        }
     }
 
     // Whether each panel of W_hh is followed by the same units' of W_ih. In a stream, whose steps are calls of their

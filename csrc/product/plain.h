@@ -358,7 +358,7 @@ FASTRNN_NOINLINE void product_of_few_rows(const Rows<typename V::Real>& rows, In
                           sums + block.count * panels->width * V::kLanes);
     };
     Index waiting = -1;  // a panel, for another one
-    for (Index panel, taken = 0; (panel = next(turns, taken)) >= 0; ++taken) {
+    for (Index panel, taken = 0; (panel = next_panel(turns, taken)) >= 0; ++taken) {
         if (panels.width_of(panel) < panels->width)
             times_one(panel);
         else if (strip_width<V>(panels->width) < panels->width)
@@ -381,7 +381,7 @@ FASTRNN_NOINLINE void product_of_rows(const Rows<typename V::Real>& rows, Index 
     alignas(64) Real sums[kRowBlock * kMaxWidth * V::kLanes];
     const bool far = elements(turns, panels) > kNear<Real>;
     RowBlock<Real> block(rows, row_begin, row_end);
-    for (Index panel, taken = 0; (panel = next(turns, taken)) >= 0; ++taken) {
+    for (Index panel, taken = 0; (panel = next_panel(turns, taken)) >= 0; ++taken) {
         const Index after = smaller(larger(turns.backwards ? panel - 1 : panel + 1, 0), panels.count() - 1);
         for (Index first = row_begin; first < row_end; first += kRowBlock) {
             if (row_end - row_begin > kRowBlock) block = RowBlock<Real>(rows, first, row_end);
@@ -507,7 +507,7 @@ void multiply_into(const Rows<typename V::Real>& rows, Index row_begin, Index ro
                 store_part(add ? sum + load_part<V>(to, n) : sum, to, n);
             }
         }
-        team.poll(2.0 * static_cast<double>(count * width * V::kLanes * panels.depth));
+        team.poll(work_of_sums(count * width * V::kLanes, panels.depth));
     };
     Touched<Real> touched;
     touched.array[0] = {out, columns}, touched.count = 1;

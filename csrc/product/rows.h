@@ -1,9 +1,8 @@
-// What the product of any weight format needs: where rows begin, how wide panels are, and which are a thread's.
+// What the product of any weight format needs: where rows begin, and how wide panels are.
 #pragma once
 
 #include "../kernels/memory.h"
 #include "../product.h"
-#include "../thread_pool.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -35,13 +34,6 @@ int width_of(const Panels<Real>& panels, Index panel) {
 template <class V>
 const typename V::Real* start_of(const Panels<typename V::Real>& panels, Index panel) {
     return panels.start ? panels.start + panel * panels.width * V::kLanes : nullptr;
-}
-
-// The panel that a thread takes after `taken` others, or -1.
-inline Index next(const Turns& turns, Index taken) {
-    if (turns.team) return turns.team->claim(turns.all, turns.backwards);
-    if (taken == turns.end - turns.begin) return -1;
-    return turns.backwards ? turns.end - 1 - taken : turns.begin + taken;
 }
 
 }  // namespace

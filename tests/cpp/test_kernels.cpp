@@ -435,6 +435,37 @@ void compare(const Reals<Real>& got, const Array& expected, const std::string& w
           what + ": off by " + std::to_string(error / scale));
 }
 
+// A problem's arrays as a call reads them.
+template <class Real>
+struct Inputs {
+    Reals<Real> x, w_ih, w_hh, b_ih, b_hh, vectors, state_0[kMaxStates];
+    ForwardArgs<Real> forward{};  // but for what it writes to
+
+    explicit Inputs(const Problem& p)
+        : x(convert<Real>(p.x)),
+          w_ih(convert<Real>(p.w_ih)),
+          w_hh(convert<Real>(p.w_hh)),
+          b_ih(convert<Real>(p.b_ih)),
+          b_hh(convert<Real>(p.b_hh)),
+          vectors(convert<Real>(p.vectors)) {
+        const bool tokens = p.size.D > 0;
+        forward.size = p.size;
+        forward.x = tokens ? nullptr : x.data();
+        if (tokens) forward.tokens = {p.slot.data(), p.id.data()};
+        forward.w_ih = w_ih.data();
+        forward.w_hh = p.info().recurrent ? w_hh.data() : nullptr;
+        forward.b_ih = b_ih.data();
+        forward.b_hh = b_hh.data();
+        forward.vectors = vectors.data();
+        for (int k = 0; k < p.info().states; ++k) {
+            state_0[k] = convert<Real>(p.state_0[k]);
+            forward.state_0[k] = state_0[k].data();
+        }
+    }
+    Inputs(const Inputs&) = delete;
+    Inputs& operator=(const Inputs&) = delete;
+};
+
 // What the kernels make of a problem, in arrays of exactly the right sizes, so that sanitizers see what lies outside.
 template <class Real>
 struct Run {
@@ -445,35 +476,24 @@ struct Run {
     Run(const KernelTable& table, const Problem& p, KeptWeights* kept = nullptr) {
         const auto [T, B, I, H, D, first_row, P] = p.size;
         const std::size_t rows = p.b_ih.size(), states = p.state_0[kH].size();
-        const Reals<Real> x = convert<Real>(p.x), w_ih = convert<Real>(p.w_ih), w_hh = convert<Real>(p.w_hh);
-        const Reals<Real> b_ih = convert<Real>(p.b_ih), b_hh = convert<Real>(p.b_hh), dy = convert<Real>(p.dy),
-                          vectors = convert<Real>(p.vectors);
-        Reals<Real> state_0[kMaxStates], dstate_n[kMaxStates];
-        const Tokens tokens = D ? Tokens{p.slot.data(), p.id.data()} : Tokens{};
+        const Inputs<Real> inputs(p);
+        const Reals<Real> dy = convert<Real>(p.dy);
+        Reals<Real> dstate_n[kMaxStates];
         const Buffer tape(static_cast<std::size_t>(tape_size<Real>(table, p.cell, p.size)) * sizeof(Real));
 
-        ForwardArgs<Real> forward{};
+        ForwardArgs<Real> forward = inputs.forward;
         BackwardArgs<Real> backward{};
         StepArgs<Real> single{};
         y.resize(p.dy.size());
         for (int k = 0; k < p.info().states; ++k) {
-            state_0[k] = convert<Real>(p.state_0[k]);
             dstate_n[k] = convert<Real>(p.dstate_n[k]);
             for (Reals<Real>* out : {&state_n[k], &dstate_0[k], &step[k]}) out->resize(states);
-            forward.state_0[k] = single.state[k] = state_0[k].data();
+            single.state[k] = forward.state_0[k];
             forward.state_n[k] = state_n[k].data();
             backward.dstate_n[k] = dstate_n[k].data();
             backward.dstate_0[k] = dstate_0[k].data();
             single.next_state[k] = step[k].data();
         }
-        forward.size = p.size;
-        forward.x = D ? nullptr : x.data();
-        forward.tokens = tokens;
-        forward.w_ih = w_ih.data();
-        forward.w_hh = p.info().recurrent ? w_hh.data() : nullptr;
-        forward.vectors = vectors.data();
-        forward.b_ih = b_ih.data();
-        forward.b_hh = b_hh.data();
         forward.y = y.data();
         if (kept)
             kept->run_forward(table, p.cell, forward, nullptr);
@@ -486,13 +506,13 @@ struct Run {
 
         dx.resize(p.x.size());
         dw_ih.resize(rows * static_cast<std::size_t>(I));
-        if (p.info().recurrent) dw_hh.resize(w_hh.size());
+        if (p.info().recurrent) dw_hh.resize(p.w_hh.size());
         dvectors.resize(static_cast<std::size_t>(p.info().learned * H));
         db_ih.resize(rows);
         db_hh.resize(rows);
         backward.size = p.size;
         backward.tape = forward.tape;
-        backward.tokens = tokens;
+        backward.tokens = forward.tokens;
         backward.dy = dy.data();
         backward.dx = D ? nullptr : dx.data();
         backward.dw_ih = dw_ih.data();
@@ -666,23 +686,13 @@ Problem row_of(const Problem& p, Index b) {
 // Inference of a problem, with weights that are packed in a format.
 template <class Real>
 Reals<Real> infer(const KernelTable& table, const Problem& p, WeightFormat format) {
-    const Reals<Real> x = convert<Real>(p.x), w_ih = convert<Real>(p.w_ih), w_hh = convert<Real>(p.w_hh),
-                      b_ih = convert<Real>(p.b_ih), b_hh = convert<Real>(p.b_hh), vectors = convert<Real>(p.vectors);
-    Reals<Real> y(p.dy.size()), state_0[kMaxStates], state_n[kMaxStates];
-    ForwardArgs<Real> args{};
+    const Inputs<Real> inputs(p);
+    Reals<Real> y(p.dy.size()), state_n[kMaxStates];
+    ForwardArgs<Real> args = inputs.forward;
     args.format = format;
-    args.size = p.size;
-    args.x = p.size.D ? nullptr : x.data();
-    if (p.size.D) args.tokens = {p.slot.data(), p.id.data()};
-    args.w_ih = w_ih.data();
-    args.w_hh = p.info().recurrent ? w_hh.data() : nullptr;
-    args.b_ih = b_ih.data();
-    args.b_hh = b_hh.data();
-    args.vectors = vectors.data();
     args.y = y.data();
     for (int k = 0; k < p.info().states; ++k) {
-        state_0[k] = state_n[k] = convert<Real>(p.state_0[k]);
-        args.state_0[k] = state_0[k].data();
+        state_n[k].resize(p.state_0[k].size());
         args.state_n[k] = state_n[k].data();
     }
     ForwardArgs<Real> weights = args;
