@@ -16,8 +16,6 @@ import fastrnn
 from fastrnn.charlm.checkpoint import load
 from fastrnn.command.main import main
 
-pytest.importorskip("safetensors")
-
 TEXT = "Was it a rat I saw? Ünïcode, too: 漢字.\n" * 60
 SMALL = ("--hidden", "8", "--batch", "4", "--steps", "16")
 
@@ -512,7 +510,7 @@ def test_a_terminal_without_unicode_is_no_error(trained: Path) -> None:
     assert result.stdout.startswith("\\u6f22")
 
 
-@pytest.mark.parametrize("library", ["safetensors", "matplotlib", "rich"])
+@pytest.mark.parametrize("library", ["threadpoolctl", "matplotlib", "rich"])
 def test_a_missing_extra_is_told_in_one_line(library: str, trained: Path) -> None:
     code = (
         f"import sys; sys.modules[{library!r}] = None; "

@@ -68,7 +68,6 @@ def test_two_processes_leave_one_whole_file(tmp_path: Path) -> None:
 
 
 def test_two_savers_of_a_module(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
     path = str(tmp_path / "net.safetensors")
     nets = [fastrnn.GRU(8, 16, seed=seed) for seed in range(2)]
 
@@ -231,7 +230,6 @@ def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
 
 
 def test_bfloat16_is_read_and_what_numpy_has_not_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
     linear, path = fastrnn.Linear(2, 3, bias=False), str(tmp_path / "file")
     values = np.array([[1.5, -2], [0.1, 3e38], [1e-40, -0.0]], np.float32)
 

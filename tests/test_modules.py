@@ -264,7 +264,6 @@ def test_modes_reach_every_module() -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
     one, other = net(0), net(1)
     path = str(tmp_path / "net.safetensors")
     one.save(path)
@@ -280,7 +279,6 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_bad_files(tmp_path: Path) -> None:
-    pytest.importorskip("safetensors")
     path = str(tmp_path / "net.safetensors")
     with pytest.raises(FileNotFoundError):
         net(0).load(path)

@@ -28,7 +28,9 @@ SAFETENSORS |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" f
 def save_arrays(path: str, arrays: Mapping[str, Array]) -> None:
     """Write arrays to a safetensors file, all or nothing. Raises OSError, and leaves what was there."""
     contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    write_atomically(path, _safetensors().save(contiguous))
+    from safetensors.numpy import save  # here, for import to bring little
+
+    write_atomically(path, save(contiguous))
 
 
 def load_arrays(owner: str, path: str) -> dict[str, Array]:
@@ -36,12 +38,12 @@ def load_arrays(owner: str, path: str) -> dict[str, Array]:
 
     Raises OSError where it cannot be read, and ValueError where it is damaged or has numbers that NumPy has not.
     """
+    from safetensors import SafetensorError, deserialize
+
     data = read_regular(path)
     try:
-        arrays = {name: _numbers(tensor) for name, tensor in _safetensors().deserialize(data)}
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError" and not isinstance(error, ValueError | TypeError):
-            raise
+        arrays = {name: _numbers(tensor) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
+    except (SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{owner}: {path} is not a safetensors file, or damaged: {error}") from None
     found: dict[str, Array] = {}
     for name, a in arrays.items():
@@ -59,14 +61,6 @@ def _numbers(tensor: Mapping[str, Any]) -> Array | str:
         return (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
     dtype = SAFETENSORS.get(name)
     return name if dtype is None else np.frombuffer(tensor["data"], dtype).reshape(shape)
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError("saving and loading need safetensors: pip install safetensors") from None
-    return safetensors.numpy
 
 
 def read_regular(path: str) -> bytes:

@@ -10,7 +10,6 @@ from fastrnn.charlm import demo
 from fastrnn.charlm.checkpoint import load
 from fastrnn.charlm.settings import Settings
 
-pytest.importorskip("safetensors")
 pytest.importorskip("pydoc_data.topics")
 
 

@@ -22,8 +22,6 @@ from fastrnn.course import inspect, page
 from fastrnn.course.page import Band, Picture
 from fastrnn.course.probes import FEATURES, Feature, balanced_accuracy, character_alone, features, fit, search
 
-pytest.importorskip("safetensors")
-
 Array = np.ndarray[Any, Any]
 
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from fastrnn.files import write_atomically
 
-from .errors import ModelFileError, SaveError, SettingsError, TextError, require
+from .errors import ModelFileError, SaveError, SettingsError, TextError
 from .model import Array, CharModel, state_shapes, weight_shapes
 from .settings import Settings
 from .text import code_points
@@ -92,6 +92,8 @@ def save(path: str, checkpoint: Checkpoint) -> None:
     tensors = {prefix + name: w for prefix, group in zip(GROUPS, groups, strict=True) for name, w in group.items()}
     tensors |= dict(zip(STATES, training.carried, strict=False))
     tensors["history"] = training.history
+    from safetensors.numpy import save as tensor_bytes
+
     about: dict[str, Any] = {
         "version": VERSION,
         "settings": dataclasses.asdict(checkpoint.settings),
@@ -104,7 +106,7 @@ def save(path: str, checkpoint: Checkpoint) -> None:
     about["checksum"] = checksum(about, tensors)
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     try:
-        write_atomically(path, safetensors().save(contiguous, {KEY: json.dumps(about, ensure_ascii=False)}))
+        write_atomically(path, tensor_bytes(contiguous, {KEY: json.dumps(about, ensure_ascii=False)}))
     except OSError as error:
         raise SaveError(f"cannot save {path}: {error.strerror}") from None
 
@@ -130,13 +132,16 @@ def load(path: str) -> Checkpoint:
     Raises :class:`ModelFileError`, and nothing else, for a file that is missing, damaged, or not a character model.
     Takes memory of about twice the size of the file.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as tensors_in
+
     with open_model(path) as (file, about):
         settings, vocabulary = settings_of(path, about), vocabulary_of(path, about)
         file.seek(0)
         data = file.read()
     try:
-        tensors: dict[str, Array] = safetensors().load(data)
-    except (safetensors_error(), KeyError, TypeError, ValueError) as error:
+        tensors: dict[str, Array] = tensors_in(data)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         damaged(path, str(error))
     del data
     check_tensors(path, tensors, settings, len(vocabulary))
@@ -285,18 +290,3 @@ def checksum(about: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
 def damaged(path: str, reason: str) -> NoReturn:
     """Raise :class:`ModelFileError`."""
     raise ModelFileError(f"{path} is damaged: {reason}")
-
-
-def safetensors() -> Any:
-    """Return ``safetensors.numpy``; raises :class:`MissingExtraError`."""
-    require("safetensors")
-    import safetensors.numpy
-
-    return safetensors.numpy
-
-
-def safetensors_error() -> type[Exception]:
-    """Return the exception of the safetensors library."""
-    from safetensors import SafetensorError
-
-    return SafetensorError

@@ -158,7 +158,7 @@ def check_place(path: str) -> None:
 
 def check_extras(out: TextIO) -> None:
     """Raise now what training would raise later, for want of a library; ``out`` is where progress goes."""
-    require("safetensors", "threadpoolctl", *(("rich",) if out.isatty() else ()))
+    require("threadpoolctl", *(("rich",) if out.isatty() else ()))
 
 
 def plot(trainer: Trainer, path: str) -> None:

@@ -5,7 +5,7 @@ import json
 
 from fastrnn.charlm import checkpoint
 from fastrnn.charlm.checkpoint import Checkpoint
-from fastrnn.charlm.errors import SettingsError, TextError, require
+from fastrnn.charlm.errors import SettingsError, TextError
 from fastrnn.course.inspect import (
     SERIES,
     STATES,
@@ -81,7 +81,6 @@ def run(options: argparse.Namespace) -> int:
     """``fastrnn inspect``."""
     for path in options.out:
         check_out(path)
-    require("safetensors")
     loaded = checkpoint.load(options.model)
     names, units = candidates(loaded, options)
     source, text = text_to_read(loaded, options.files)

@@ -45,7 +45,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``fastrnn sample``."""
-    require("safetensors", "threadpoolctl")
+    require("threadpoolctl")
     loaded = checkpoint.load(options.model)
     text = generate(
         loaded.model(),

@@ -1,0 +1,30 @@
+"""Run the tests on the fastrnn that is installed for this Python: with the newest NumPy, as it is, and with the oldest.
+
+    python .ci/test_installed.py [ARGUMENT_OF_PYTEST ...]
+
+Needs uv, and fastrnn with its extra "test"; changes what is installed.
+"""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+
+
+def run(*arguments: str) -> None:
+    print("==", *arguments, flush=True)
+    subprocess.run([sys.executable, "-m", *arguments], check=True)
+
+
+def test() -> None:
+    print(f"== fastrnn {version('fastrnn')}, NumPy {version('numpy')}, Python {sys.version}", flush=True)
+    run("pytest", str(TESTS), *sys.argv[1:])
+
+
+test()
+# The lowest that this Python has a wheel of, with whatever goes with it.
+lowest = ("--upgrade-package=numpy", "--resolution=lowest-direct", "--only-binary=:all:", "numpy>=1.0")
+run("uv", "pip", "install", f"--python={sys.executable}", *lowest, f"fastrnn[test]=={version('fastrnn')}")
+test()
