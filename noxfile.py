@@ -23,6 +23,7 @@ def lint(session: nox.Session) -> None:
     session.run("mypy")
     sources = session.run("git", "ls-files", "*.h", "*.cpp", external=True, silent=True)
     session.run("clang-format", "--dry-run", "--Werror", *str(sources).split())
+    session.run(".ci/check_forms", external=True)
 
 
 @nox.session

@@ -10,17 +10,17 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*arguments: str) -> None:
     print("==", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", *arguments], check=True)
+    subprocess.run([sys.executable, "-m", *arguments], check=True, cwd=ROOT)
 
 
 def test() -> None:
     print(f"== fastrnn {version('fastrnn')}, NumPy {version('numpy')}, Python {sys.version}", flush=True)
-    run("pytest", str(TESTS), *sys.argv[1:])
+    run("pytest", *sys.argv[1:])
 
 
 test()

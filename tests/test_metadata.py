@@ -46,10 +46,10 @@ def test_nothing_names_torch() -> None:
 
 def links(text: str) -> set[str]:
     """Return where the links of a page in Markdown lead."""
+    text = re.sub(r"^```.*?^```|`[^`]*`", "", text, flags=re.MULTILINE | re.DOTALL)
     defined = dict(re.findall(r"^\[([^\]]+)\]: +(\S+)$", text, re.MULTILINE))
-    used = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"\[[^\]]+\]\[([^\]]+)\]", text)
-    used += [name for name in defined if re.search(rf"\[{re.escape(name)}\](?![(\[:])", text)]
-    return {defined.get(name, name) for name in used}
+    by_name = [name for name in defined if re.search(rf"\[{re.escape(name)}\](?![(\[:])", text)]
+    return {*re.findall(r"\]\(([^)\s]+)\)", text), *(defined[name] for name in by_name)}
 
 
 def test_the_readme_can_be_read_anywhere() -> None:
