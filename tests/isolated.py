@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -36,6 +37,14 @@ def run_function(
     """Run ``function(*args)`` of a test module in a new interpreter; return what it prints."""
     module = function.__module__
     return run_code(f"import {module}; {module}.{function.__name__}(*{args!r})", timeout=timeout, env=env)
+
+
+def press_ctrl_c() -> None:
+    """Have Ctrl-C come to this process, from whatever thread."""
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGINT)
+    else:  # where that would end it without a signal
+        signal.raise_signal(signal.SIGINT)
 
 
 def limit_memory(size: int) -> None:

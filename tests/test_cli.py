@@ -192,7 +192,7 @@ def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_p
         (["sample", "."], ["directory"]),
         (["sample", "text.txt"], ["not a model"]),
         (["sample", "model", "--prime", "Ж"], ["never seen 'Ж' (U+0416)"]),
-        (["sample", "model", "--prime", os.fsdecode(b"\xff")], ["surrogate"]),
+        (["sample", "model", "--prime", "\udcff"], ["surrogate"]),
         (["sample", "model", "--temperature", "nan"], ["--temperature"]),
         (["sample", "model", "--temperature", "inf"], ["--temperature"]),
         (["sample", "model", "--temperature", "-1"], ["--temperature"]),

@@ -22,7 +22,7 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
-from isolated import SLOWNESS, TESTS, run_code, run_function
+from isolated import SLOWNESS, TESTS, press_ctrl_c, run_code, run_function
 from layer_problems import LAYERS, draw, each_variant, solve_layer, state_like
 from problems import CELLS, Cell, Problem, forward, make_problem, solve, step
 from tolerances import assert_same_bits
@@ -337,7 +337,7 @@ def _interrupt(threads: int, kind: str) -> None:
     def interrupt() -> None:
         time.sleep(0.5)
         sent.append(time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
+        press_ctrl_c()
 
     sender = threading.Thread(target=interrupt)
     sender.start()

@@ -5,7 +5,6 @@ Each case runs in a process of its own, for seconds if nobody stopped it. What i
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
-from isolated import SLOWNESS, run_function
+from isolated import SLOWNESS, press_ctrl_c, run_function
 from layer_problems import parts
 from problems import Array
 
@@ -178,7 +177,7 @@ def _interrupt(name: str) -> None:
     def interrupt() -> None:
         time.sleep(0.4)
         beats.append(-time.perf_counter())
-        os.kill(os.getpid(), signal.SIGINT)
+        press_ctrl_c()
 
     threads = [threading.Thread(target=f) for f in (beat, interrupt)]
     for thread in threads:

@@ -1,7 +1,6 @@
 """Training: it learns, it repeats itself exactly, it goes on exactly where it stopped."""
 
 import math
-import os
 import signal
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fastrnn.charlm.errors import SettingsError, TextError, TrainingError
 from fastrnn.charlm.settings import CELLS, Settings
 from fastrnn.charlm.text import make_corpus
 from fastrnn.charlm.train import Interruption, Trainer
+from isolated import press_ctrl_c
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -162,8 +162,8 @@ def test_the_first_interrupt_asks_and_the_second_breaks() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interruption() as interruption:
         assert not interruption.requested
-        os.kill(os.getpid(), signal.SIGINT)
+        press_ctrl_c()
         assert interruption.requested
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
     assert signal.getsignal(signal.SIGINT) is before
