@@ -69,6 +69,14 @@ def needs_fork() -> None:
 
 
 @pytest.fixture
+def needs_symlinks(tmp_path_factory: pytest.TempPathFactory) -> None:
+    try:
+        (tmp_path_factory.mktemp("links") / "link").symlink_to("nowhere")
+    except (OSError, NotImplementedError):
+        pytest.skip("this system lets nobody make symbolic links")
+
+
+@pytest.fixture
 def needs_elf() -> None:
     if sys.platform != "linux":
         pytest.skip("inspects an ELF library")

@@ -64,7 +64,7 @@ def shared_symbols(source: Path, target: Path, *options: str) -> set[str]:
 @pytest.mark.parametrize("isa", fastrnn.available_isas())
 def test_kernels_share_no_symbol(isa: str, tmp_path: Path) -> None:
     """What the kernels of one instruction set define has its name, and the linker can pick nothing of it for others."""
-    lists = (SOURCES / "cmake" / "isa.cmake").read_text()
+    lists = (SOURCES / "cmake" / "isa.cmake").read_text(encoding="utf-8")
     flags = dict(re.findall(r'fastrnn_isa\((\w+) "([^"]*)"', lists))[isa].split(";")
     sources = [path for room in ("kernels", "product") for path in (SOURCES / "csrc" / room).glob("*.cpp")]
     assert len(sources) >= 4
@@ -97,7 +97,8 @@ def test_nothing_in_the_build_asks_for_fast_math() -> None:
     flags = re.compile(r"-ffast-math|-Ofast|-funsafe-math-optimizations|/fp:fast|-mdaz-ftz|pragma\s+GCC\s+optimize")
     for path in files:
         if path.exists():
-            code = re.sub(r"(#|//).*", "", path.read_text()) if path.suffix in (".txt", ".cmake") else path.read_text()
+            text = path.read_text(encoding="utf-8")
+            code = re.sub(r"(#|//).*", "", text) if path.suffix in (".txt", ".cmake") else text
             assert not flags.search(code), path
 
 
@@ -135,7 +136,9 @@ def test_stub_matches_the_module(tmp_path: Path) -> None:
 
 
 def test_one_spelling_of_every_instruction_set() -> None:
-    listed = set(re.findall(r"\b(baseline|avx2|avx512|neon)\b", (SOURCES / "cmake" / "isa.cmake").read_text()))
+    listed = set(
+        re.findall(r"\b(baseline|avx2|avx512|neon)\b", (SOURCES / "cmake" / "isa.cmake").read_text(encoding="utf-8"))
+    )
     assert listed == {"baseline", "avx2", "avx512", "neon"}
     assert set(fastrnn.available_isas()) <= listed
     assert fastrnn.isa() in fastrnn.available_isas()

@@ -15,8 +15,11 @@ import pytest
 import fastrnn
 from fastrnn.charlm.checkpoint import load
 from fastrnn.command.main import main
+from isolated import NO_SUCH_FILE, Interruptible
 
 TEXT = "Was it a rat I saw? Ünïcode, too: 漢字.\n" * 60
+# The installed command; what comes before it, Python's own start, is in nobody's hands.
+COMMAND = "import sys; print(flush=True); sys.argv[0] = 'fastrnn'; from fastrnn.command.main import command; command()"
 SMALL = ("--hidden", "8", "--batch", "4", "--steps", "16")
 
 
@@ -105,12 +108,13 @@ def test_ctrl_c_saves_and_stops_and_resuming_loses_nothing(folder: Path) -> None
     # Steps of a good part of a second, so that the signal arrives in a kernel.
     big = ("--hidden", "512", "--batch", "8", "--steps", "128")
     (folder / "text.txt").write_text(TEXT * 8, encoding="utf-8")
-    command = [sys.executable, "-m", "fastrnn", "train", "text.txt", *big, "--minutes", "5", "--out", "model"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = ("train", "text.txt", *big, "--minutes", "5", "--out", "model")
+    with Interruptible(COMMAND, *command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
+        process.stdout.readline()
         process.stdout.readline()  # training begins
         time.sleep(1)
-        process.send_signal(signal.SIGINT)
+        process.press_ctrl_c()
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr == b""
@@ -133,7 +137,7 @@ def test_ctrl_c_saves_and_stops_and_resuming_loses_nothing(folder: Path) -> None
         (b"x" * 500, "too short"),
         (b"\x7fELF\0\0" * 100, "NUL"),
         (b"caf\xe9 " * 100, "not UTF-8"),
-        (None, "No such file"),
+        (None, NO_SUCH_FILE),
     ],
 )
 def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_path: Path) -> None:
@@ -183,12 +187,12 @@ def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_p
         (["train", "text.txt", "--seed", "1e3"], ["--seed"]),
         (["train", "text.txt", "--plot", "curve.docx"], [".png"]),
         (["train", "text.txt", "--plot", "no/such/curve.png"], ["no folder"]),
-        (["train", "text.txt", "--resume", "missing"], ["missing", "No such file"]),
+        (["train", "text.txt", "--resume", "missing"], ["missing", NO_SUCH_FILE]),
         (["train", "text.txt", "--resume", "model", "--hidden", "9"], ["hidden 8, not 9"]),
         (["train", "--resume", "model"], ["not the one"]),
         (["demo", "--out", "no/such/model"], ["no folder"]),
         (["demo", "extra"], ["extra"]),
-        (["sample", "missing"], ["missing", "No such file"]),
+        (["sample", "missing"], ["missing", NO_SUCH_FILE]),
         (["sample", "."], ["directory"]),
         (["sample", "text.txt"], ["not a model"]),
         (["sample", "model", "--prime", "Ж"], ["never seen 'Ж' (U+0416)"]),
@@ -202,7 +206,7 @@ def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_p
         (["sample", "model", "--top-p", "nan"], ["--top-p"]),
         (["sample", "model", "--length", "-5"], ["--length"]),
         (["sample"], ["MODEL"]),
-        (["history", "missing"], ["missing", "No such file"]),
+        (["history", "missing"], ["missing", NO_SUCH_FILE]),
         (["history", "text.txt"], ["not a model"]),
         (["history"], ["MODEL"]),
         (["fly"], ["fly", "demo, train"]),
@@ -321,8 +325,8 @@ BIG = ("--hidden", "128", "--batch", "8", "--steps", "64")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_other_signals_that_end_processes_save_too(name: str, folder: Path) -> None:
     number = getattr(signal, name, None)
-    if number is None:
-        pytest.skip(f"this system has no {name}")
+    if number is None or os.name != "posix":  # Windows has the name SIGTERM, but ends processes without one
+        pytest.skip(f"this system sends no {name}")
     command = [sys.executable, "-m", "fastrnn", "train", "text.txt", *BIG, "--minutes", "5", "--out", "model"]
 
     def alone() -> None:
@@ -372,21 +376,15 @@ def test_ctrl_c_at_any_time_is_one_line(command: list[str], trained: Path, tmp_p
     """From the first import on, in Python's own imports and those of other libraries, which make other errors of it."""
     for name in ("model", "text.txt"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())
-    # As the installed command does; what comes before the import, Python's own start, is in nobody's hands.
-    code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); print(flush=True); "
-        f"sys.argv = ['fastrnn', *{command!r}]; from fastrnn.command.main import command; command()"
-    )
     rng, statuses = random.Random(command[0]), set()
     for k in range(12):
-        with subprocess.Popen(
-            [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
+        with Interruptible(COMMAND, *command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
             time.sleep(0.02 + rng.uniform(0, 0.4) * k / 11)
-            process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=60)
+            process.press_ctrl_c()
+            told = process.communicate(timeout=60)[1]
+        stderr = told.decode().replace(os.linesep, "\n")
         statuses.add(process.returncode)
         assert process.returncode in (0, 130), stderr
         assert stderr in ("", "fastrnn: stopped by Ctrl-C\n")
@@ -460,20 +458,19 @@ def test_files_may_come_after_options(trained: Path) -> None:
 
 
 def test_ctrl_c_ends_a_text_without_end(trained: Path) -> None:
-    # Whoever runs the tests may ignore Ctrl-C, and what is started ignores it then too.
     code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from fastrnn.command.main import main; sys.exit(main(['sample', 'model', '--length', '0', '--seed', '1']))"
+        "import sys; from fastrnn.command.main import main; "
+        "sys.exit(main(['sample', 'model', '--length', '0', '--seed', '1']))"
     )
     with (
         (trained / "endless").open("wb") as out,
-        subprocess.Popen([sys.executable, "-c", code], cwd=trained, stdout=out, stderr=subprocess.PIPE) as process,
+        Interruptible(code, cwd=trained, stdout=out, stderr=subprocess.PIPE) as process,
     ):
         try:
             while (trained / "endless").stat().st_size < 1000:  # it arrives as it is written
                 time.sleep(0.05)
                 assert process.poll() is None
-            process.send_signal(signal.SIGINT)
+            process.press_ctrl_c()
             _, stderr = process.communicate(timeout=60)
         finally:
             process.kill()

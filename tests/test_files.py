@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import stat
 import struct
 import subprocess
@@ -88,13 +87,17 @@ def test_two_savers_of_a_module(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [1, 200, 250, 255])
 def test_names_may_be_as_long_as_there_are(length: int, tmp_path: Path) -> None:
     path = tmp_path / ("n" * length)
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this system has no such long names")  # Windows: of paths, unless it is set up for them
+    path.unlink()
     write_atomically(str(path), b"data")
     assert path.read_bytes() == b"data"
 
 
+@pytest.mark.usefixtures("needs_symlinks")
 def test_a_link_stays_one_and_is_followed_to_its_file_only(tmp_path: Path) -> None:
-    if not hasattr(os, "symlink"):
-        pytest.skip("this system has no symbolic links")
     target, link, other = tmp_path / "target", tmp_path / "link", tmp_path / "other"
     target.write_bytes(b"old")
     other.write_bytes(b"of somebody else")
@@ -110,9 +113,8 @@ def test_a_link_stays_one_and_is_followed_to_its_file_only(tmp_path: Path) -> No
     assert other.read_bytes() == b"of somebody else"
 
 
+@pytest.mark.usefixtures("needs_symlinks")
 def test_planted_links_among_abandoned_files_are_not_followed(tmp_path: Path) -> None:
-    if not hasattr(os, "symlink"):
-        pytest.skip("this system has no symbolic links")
     other = tmp_path / "other"
     other.write_bytes(b"of somebody else")
     folder = tmp_path / "folder"
@@ -142,10 +144,11 @@ def leave_one_behind(path: Path) -> Path:
         assert set(os.listdir(path.parent)) == before | {path.name}
         process.kill()
     (left,) = [name for name in os.listdir(path.parent) if name.endswith(".tmp")]
+    if os.name != "posix":  # where nobody knows whether it is abandoned until it is old
+        os.utime(path.parent / left, (0, 0))
     return path.parent / left
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a file that is open cannot be removed on this system")
 def test_what_a_crash_leaves_is_gone_with_the_next_save(tmp_path: Path) -> None:
     path = tmp_path / "file"
     left = leave_one_behind(path)
@@ -257,7 +260,6 @@ def test_errors_name_the_path_that_was_given(tmp_path: Path) -> None:
     assert str(caught.value) == f"[Errno {errno.ENOENT}] {os.strerror(errno.ENOENT)}: {path!r}"
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_killed_while_writing_it_holds_the_one_or_the_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(str(path), content(b"A"))
@@ -270,5 +272,8 @@ def test_killed_while_writing_it_holds_the_one_or_the_other(tmp_path: Path) -> N
             time.sleep(0.2 + k * 0.003)
             process.kill()
         assert path.read_bytes() in (content(b"A"), content(b"B"))
+    if os.name != "posix":
+        for left in tmp_path.glob("*.tmp"):
+            os.utime(left, (0, 0))
     write_atomically(str(path), b"done")
     assert os.listdir(tmp_path) == ["file"]

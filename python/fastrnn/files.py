@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -20,6 +21,8 @@ except ImportError:  # Windows, where a file that is open cannot be removed
 
 
 AT_ONCE = 32 << 20  # between parts of so many bytes Ctrl-C is seen
+# On Windows: seconds after which nobody is about to rename a file any more, and how often and long to wait for one.
+ABANDONED, WAITS, WAIT = 60.0, 100, 0.01
 # NumPy's real numbers, as safetensors calls them.
 SAFETENSORS = {"F16": "<f2"} | {f"F{8 * size}": f"<f{size}" for size in (4, 8)}
 SAFETENSORS |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
@@ -105,15 +108,27 @@ def _replace(target: str, path: str, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.fchmod(file.fileno(), stat.S_IMODE(mode))
         os.fsync(file.fileno())
-        if os.name != "posix":
+        if os.name == "posix":
+            os.replace(temporary, target)
+        else:
             file.close()
-        os.replace(temporary, target)
+            _replace_when_free(temporary, target)
     if os.name == "posix":  # the new name, too, has to survive a power cut
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _replace_when_free(temporary: str, target: str) -> None:
+    """Replace a file on Windows, which refuses while anyone has either open: who saves, too, or looks for viruses."""
+    for _ in range(WAITS):
+        with contextlib.suppress(PermissionError):
+            os.replace(temporary, target)
+            return
+        time.sleep(WAIT)
+    os.replace(temporary, target)
 
 
 @contextlib.contextmanager
@@ -147,7 +162,9 @@ def _remove_abandoned(folder: str, prefix: str) -> None:
 
 def _remove_unless_locked(path: str) -> None:
     if fcntl is None:
-        os.unlink(path)
+        # One that is written to cannot be removed; one that is just to be renamed could.
+        if time.time() - os.stat(path).st_mtime > ABANDONED:
+            os.unlink(path)
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:

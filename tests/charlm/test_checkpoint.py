@@ -70,6 +70,7 @@ def test_the_largest_vocabulary_can_be_loaded_again(tmp_path: Path) -> None:
     assert load(str(tmp_path / "model")).vocabulary == content
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
 def test_links_stay_links_and_permissions_follow_the_umask(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder" / "model")

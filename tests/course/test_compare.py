@@ -14,6 +14,7 @@ from fastrnn.charlm.train import Trainer
 from fastrnn.command.main import main
 from fastrnn.course import compare
 from fastrnn.course.compare import Point, Result, advice, equal_budgets
+from isolated import NO_SUCH_FILE
 
 TEXT = "The quick brown fox jumps over the lazy dog; der Hund schläft. " * 50
 COSTS = {"rnn": 1.0, "lstm": 4.0, "gru": 3.0}  # seconds a step
@@ -192,7 +193,7 @@ def test_a_busy_machine_is_told(text: str, monkeypatch: pytest.MonkeyPatch, caps
         (["--seeds", "none"], "--seeds"),
         (["--hidden", "99999999"], "hidden must be"),
         (["--plot", "curves.docx"], ".png"),
-        (["missing.txt"], "No such file"),
+        (["missing.txt"], NO_SUCH_FILE),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], part: str, capsys: Any) -> None:

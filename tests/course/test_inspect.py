@@ -21,6 +21,7 @@ from fastrnn.command.main import main
 from fastrnn.course import inspect, page
 from fastrnn.course.page import Band, Picture
 from fastrnn.course.probes import FEATURES, Feature, balanced_accuracy, character_alone, features, fit, search
+from isolated import NO_SUCH_FILE
 
 Array = np.ndarray[Any, Any]
 
@@ -453,9 +454,9 @@ def test_a_named_unit_needs_no_finding(inside: Path, tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["missing"], ["missing", "No such file"]),
+        (["missing"], ["missing", NO_SUCH_FILE]),
         (["own.txt"], ["own.txt", "not a model"]),
-        (["model", "missing.txt"], ["missing.txt", "No such file"]),
+        (["model", "missing.txt"], ["missing.txt", NO_SUCH_FILE]),
         (["model", "own.txt", "--unit", "6"], ["--unit", "0 to 5", "6"]),
         (["model", "own.txt", "--layer", "1"], ["--layer", "1"]),
         (["model", "own.txt", "--gate", "z"], ["lstm", "c, h, i, f, g, o", "z"]),

@@ -15,7 +15,7 @@ from fastrnn.charlm.errors import SaveError, UserError
 
 from . import compare, gradients, history, info, inspect, sample, training
 from .arguments import Parser
-from .output import discard_output
+from .output import discard_output, nobody_reads
 
 COMMANDS = (training, sample, history, gradients, inspect, compare, info)  # as the help shows them
 EXIT_STATUS = """exit status:
@@ -58,12 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return interrupted()
     except MemoryError:
         return fail("there is not enough memory for this")
-    except BrokenPipeError:
-        discard_output()
-        return 0
     except OSError as error:
         discard_output()
-        return fail(f"cannot write the output: {error.strerror}")
+        return 0 if nobody_reads(error) else fail(f"cannot write the output: {error.strerror}")
 
 
 def interrupted() -> int:

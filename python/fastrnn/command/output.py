@@ -1,7 +1,10 @@
 """The standard output, where nobody may read it any more."""
 
 import contextlib
+import errno
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +13,18 @@ from typing import Any
 def discard_output() -> None:
     """Let what is left in the buffer of the standard output go nowhere, so that exiting does not fail on it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def nobody_reads(error: OSError) -> bool:
+    """Return whether this comes of a pipe whose other end is closed, which Windows may call an invalid argument."""
+    return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
+
+
+def quoted(path: str) -> str:
+    """Return a path as it is typed in a shell: those of Windows know double quotes, which no path there has in it."""
+    if os.name != "nt":
+        return shlex.quote(path)
+    return path if re.fullmatch(r"[\w:\\/.-]+", path) else f'"{path}"'
 
 
 class Unbroken:
@@ -33,9 +48,9 @@ class Unbroken:
     def _whatever_comes_of_it(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
-            discard_output()
         except OSError as error:
             discard_output()
+            if nobody_reads(error):
+                return
             with contextlib.suppress(OSError):  # of a terminal that is gone
                 print(f"fastrnn: goes on without its output: {error.strerror}", file=sys.stderr, flush=True)

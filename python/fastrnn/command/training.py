@@ -1,7 +1,6 @@
 """``fastrnn demo`` and ``fastrnn train``: a model learns."""
 
 import argparse
-import shlex
 import signal
 from typing import Any
 
@@ -13,7 +12,7 @@ from fastrnn.charlm.text import Corpus, corpus_of, library_sources, make_corpus
 from fastrnn.charlm.train import Trainer
 
 from .arguments import Parser, add, count, natural, positive, share
-from .output import Unbroken
+from .output import Unbroken, quoted
 
 DEMO_MODEL = "fastrnn-demo.safetensors"
 TRAIN_MODEL = "model.safetensors"
@@ -76,10 +75,10 @@ def demo_command(options: argparse.Namespace) -> int:
     trainer, ended_by = run_demo(options.out, out)
     if options.plot:
         session.plot(trainer, options.plot)
-    model = shlex.quote(options.out)
+    model = quoted(options.out)
     print(f"\nThe model is in {options.out}. Go on:", file=out)
     commands = {
-        f"fastrnn sample {model} --prime 'The ' --temperature 0.8": "more of its text",
+        f'fastrnn sample {model} --prime "The " --temperature 0.8': "more of its text",
         f"fastrnn history {model}": "what it wrote as it learned",
         f"fastrnn train --resume {model} --minutes 5": "learn for longer",
         "fastrnn train your-text.txt": "learn from your own text",
@@ -120,7 +119,7 @@ def train_command(options: argparse.Namespace) -> int:
     if options.plot:
         session.plot(trainer, options.plot)
     print(f"\n{stopped_by(ended_by)}saved {path} at step {trainer.step}", file=out)
-    print(f"what it wrote on the way: fastrnn history {shlex.quote(path)}", file=out)
+    print(f"what it wrote on the way: fastrnn history {quoted(path)}", file=out)
     out.flush()
     return status_of(ended_by)
 
