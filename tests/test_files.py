@@ -42,9 +42,9 @@ def test_two_threads_leave_one_whole_file(tmp_path: Path) -> None:
 
     def save(letter: bytes) -> None:
         for _ in range(300):
-            barrier.wait()
+            barrier.wait(60)
             write_atomically(path, content(letter))
-            assert Path(path).read_bytes() in whole
+            assert read_regular(path) in whole
 
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(save, letter) for letter in (b"A", b"B")]:
@@ -61,7 +61,9 @@ def test_two_processes_leave_one_whole_file(tmp_path: Path) -> None:
     savers = [subprocess.Popen([sys.executable, "-c", code, str(path), letter]) for letter in "AB"]
     while any(saver.poll() is None for saver in savers):
         if path.exists():
-            assert path.read_bytes() in (content(b"A"), content(b"B"))
+            assert read_regular(str(path)) in (content(b"A"), content(b"B"))
+            if os.name != "posix":
+                time.sleep(0.02)  # nobody replaces there what is being read
     assert [saver.returncode for saver in savers] == [0, 0]
     assert os.listdir(tmp_path) == ["file"]
 

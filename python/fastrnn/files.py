@@ -7,8 +7,8 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ try:
 except ImportError:  # Windows, where a file that is open cannot be removed
     fcntl = None  # type: ignore[assignment]
 
+
+Result = TypeVar("Result")
 
 AT_ONCE = 32 << 20  # between parts of so many bytes Ctrl-C is seen
 # On Windows: seconds after which nobody is about to rename a file any more, and how often and long to wait for one.
@@ -68,10 +70,14 @@ def _numbers(tensor: Mapping[str, Any]) -> Array | str:
 
 def read_regular(path: str) -> bytes:
     """Return what is in a regular file. Raises OSError, also where it is a pipe or a device: they might have no end."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+    with _when_free(lambda: open(path, "rb", opener=_open_at_once)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", path)
         return b"".join(iter(lambda: file.read(AT_ONCE), b""))
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def write_atomically(path: str, data: bytes) -> None:
@@ -108,11 +114,9 @@ def _replace(target: str, path: str, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.fchmod(file.fileno(), stat.S_IMODE(mode))
         os.fsync(file.fileno())
-        if os.name == "posix":
-            os.replace(temporary, target)
-        else:
+        if os.name != "posix":
             file.close()
-            _replace_when_free(temporary, target)
+        _when_free(lambda: os.replace(temporary, target))
     if os.name == "posix":  # the new name, too, has to survive a power cut
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -121,14 +125,13 @@ def _replace(target: str, path: str, data: bytes) -> None:
             os.close(descriptor)
 
 
-def _replace_when_free(temporary: str, target: str) -> None:
-    """Replace a file on Windows, which refuses while anyone has either open: who saves, too, or looks for viruses."""
-    for _ in range(WAITS):
+def _when_free(call: Callable[[], Result]) -> Result:
+    """Return what ``call`` does; Windows refuses while another has the file: who saves it, or looks for viruses."""
+    for _ in range(0 if os.name == "posix" else WAITS):
         with contextlib.suppress(PermissionError):
-            os.replace(temporary, target)
-            return
+            return call()
         time.sleep(WAIT)
-    os.replace(temporary, target)
+    return call()
 
 
 @contextlib.contextmanager
