@@ -73,7 +73,8 @@ class Interruptible(subprocess.Popen[bytes]):
         self._folder = TemporaryDirectory()
         self._file = Path(self._folder.name, "pressed")
         command = [sys.executable, "-c", BEFORE_CTRL_C + code, *arguments]
-        super().__init__(command, env={**os.environ, "FILE_OF_CTRL_C": str(self._file)}, **options)
+        env = {"PYTHONIOENCODING": "utf-8", "FILE_OF_CTRL_C": str(self._file)}
+        super().__init__(command, env={**os.environ, **env}, **options)
 
     def press_ctrl_c(self) -> None:
         if os.name == "posix":

@@ -21,8 +21,6 @@ from isolated import run_function
 from problems import CELLS, Array, Problem, make_problem, solve
 from tolerances import assert_same_bits
 
-pytestmark = pytest.mark.usefixtures("needs_fork")
-
 
 def parallel_problem() -> Problem:
     """Large enough for several threads, which the parent checks."""
@@ -103,6 +101,7 @@ def _solve_for_pool(_: int) -> dict[str, Array]:
     return solve_in_parallel()
 
 
+@pytest.mark.usefixtures("needs_fork")
 @pytest.mark.parametrize(
     "scenario",
     [_fork_many, _fork_while_a_kernel_runs, _fork_from_two_threads, _fork_from_a_child],

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
@@ -14,10 +15,8 @@ import numpy as np
 
 from ._base.checks import Array
 
-try:
+if sys.platform != "win32":  # where a file that is open cannot be removed
     import fcntl
-except ImportError:  # Windows, where a file that is open cannot be removed
-    fcntl = None  # type: ignore[assignment]
 
 
 Result = TypeVar("Result")
@@ -164,7 +163,7 @@ def _remove_abandoned(folder: str, prefix: str) -> None:
 
 
 def _remove_unless_locked(path: str) -> None:
-    if fcntl is None:
+    if sys.platform == "win32":
         # One that is written to cannot be removed; one that is just to be renamed could.
         if time.time() - os.stat(path).st_mtime > ABANDONED:
             os.unlink(path)
@@ -179,15 +178,15 @@ def _remove_unless_locked(path: str) -> None:
 
 def _lock(descriptor: int) -> bool | None:
     """Lock a file for as long as it is open; return whether nobody else has, or None where files cannot be locked."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True
+    return None
 
 
 def _is(path: str, descriptor: int) -> bool:
