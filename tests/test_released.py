@@ -1,6 +1,6 @@
 """What earlier releases have saved is loaded and gives the same, and what was public in them still is.
 
-What was deprecated and is taken away leaves the lists of earlier releases, released/*/interface.txt, in the same change.
+What was deprecated and is taken away leaves the lists of earlier releases, released/*/interface.txt, in that change.
 """
 
 from __future__ import annotations
