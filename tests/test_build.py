@@ -74,6 +74,7 @@ def test_kernels_share_no_symbol(isa: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("needs_elf")
+@pytest.mark.usefixtures("needs_elf")
 @pytest.mark.parametrize(
     "shared",
     [
