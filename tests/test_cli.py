@@ -228,6 +228,8 @@ def test_texts_that_cannot_be_trained_on(content: bytes | None, part: str, tmp_p
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], parts: list[str], trained: Path, capfd: Any) -> None:
+    if "--plot" in arguments:
+        pytest.importorskip("matplotlib")
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
     cwd = os.getcwd()
     os.chdir(trained)
@@ -262,6 +264,7 @@ def test_a_wrong_environment_is_told_in_one_line(variable: str, value: str, part
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_pipes_are_refused_or_read_to_their_end(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     pipe, text = tmp_path / "pipe", tmp_path / "text.txt"
     os.mkfifo(pipe)
     text.write_text(TEXT, encoding="utf-8")

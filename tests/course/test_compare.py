@@ -197,6 +197,8 @@ def test_a_busy_machine_is_told(text: str, monkeypatch: pytest.MonkeyPatch, caps
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], part: str, capsys: Any) -> None:
+    if "--plot" in arguments:
+        pytest.importorskip("matplotlib")
     try:
         status = main(["compare", *arguments])
     except SystemExit as leave:  # of argparse

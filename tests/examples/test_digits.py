@@ -9,6 +9,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+pytest.importorskip("matplotlib")
+pytest.importorskip("sklearn")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Example = Callable[[str], ModuleType]
 

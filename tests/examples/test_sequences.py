@@ -13,6 +13,8 @@ import pytest
 
 from fastrnn import GRU, Linear
 
+pytest.importorskip("matplotlib")
+
 Example = Callable[[str], ModuleType]
 
 
