@@ -50,7 +50,8 @@ def cross_entropy(
             f"{name}: targets has shape {targets.shape}, expected {expected}, as logits {logits.shape}{way}"
         )
     targets = checks.integers(name, "targets", targets)
-    V, chosen = logits.shape[-1], targets.ravel()
+    V = logits.shape[-1]
+    chosen: Array = targets.ravel()
     counted = _counted(name, mask, targets.shape)
     if ignore_index is not None:
         ignore = checks.integer(name, "ignore_index", ignore_index, -(2**63), 2**64 - 1)

@@ -42,6 +42,13 @@ class Options:
 
     _changeable: ClassVar[dict[str, Callable[[Any, str, Any], Any]]] = {}
     _fixed: ClassVar[frozenset[str]] = frozenset()
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls) -> None:
+        """Show the arguments of ``__init__``: Python 3.10 would show those of ``__new__``."""
+        super().__init_subclass__()
+        signature = inspect.signature(cls.__init__)
+        cls.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
 
     def __new__(cls: type[Made], *args: object, **options: object) -> Made:
         """Refuse an option that there is not, and name the nearest."""
