@@ -23,7 +23,7 @@ def test_there_is_one_version() -> None:
     assert version("fastrnn") == fastrnn.__version__
     assert re.findall(r"^version: (.*)$", read("CITATION.cff"), re.MULTILINE) == [fastrnn.__version__]
     # The first heading is this version's, or what comes after it.
-    headings = re.findall(r"^## (\S+) ", read("CHANGELOG.md") + "\n", re.MULTILINE)
+    headings = re.findall(r"^## (\S+) ", read("CHANGELOG.md"), re.MULTILINE)
     assert fastrnn.__version__ in headings[:2]
 
 

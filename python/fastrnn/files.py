@@ -31,9 +31,9 @@ SAFETENSORS |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" f
 
 def save_arrays(path: str, arrays: Mapping[str, Array]) -> None:
     """Write arrays to a safetensors file, all or nothing. Raises OSError, and leaves what was there."""
-    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
     from safetensors.numpy import save  # here, for import to bring little
 
+    contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
     write_atomically(path, save(contiguous))
 
 

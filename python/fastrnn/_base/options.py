@@ -53,12 +53,11 @@ class Options:
     def __new__(cls: type[Made], *args: object, **options: object) -> Made:
         """Refuse an option that there is not, and name the nearest."""
         if options:
-            known = inspect.signature(cls.__init__).parameters
+            known = cls.__signature__.parameters
             if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
                 for name in options.keys() - known.keys():
-                    names = [n for n in known if n != "self"]
-                    near = nearest(name, names)
-                    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+                    near = nearest(name, list(known))
+                    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
                     raise TypeError(f"{cls.__name__}: there is no option {name}: {hint}")
         return super().__new__(cls)
 
