@@ -48,7 +48,8 @@ struct ForwardRun {
     const Real* projected;  // W_ih x + b_ih: see projected_offset()
     Index projected_rows;
     const Real* vectors;  // (V, H)
-    const Real* mask;     // null: none
+    const CellOptions<Real>* options;
+    const Real* mask;  // null: none
     bool training;
 };
 
@@ -89,6 +90,7 @@ struct BackwardRun {
     Index saved_pitch, state_pitch, gradient_pitch, carry_pitch, keep_pitch;
     Real* carry[kMaxStates];
     const Real* vectors;
+    const CellOptions<Real>* options;
     const Real* mask;
     bool carries_h;
 };
@@ -125,7 +127,8 @@ struct BackwardCell {
         Apply careful;  // of any block
     } phase[kMostPhases];
     // Units [begin, end) of H.
-    void (*restore)(const RestoredRow<Real>&, Index H, const Real* vectors, Index begin, Index end);
+    void (*restore)(const RestoredRow<Real>&, Index H, const Real* vectors, const CellOptions<Real>*, Index begin,
+                    Index end);
 };
 
 // --- the single step from plain weights; null for cells that only layers have

@@ -33,12 +33,15 @@ struct ArrayKernels {
     void (*normalise_gradient)(const Real* normalised, Real scale, Index n, Real* d);
 };
 
-// The elementwise functions of kernels/math.h, reachable so that their ULP bounds can be tested on every ISA.
+// The elementwise functions of kernels/math.h and cells/activations.h, reachable so that their bounds can be tested on
+// every ISA.
 template <class Real>
 struct MathKernels {
     void (*exp)(const Real* in, Real* out, Index n);
     void (*tanh)(const Real* in, Real* out, Index n);
     void (*sigmoid)(const Real* in, Real* out, Index n);
+    // out = f(in), slope = f'(in)
+    void (*activation)(const Activation<Real>& f, const Real* in, Real* out, Real* slope, Index n);
 };
 
 // Everything for one real type.

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cells/activation_list.h"
 #include "cells/list.h"
 #include "product/list.h"
 
@@ -16,8 +17,7 @@ namespace fastrnn {
 using Index = std::ptrdiff_t;
 
 enum class Cell : int {
-#define FASTRNN_ENUMERATOR(enumerator, arithmetic, family, gates, states, planes, recurrent, vectors, learned) \
-    enumerator,
+#define FASTRNN_ENUMERATOR(enumerator, ...) enumerator,
     FASTRNN_CELLS(FASTRNN_ENUMERATOR)
 #undef FASTRNN_ENUMERATOR
 };
@@ -30,11 +30,11 @@ struct CellInfo {
     const char* planes;
     int recurrent;
     int vectors, learned;
+    int activations;
 };
 
 inline constexpr CellInfo kCells[] = {
-#define FASTRNN_INFO(enumerator, arithmetic, family, gates, states, planes, recurrent, vectors, learned) \
-    {#enumerator, family, gates, states, planes, recurrent, vectors, learned},
+#define FASTRNN_INFO(enumerator, arithmetic, ...) {#enumerator, __VA_ARGS__},
     FASTRNN_CELLS(FASTRNN_INFO)
 #undef FASTRNN_INFO
 };
@@ -43,6 +43,31 @@ inline constexpr int kMaxStates = 2;
 inline constexpr int kMaxGates = 4;
 inline constexpr int kH = 0;  // index of the hidden state in every array of states
 inline constexpr int kC = 1;  // index of the cell state
+
+enum class ActivationKind : int {
+#define FASTRNN_ENUMERATOR(enumerator, ...) enumerator,
+    FASTRNN_ACTIVATIONS(FASTRNN_ENUMERATOR)
+#undef FASTRNN_ENUMERATOR
+};
+inline constexpr int kMostActivations = 3;  // of any cell
+
+// A function of the list of activations.
+template <class Real>
+struct Activation {
+    ActivationKind kind;
+    Real alpha, beta;
+};
+
+// What a cell does with its sums, as data, where the list of cells says that it has activations: of an RNN (f,), of a
+// GRU (f, g) and of an LSTM (f, g, h) as ONNX has them, f being that of the gates and h that of c.
+template <class Real>
+struct CellOptions {
+    Activation<Real> activation[kMostActivations];
+    bool limits_gates, limits_cell;    // whether there is a largest absolute value of what goes into the activations of
+    Real gate_limit, cell_limit;       // gates, or of c; and which
+    Real gate_least[2], gate_most[2];  // for backward: what f and g make of the limits
+    bool coupled;                      // f = 1 - i
+};
 
 enum class WeightFormat : int {
 #define FASTRNN_ENUMERATOR(name) name,
@@ -107,6 +132,7 @@ struct ForwardArgs {
     const Real* b_ih;      // (G*H,); null is zeros
     const Real* b_hh;      // (G*H,); null is zeros
     const Real* vectors;   // (V, H): the parameters that each unit has for itself
+    const CellOptions<Real>* options;  // null where a cell has no activations, here and below
     Regularisation<Real> regularisation;
     const Real* state_0[kMaxStates];  // (B, H) each: h0, c0; null is zeros
     Real* y;                          // (T, B, H); null: only the last states are wanted
@@ -123,18 +149,19 @@ template <class Real>
 struct BackwardArgs {
     Sizes size;
     Split split;
-    const Real* tape;                     // as the forward kernel of the same table filled it
-    Tokens tokens;                        // as given to forward
-    Regularisation<Real> regularisation;  // likewise
-    const Real* dy;                       // (T, B, H); null is zeros
-    const Real* dstate_n[kMaxStates];     // (B, H) each; null is zeros
-    Real* dx;                             // (T, B, I); null with tokens
-    Real* dh;                             // (T, B, H): dL/dh of every step, whole; null: not wanted
-    Real* dw_ih;                          // (G*H, I)
-    Real* dw_hh;                          // that of w_hh
-    Real* db_ih;                          // (G*H,)
-    Real* db_hh;                          // (G*H,)
-    Real* dvectors;                       // (L, H): of the learned ones
+    const Real* tape;                  // as the forward kernel of the same table filled it
+    Tokens tokens;                     // as given to forward
+    const CellOptions<Real>* options;  // likewise, as what follows
+    Regularisation<Real> regularisation;
+    const Real* dy;                    // (T, B, H); null is zeros
+    const Real* dstate_n[kMaxStates];  // (B, H) each; null is zeros
+    Real* dx;                          // (T, B, I); null with tokens
+    Real* dh;                          // (T, B, H): dL/dh of every step, whole; null: not wanted
+    Real* dw_ih;                       // (G*H, I)
+    Real* dw_hh;                       // that of w_hh
+    Real* db_ih;                       // (G*H,)
+    Real* db_hh;                       // (G*H,)
+    Real* dvectors;                    // (L, H): of the learned ones
     bool adds;   // whether these are added to what they and `rest` hold. What rounding leaves out of long sums: of
     Real* rest;  // db_ih, db_hh, dvectors and, with tokens, dw_ih, one after the other; null: they include it
     Real* dstate_0[kMaxStates];  // (B, H) each
@@ -146,9 +173,10 @@ template <class Real>
 struct TraceArgs {
     Sizes size;
     const Real* tape;
-    Regularisation<Real> regularisation;  // as given to forward
-    Real* state[kMaxStates];              // (T, B, H) each: after every step
-    Real* gate[kMaxGates];                // (T, B, H) each, those that the list of cells names
+    const CellOptions<Real>* options;  // as given to forward, and what follows
+    Regularisation<Real> regularisation;
+    Real* state[kMaxStates];  // (T, B, H) each: after every step
+    Real* gate[kMaxGates];    // (T, B, H) each, those that the list of cells names
 };
 
 // One step from the plain, unpacked weights, for cells with such weights only: made for small B, where packing would

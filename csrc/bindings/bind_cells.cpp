@@ -73,7 +73,9 @@ template <class Real>
 PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* kept) {
     const CellInfo& info = info_of(in.cell);
     const KernelTable& table = active_table();
-    Tape tape{in.cell, in.single, &table, in.size, in.dense(), {}, in.first_row, Regularising(in), {}};
+    Tape tape{in.cell,          in.single, &table,       in.size,
+              in.dense(),       {},        in.first_row, check_options(in.function, in.cell, in.options),
+              Regularising(in), {}};
     if (!tape.first_row.empty()) tape.size.first_row = tape.first_row.data();
     const Index B = in.size.B, H = in.size.H;
     // Results first: where there is no memory for them, much work is saved.
@@ -85,8 +87,10 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
         tape.tokens = in.token_table();
         tape.size.D = static_cast<Index>(tape.tokens.id.size());
     }
-    if (training)
+    if (training) {
+        tape.options.look_at_limits(table);
         tape.memory = Buffer(static_cast<std::size_t>(tape_size<Real>(table, in.cell, tape.size)) * sizeof(Real));
+    }
 
     Copies copies;
     ForwardArgs<Real> args{};
@@ -100,6 +104,7 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
     args.vectors = copies.data<Real>(in.vectors);
+    args.options = tape.options.view<Real>();
     args.regularisation = tape.regularising.view<Real>();
     if (sequence) args.y = data_of<Real>(results[0]);
     for (int s = 0; s < info.states; ++s) {
@@ -119,7 +124,8 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     return tuple_of(results, 2 + info.states);
 }
 
-// forward(cell, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors, regularised)
+// forward(cell, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors, options,
+//         regularised)
 PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
     return with_python_errors([&] {
         constexpr int first = 5;
@@ -155,6 +161,7 @@ PyObject* backward(const Tape& tape, const Upstream& upstream, Sums* sums, bool 
     args.size = tape.size;
     args.tape = static_cast<const Real*>(tape.memory.data());
     if (!tape.dense) args.tokens = tape.tokens.view();
+    args.options = tape.options.view<Real>();
     args.regularisation = tape.regularising.view<Real>();
     args.dy = copies.data<Real>(upstream.dy);
     if (tape.dense) args.dx = data_of<Real>(results[0]);
@@ -213,6 +220,7 @@ PyObject* trace(const Tape& tape) {
     TraceArgs<Real> args{};
     args.size = tape.size;
     args.tape = static_cast<const Real*>(tape.memory.data());
+    args.options = tape.options.view<Real>();
     args.regularisation = tape.regularising.view<Real>();
     for (int s = 0; s < info.states; ++s) args.state[s] = add("hc"[s]);
     for (int g = 0; info.planes[g]; ++g) args.gate[g] = add(info.planes[g]);
@@ -435,11 +443,12 @@ constexpr char kLinearDoc[] =
 
 constexpr char kForwardDoc[] =
     "forward($module, cell, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors, "
-    "regularised, /)\n--\n\n"
+    "options, regularised, /)\n--\n\n"
     "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`.\n\n"
     "`kept` is None, or keeps the packed weights for the next call with the same weights. `row_counts` is None, or\n"
     "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
-    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None.\n"
+    "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None; `options` the\n"
+    "CellOptions of the cell, None where it has none.\n"
     "`regularised` is None, or what h is multiplied with before W_hh, (B, H) or None, and for each state how much of\n"
     "its change each row takes over, (N, H) for all N rows, (1, H) or None: the tape refers to these, which must not\n"
     "change.";

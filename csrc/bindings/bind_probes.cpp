@@ -8,6 +8,7 @@
 #include "dispatch.h"
 #include "float_mode.h"
 #include "gil.h"
+#include "options.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -62,6 +63,29 @@ py::object math(const std::string& name, const py::object& array) {
     return out;
 }
 
+// (value, slope) of an activation, of the array's elements.
+template <class Real>
+void apply_activation(const MathKernels<Real>& math, const Activation<double>& f, const Floats& in,
+                      const py::object& out, const py::object& slope) {
+    Copies copies;
+    const Real* const data = copies.data<Real>(in.array);
+    const KernelFloatMode mode;
+    math.activation({f.kind, static_cast<Real>(f.alpha), static_cast<Real>(f.beta)}, data, data_of<Real>(out),
+                    data_of<Real>(slope), in.size);
+}
+
+py::tuple activation(const py::object& activation, const py::object& array) {
+    const Function function{"", "", "_activation"};
+    const Activation<double> f = check_activation(function, activation.ptr());
+    const Floats in("_activation", array.ptr());
+    const py::object out = new_array(in.single, {in.size}), slope = new_array(in.single, {in.size});
+    if (in.single)
+        apply_activation(active_table().f32.math, f, in, out, slope);
+    else
+        apply_activation(active_table().f64.math, f, in, out, slope);
+    return py::make_tuple(out, slope);
+}
+
 void fail_in_worker(int rank, int threads) {
     Crew crew(threads, std::numeric_limits<double>::infinity());
     // Where the pool is in another call's hands, the caller's own thread is all there is.
@@ -88,6 +112,8 @@ void bind_probes(py::module_& m) {
           "Do nothing but read the float32 array on this thread; return how many bytes that was.");
     m.def("_math", math, "name"_a, "array"_a,
           "Return the kernels' exp, tanh or sigmoid of the array's elements, as a vector.");
+    m.def("_activation", activation, "activation"_a, "array"_a,
+          "Return the values and slopes of the activation (name, alpha, beta) of the array's elements, as vectors.");
     m.def(
         "_fp_control", [](bool flags) { return read_float_mode() & ~(flags ? 0 : kFloatFlags); }, "flags"_a = false,
         "This thread's floating-point control register, MXCSR or FPCR. The flags of exceptions, which NumPy clears,\n"

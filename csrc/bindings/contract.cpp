@@ -441,6 +441,7 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
     for (int s = 0; s < info.states; ++s)
         state[s] = checks.optional(state_names[s], arguments[State0 + s], single, reference, "(B, H)", {B, H});
 
+    options = arguments[Options];
     mask = nullptr;
     for (PyObject*& each : keep) each = nullptr;
     if (PyObject* const given = arguments[Regularised]; !is_none(given)) {

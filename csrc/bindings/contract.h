@@ -76,7 +76,7 @@ private:
 // The arguments of a forward or step function: all have the right type and shape, and the sizes can be computed with.
 // The references are borrowed; null is None.
 struct Inputs {
-    enum Argument { X, WIh, WHh, BIh, BHh, State0, Vectors = State0 + kMaxStates, Regularised, kArguments };
+    enum Argument { X, WIh, WHh, BIh, BHh, State0, Vectors = State0 + kMaxStates, Options, Regularised, kArguments };
 
     // `arguments` has an entry for each Argument, null or None where it was not given. In a step the first axis is
     // missing; with `row_counts`, an array (T,) of int64 or None, the first two are one, of N rows: see
@@ -96,6 +96,7 @@ struct Inputs {
     Sizes size;                    // T is 1 in a step; D is still 0, and first_row null
     PyObject *x, *w_ih, *w_hh, *b_ih, *b_hh, *vectors;
     PyObject* state[kMaxStates];
+    PyObject* options;           // unchecked: see options.h
     PyObject* mask;              // (B, H)
     PyObject* keep[kMaxStates];  // (N, H) each, of T * B or all rows, or (1, H)
 };

@@ -18,12 +18,11 @@ namespace fastrnn {
 namespace {
 
 constexpr char kStreamDoc[] =
-    "Stream(cell, weights, batch, tokens, outputs, /)\n--\n\n"
-    "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors, regularised) of each, "
-    "which\n"
-    "are packed here: what is written to them later has no effect. A step gives the first `outputs` of the last "
-    "layer's\n"
-    "units. See fastrnn.layers.";
+    "Stream(cell, options, weights, batch, tokens, outputs, /)\n--\n\n"
+    "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors, regularised, state_0) of\n"
+    "each, which are packed here: what is written to them later has no effect. `state_0` is None, or what a row "
+    "begins\n"
+    "with: (H,) of each state. A step gives the first `outputs` of the last layer's units. See fastrnn.layers.";
 
 constexpr Function kStream{"stream", "make", "Stream"};
 constexpr Function kStreamStep{"stream", "step", "Stream.step"};
@@ -37,7 +36,7 @@ constexpr char kStreamStepDoc[] =
     "With an `out` nothing is allocated. It may be x.";
 
 constexpr char kStreamStateDoc[] =
-    "(h,), or (h, c): (L, B, units) each, a copy. Assign such a tuple to set it; None is zeros.";
+    "(h,), or (h, c): (L, B, units) each, a copy. Assign such a tuple to set it; None is what a row begins with.";
 
 struct StreamObject {
     PyObject_HEAD Stream stream;
@@ -77,6 +76,7 @@ ForwardArgs<Real> arguments(const Stream& stream, Stream::Layer& layer, bool tok
     args.size = {1, stream.B, layer.I, stream.H, tokens ? stream.B : 0, nullptr, stream.P};
     for (int s = 0; s < states_of(stream); ++s)
         args.state_0[s] = args.state_n[s] = static_cast<Real*>(layer.state[s].data());
+    args.options = stream.options.view<Real>();
     args.regularisation = layer.regularising.view<Real>();
     args.workspace = static_cast<Real*>(layer.workspace.data());
     if (layer.packed) args.packed = static_cast<Real*>(layer.packed->memory.data());
@@ -111,16 +111,42 @@ std::vector<char> columns_of(const Real* w_ih, Index rows, Index I) {
     return memory;
 }
 
+// Row b of state s as it begins.
+void begin_row(const Stream& stream, const Stream::Layer& layer, int s, std::size_t b) {
+    const std::size_t width = static_cast<std::size_t>(stream.H) * real_bytes(stream);
+    char* const row = static_cast<char*>(layer.state[s].data()) + b * width;
+    if (layer.state_0[s].empty())
+        std::memset(row, 0, width);
+    else
+        std::memcpy(row, layer.state_0[s].data(), width);
+}
+
+// What the rows of each state begin with, of a tuple of arrays (H,) or None.
 template <class Real>
-Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens) {
+void take_initial(const Stream& stream, PyObject* given, Stream::Layer& layer) {
+    const int states = states_of(stream);
+    if (given != Py_None && (!PyTuple_Check(given) || PyTuple_GET_SIZE(given) != states))
+        wrong_type(kStream.name(), "state_0", given, "a tuple of " + std::to_string(states) + ", or None");
+    Copies copies;
+    for (int s = 0; given != Py_None && s < states; ++s) {
+        PyObject* const array = PyTuple_GET_ITEM(given, s);
+        check_floats(kStream, "state_0", array, stream.single, "the weights", "(H,)", {stream.H});
+        const char* const from = reinterpret_cast<const char*>(copies.data<Real>(array));
+        layer.state_0[s].assign(from, from + static_cast<std::size_t>(stream.H) * sizeof(Real));
+    }
+}
+
+template <class Real>
+Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens, PyObject* state_0) {
     const CellInfo& info = info_of(stream.cell);
     const Index B = stream.B, H = stream.H, rows = info.gates * H;
     Stream::Layer layer{};
     layer.I = in.size.I;
     layer.regularising = Regularising(in);
+    take_initial<Real>(stream, state_0, layer);
     for (int s = 0; s < info.states; ++s) {
         layer.state[s] = buffer<Real>(B * H);
-        std::memset(layer.state[s].data(), 0, state_bytes(stream));
+        for (Index b = 0; b < B; ++b) begin_row(stream, layer, s, static_cast<std::size_t>(b));
     }
     layer.y = buffer<Real>(B * H);
 
@@ -269,9 +295,13 @@ int set_state(PyObject* self, PyObject* state, void*) {
                               pitch = static_cast<std::size_t>(stream.H) * real_bytes(stream);
             for (const Stream::Layer& layer : stream.layers) {
                 char* to = static_cast<char*>(layer.state[s].data());
-                std::memset(to, 0, state_bytes(stream));
-                for (Index b = 0; given[s] && b < stream.B; ++b, to += pitch, given[s] += width)
-                    std::memcpy(to, given[s], width);
+                if (given[s]) std::memset(to, 0, state_bytes(stream));
+                for (Index b = 0; b < stream.B; ++b, to += pitch) {
+                    if (given[s])
+                        std::memcpy(to, std::exchange(given[s], given[s] + width), width);
+                    else
+                        begin_row(stream, layer, s, static_cast<std::size_t>(b));
+                }
             }
         }
         return Py_None;
@@ -285,11 +315,10 @@ PyObject* reset_stream(PyObject* self, PyObject* rows) {
         const Stream& stream = *taken;
         std::vector<char> resets(static_cast<std::size_t>(stream.B));
         check_flags(kStreamReset, "rows", rows, stream.B, resets.data());
-        const std::size_t width = static_cast<std::size_t>(stream.H) * real_bytes(stream);
         for (const Stream::Layer& layer : stream.layers)
             for (int s = 0; s < states_of(stream); ++s)
                 for (std::size_t b = 0; b < resets.size(); ++b)
-                    if (resets[b]) std::memset(static_cast<char*>(layer.state[s].data()) + b * width, 0, width);
+                    if (resets[b]) begin_row(stream, layer, s, b);
         return py::none().release().ptr();
     });
 }
@@ -306,28 +335,29 @@ py::object allocate(Stream&& stream) {
     return py::reinterpret_steal<py::object>(reinterpret_cast<PyObject*>(object));
 }
 
-// Stream(cell, weights, batch, tokens, outputs)
+// Stream(cell, options, weights, batch, tokens, outputs)
 PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
-        expect_positional("Stream", args, keywords, 5);
+        expect_positional("Stream", args, keywords, 6);
         PyObject* const* const given = &PyTuple_GET_ITEM(args, 0);
         Stream stream{};
         stream.cell = find_cell(given[0]);
         const Function function{info_of(stream.cell).family, "stream"};
-        if (!PyList_Check(given[1])) wrong_type(kStream.name(), "weights", given[1], "a list");
+        stream.options = check_options(kStream, stream.cell, given[1]);
+        if (!PyList_Check(given[2])) wrong_type(kStream.name(), "weights", given[2], "a list");
         // Their own list: while packing lets other threads run, they may change the caller's.
-        const py::tuple weights = py::reinterpret_steal<py::object>(PyList_AsTuple(given[1]));
+        const py::tuple weights = py::reinterpret_steal<py::object>(PyList_AsTuple(given[2]));
         if (weights.empty()) throw py::value_error("Stream: weights is empty, expected those of a layer at least");
-        stream.B = check_size(kStream, "batch", given[2]);
-        stream.tokens = check_bool(kStream, "tokens", given[3]);
-        stream.outputs = check_size(kStream, "outputs", given[4]);
+        stream.B = check_size(kStream, "batch", given[3]);
+        stream.tokens = check_bool(kStream, "tokens", given[4]);
+        stream.outputs = check_size(kStream, "outputs", given[5]);
         stream.table = &active_table();
         const py::array_t<std::int64_t> rows(stream.B);  // the shape of an input, and its values do not matter
         for (const py::handle layer : weights) {
-            constexpr int count = 6;
+            constexpr int count = 7;
             if (!PyTuple_Check(layer.ptr()) || PyTuple_GET_SIZE(layer.ptr()) != count)
                 wrong_type(kStream.name(), "weights", layer.ptr(),
-                           "tuples (w_ih, w_hh, b_ih, b_hh, vectors, regularised)");
+                           "tuples (w_ih, w_hh, b_ih, b_hh, vectors, regularised, state_0)");
             PyObject* values[Inputs::kArguments] = {rows.ptr()};
             for (int i = 0; i < 4; ++i) values[Inputs::WIh + i] = PyTuple_GET_ITEM(layer.ptr(), i);
             values[Inputs::Vectors] = PyTuple_GET_ITEM(layer.ptr(), 4);
@@ -338,8 +368,10 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
             if (inputs.single != stream.single || inputs.size.H != stream.H || inputs.size.P != stream.P ||
                 (!first && inputs.size.I != stream.H))
                 throw py::value_error("Stream: the layers do not fit each other");
-            stream.layers.push_back(stream.single ? make_layer<float>(stream, inputs, first && stream.tokens)
-                                                  : make_layer<double>(stream, inputs, first && stream.tokens));
+            const bool takes_tokens = first && stream.tokens;
+            PyObject* const state_0 = PyTuple_GET_ITEM(layer.ptr(), 6);
+            stream.layers.push_back(stream.single ? make_layer<float>(stream, inputs, takes_tokens, state_0)
+                                                  : make_layer<double>(stream, inputs, takes_tokens, state_0));
             stream.flops +=
                 step_flops(info_of(stream.cell), {1, stream.B, inputs.size.I, stream.H, 0, nullptr, stream.P});
         }
@@ -358,8 +390,8 @@ PyObject* copy_stream(PyObject* self, PyObject*) {
         const Taken taken(self, {"stream", "copy", "Stream.copy"});
         const Stream& from = *taken;
         Stream stream{
-            from.cell, from.single, from.tokens,         from.B,     from.H,     from.P, from.outputs, from.table,
-            {},        from.slots,  from.tokens_at_hand, from.flops, from.turned};
+            from.cell, from.single, from.tokens,         from.B,     from.H,       from.P,     from.outputs, from.table,
+            {},        from.slots,  from.tokens_at_hand, from.flops, from.options, from.turned};
         for (const Stream::Layer& layer : from.layers) {
             Stream::Layer copy{};
             copy.packed = layer.packed, copy.I = layer.I, copy.w_ih = layer.w_ih, copy.b_ih = layer.b_ih;
@@ -367,6 +399,7 @@ PyObject* copy_stream(PyObject* self, PyObject*) {
             for (int s = 0; s < states_of(from); ++s) {
                 copy.state[s] = Buffer(state_bytes(from));
                 std::memcpy(copy.state[s].data(), layer.state[s].data(), state_bytes(from));
+                copy.state_0[s] = layer.state_0[s];
             }
             copy.y = Buffer(state_bytes(from));
             copy.workspace = from.single ? workspace<float>(stream, copy) : workspace<double>(stream, copy);
@@ -388,7 +421,7 @@ void deallocate_stream(PyObject* self) {
 void bind_stream(py::module_& m) {
     static PyMethodDef methods[] = {
         {"step", as_c(step_stream), METH_FASTCALL | METH_KEYWORDS, kStreamStepDoc},
-        {"reset", reset_stream, METH_O, "reset($self, rows, /)\n--\n\nZero the states of the rows (B,) that are True."},
+        {"reset", reset_stream, METH_O, "reset($self, rows, /)\n--\n\nHave the rows (B,) that are True begin anew."},
         {"copy", copy_stream, METH_NOARGS,
          "copy($self, /)\n--\n\nA stream with the same weights, and states of its own."},
         {}};

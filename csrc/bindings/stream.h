@@ -15,8 +15,9 @@ struct Stream {
         std::vector<char> w_ih;  // (I, G*H), for tokens: their columns are looked up
         std::vector<char> b_ih;  // (G*H,), likewise; empty is zeros
         Regularising regularising;
-        Buffer state[kMaxStates];  // (B, H) each
-        Buffer y;                  // (B, H), input of the layer above, or more than is given out
+        Buffer state[kMaxStates];               // (B, H) each
+        std::vector<char> state_0[kMaxStates];  // (H,) each, which a row begins with; empty is zeros
+        Buffer y;                               // (B, H), input of the layer above, or more than is given out
         Buffer workspace;
     };
 
@@ -30,6 +31,7 @@ struct Stream {
     std::vector<std::int32_t> slots;           // 0, 1, ..., B-1: every row's token counts as another
     std::vector<std::int64_t> tokens_at_hand;  // (B,)
     double flops = 0;                          // of a step
+    Options options;
     bool turned = false;  // the next step's direction through the weights: the last one's end is near
 };
 

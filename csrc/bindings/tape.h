@@ -4,6 +4,7 @@
 #include "buffer.h"
 #include "contract.h"
 #include "kernel_table.h"
+#include "options.h"
 
 namespace fastrnn {
 
@@ -34,6 +35,7 @@ struct Tape {
     bool dense;  // no tokens
     TokenTable tokens;
     std::vector<Index> first_row;  // what size.first_row points to; empty if that is null
+    Options options;
     Regularising regularising;
     Buffer memory;
 };

@@ -5,7 +5,7 @@
 //   n = tanh(W_in x + b_in + W_hn (r * h') + b_hn)    reset before the product, as published
 #pragma once
 
-#include "phase.h"
+#include "general.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -27,7 +27,7 @@ struct GruResetAfter : Plain {
     static constexpr int kInputGradient[] = {DR, DZ, DInputN}, kHiddenGradient[] = {DR, DZ, DHiddenN};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
         saved[SavedR] = sigmoid<Real>(x[R] + hidden[R]);
         saved[SavedZ] = sigmoid<Real>(x[Z] + hidden[Z]);
         saved[HiddenN] = hidden[N];
@@ -35,12 +35,12 @@ struct GruResetAfter : Plain {
         restore(saved, prev, own, next);
     }
 
-    static void restore(const V* saved, const V* prev, const V*, V* next) {
+    static void restore(const V* saved, const V* prev, Own<V>, V* next) {
         next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
     }
 
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V*, const V*, V, const V* dnext, V* dgate, V* dprev) {
+    static void backward(const V* saved, const V* prev, Own<V>, const V*, V, const V* dnext, V* dgate, V* dprev) {
         const V one = V::broadcast(1);
         const V r = saved[SavedR], z = saved[SavedZ], n = saved[SavedN];
         dgate[DInputN] = dnext[H] * (one - z) * fnma(n, n, one);
@@ -72,7 +72,7 @@ struct GruNormalised : GruResetAfter<V> {
     static constexpr Phase kBackward[] = {{DR, 3, kNextGradients, 0b111111111111}, {DR, 0, kNothing, 0}};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
         if constexpr (phase == 0) {
             saved[SumR] = x[R] + hidden[R];
             saved[SumZ] = x[Z] + hidden[Z];
@@ -87,12 +87,12 @@ struct GruNormalised : GruResetAfter<V> {
         }
     }
 
-    static V hidden_part(const V* saved, const V* own) {
+    static V hidden_part(const V* saved, Own<V> own) {
         return fma(own[GainHiddenN], saved[HiddenN], own[ShiftHiddenN]);
     }
 
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V* own, const V*, V, const V* dnext, V* dgate, V* dprev) {
+    static void backward(const V* saved, const V* prev, Own<V> own, const V*, V, const V* dnext, V* dgate, V* dprev) {
         if constexpr (phase > 0) return;
         const V one = V::broadcast(1);
         const V r = saved[SavedR], z = saved[SavedZ], n = saved[SavedN];
@@ -126,7 +126,7 @@ struct GruResetBefore : Plain {
     static constexpr int kInputGradient[] = {R, Z, N}, kHiddenGradient[] = {R, Z, N};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
         if constexpr (phase == 0) {
             saved[SavedR] = sigmoid<Real>(x[R] + hidden[R]);
             saved[SavedZ] = sigmoid<Real>(x[Z] + hidden[Z]);
@@ -137,13 +137,13 @@ struct GruResetBefore : Plain {
         }
     }
 
-    static void restore(const V* saved, const V* prev, const V*, V* next) {
+    static void restore(const V* saved, const V* prev, Own<V>, V* next) {
         next[H] = fma(saved[SavedZ], prev[H] - saved[SavedN], saved[SavedN]);
     }
 
     // Phase 0 knows dL/dh and gives what does not pass through r * h'; phase 1 gets dL/d(r * h') as `product`.
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V*, const V*, V product, const V* dnext, V* dgate,
+    static void backward(const V* saved, const V* prev, Own<V>, const V*, V product, const V* dnext, V* dgate,
                          V* dprev) {
         const V one = V::broadcast(1);
         const V r = saved[SavedR], z = saved[SavedZ], n = saved[SavedN];
@@ -154,6 +154,74 @@ struct GruResetBefore : Plain {
         } else {
             dgate[R] = product * prev[H] * r * (one - r);
             dprev[H] = fma(product, r, dprev[H]);
+        }
+    }
+};
+
+// r, z = f(...) and n = g(...), and f and g are data.
+template <class V>
+struct GruGeneralAfter : GruResetAfter<V> {
+    using Base = GruResetAfter<V>;
+    using Base::DHiddenN, Base::DInputN, Base::DR, Base::DZ;
+    using Base::H, Base::HiddenN, Base::N, Base::R, Base::SavedN, Base::SavedR, Base::SavedZ, Base::Z;
+    static constexpr int kActivations = 2;
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
+        saved[SavedR] = x[R] + hidden[R];
+        saved[SavedZ] = x[Z] + hidden[Z];
+        open_gates(own, 0, saved + SavedR, 2);
+        saved[HiddenN] = hidden[N];
+        saved[SavedN] = fma(saved[SavedR], hidden[N], x[N]);
+        open_gates(own, 1, saved + SavedN, 1);
+        Base::restore(saved, prev, own, next);
+    }
+
+    template <int phase>
+    static void backward(const V* saved, const V* prev, Own<V> own, const V*, V, const V* dnext, V* dgate, V* dprev) {
+        dgate[DInputN] = dnext[H] * (V::broadcast(1) - saved[SavedZ]);
+        open_gates_backward(own, 1, saved + SavedN, dgate + DInputN, 1);
+        dgate[DR] = dgate[DInputN] * saved[HiddenN];
+        dgate[DZ] = dnext[H] * (prev[H] - saved[SavedN]);
+        open_gates_backward(own, 0, saved + SavedR, dgate + DR, 2);
+        dgate[DHiddenN] = dgate[DInputN] * saved[SavedR];
+        dprev[H] = dnext[H] * saved[SavedZ];
+    }
+};
+
+template <class V>
+struct GruGeneralBefore : GruResetBefore<V> {
+    using Base = GruResetBefore<V>;
+    using Base::H, Base::N, Base::R, Base::ResetH, Base::SavedN, Base::SavedR, Base::SavedZ, Base::Z;
+    static constexpr int kActivations = 2;
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
+        if constexpr (phase == 0) {
+            saved[SavedR] = x[R] + hidden[R];
+            saved[SavedZ] = x[Z] + hidden[Z];
+            open_gates(own, 0, saved + SavedR, 2);
+            saved[ResetH] = saved[SavedR] * prev[H];
+        } else {
+            saved[SavedN] = x[N] + hidden[N];
+            open_gates(own, 1, saved + SavedN, 1);
+            Base::restore(saved, prev, own, next);
+        }
+    }
+
+    template <int phase>
+    static void backward(const V* saved, const V* prev, Own<V> own, const V*, V product, const V* dnext, V* dgate,
+                         V* dprev) {
+        if constexpr (phase == 0) {
+            dgate[N] = dnext[H] * (V::broadcast(1) - saved[SavedZ]);
+            open_gates_backward(own, 1, saved + SavedN, dgate + N, 1);
+            dgate[Z] = dnext[H] * (prev[H] - saved[SavedN]);
+            open_gates_backward(own, 0, saved + SavedZ, dgate + Z, 1);
+            dprev[H] = dnext[H] * saved[SavedZ];
+        } else {
+            dgate[R] = product * prev[H];
+            open_gates_backward(own, 0, saved + SavedR, dgate + R, 1);
+            dprev[H] = fma(product, saved[SavedR], dprev[H]);
         }
     }
 };

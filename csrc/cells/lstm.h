@@ -2,7 +2,7 @@
 //   i, f, o = sigmoid(...)   g = tanh(...)   c = f * c' + i * g   h = o * tanh(c)
 #pragma once
 
-#include "phase.h"
+#include "general.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -20,7 +20,7 @@ struct Lstm : Plain {
     static constexpr int kInputGradient[] = {I, F, G, O}, kHiddenGradient[] = {I, F, G, O};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
         saved[I] = sigmoid<Real>(x[I] + hidden[I]);
         saved[F] = sigmoid<Real>(x[F] + hidden[F]);
         saved[G] = tanh<Real>(x[G] + hidden[G]);
@@ -28,20 +28,23 @@ struct Lstm : Plain {
         restore(saved, prev, own, next);
     }
 
-    static void restore(const V* saved, const V* prev, const V*, V* next) {
-        next[C] = fma(saved[F], prev[C], saved[I] * saved[G]);
+    static void restore(const V* saved, const V* prev, Own<V> own, V* next) {
+        next[C] = cell_state(saved, prev, own);
         next[H] = saved[O] * tanh<Real>(next[C]);
     }
 
+    static V cell_state(const V* saved, const V* prev, Own<V>) { return fma(saved[F], prev[C], saved[I] * saved[G]); }
+
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V*, const V* next, V, const V* dnext, V* dgate,
+    static void backward(const V* saved, const V* prev, Own<V> own, const V* next, V, const V* dnext, V* dgate,
                          V* dprev) {
-        backward_from(dnext[H], saved, prev, next, dnext, dgate, dprev);
+        backward_from(dnext[H], saved, prev, own, next, dnext, dgate, nullptr, dprev);
     }
 
-    // d_output: by o * tanh(c).
-    static void backward_from(V d_output, const V* saved, const V* prev, const V* next, const V* dnext, V* dgate,
-                              V* dprev) {
+    // d_output: by o * tanh(c). The gradients by learned vectors come apart: with a projection there is a plane
+    // between.
+    static void backward_from(V d_output, const V* saved, const V* prev, Own<V>, const V* next, const V* dnext,
+                              V* dgate, V*, V* dprev) {
         const V one = V::broadcast(1);
         const V tanh_c = tanh<Real>(next[C]);  // cheaper to compute again than to store and load
         const V dc = fma(d_output * saved[O], fnma(tanh_c, tanh_c, one), dnext[C]);
@@ -50,49 +53,6 @@ struct Lstm : Plain {
         dgate[G] = dc * saved[I] * fnma(saved[G], saved[G], one);
         dgate[O] = d_output * tanh_c * saved[O] * (one - saved[O]);
         dprev[C] = dc * saved[F];
-    }
-};
-
-// With the projection of Sak et al. (2014):  h = W_hr (o * tanh(c))
-// W_hr is gate R of W_hh, without input and bias. It makes P numbers, which are all of h that W_hh meets; in arrays of
-// H units the others are zeros.
-template <class V>
-struct LstmProjected : Lstm<V> {
-    using Real = typename V::Real;
-    using Base = Lstm<V>;
-    using Base::C, Base::F, Base::G, Base::H, Base::I, Base::O;
-    enum Projection { R = Base::kGates };
-    enum Saved { Output = Base::kSaved, SavedH };
-    static constexpr int kSaved = 6, kGradients = 5;
-    static constexpr int kPhases = 2;
-    static constexpr Phase kForward[] = {{I, 4, kPreviousH, 0b1111 | 1u << Output}, {R, 1, Output, 1u << SavedH}};
-    static constexpr Phase kBackward[] = {{I, 4, kNextGradients, 1u << R}, {R, 1, kSameGradients, 0b1111}};
-    static constexpr int kHiddenGradient[] = {I, F, G, O, R};
-
-    template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
-        if constexpr (phase == 0) {
-            Base::template forward<0>(x, hidden, prev, own, saved, next);
-            saved[Output] = next[H];
-        } else {
-            saved[SavedH] = hidden[R];
-            restore(saved, prev, own, next);
-        }
-    }
-
-    static void restore(const V* saved, const V* prev, const V*, V* next) {
-        next[C] = fma(saved[F], prev[C], saved[I] * saved[G]);
-        next[H] = saved[SavedH];
-    }
-
-    // Phase 0 knows dL/dh; phase 1 gets dL/d(o * tanh(c)) as `product`.
-    template <int phase>
-    static void backward(const V* saved, const V* prev, const V*, const V* next, V product, const V* dnext, V* dgate,
-                         V* dprev) {
-        if constexpr (phase == 0)
-            dgate[R] = dnext[H];
-        else
-            Base::backward_from(product, saved, prev, next, dnext, dgate, dprev);
     }
 };
 
@@ -113,7 +73,7 @@ struct LstmNormalised : Lstm<V> {
     static constexpr Phase kBackward[] = {{I, 4, kNextGradients, 0b111111111111}, {I, 0, kNothing, 0}};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
         if constexpr (phase == 0) {
             for (int g = 0; g < Base::kGates; ++g) saved[Normalised + g] = x[g] + hidden[g];
         } else {
@@ -127,10 +87,10 @@ struct LstmNormalised : Lstm<V> {
     }
 
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V* own, const V* next, V, const V* dnext, V* dgate,
+    static void backward(const V* saved, const V* prev, Own<V> own, const V* next, V, const V* dnext, V* dgate,
                          V* dprev) {
         if constexpr (phase > 0) return;
-        Base::backward_from(dnext[H], saved, prev, next, dnext, dgate, dprev);
+        Base::backward_from(dnext[H], saved, prev, own, next, dnext, dgate, nullptr, dprev);
         for (int g = 0; g < Base::kGates; ++g) {
             dgate[DGain + g] = dgate[g] * saved[Normalised + g];
             dgate[DShift + g] = dgate[g];
@@ -140,71 +100,128 @@ struct LstmNormalised : Lstm<V> {
 };
 
 // The LSTM with what others have added to it, each of which may be off:
+//   activations that are data: i, f, o = f(...)   g = g(...)   h = o * h(c)
 //   peepholes of Gers et al. (2002): i and f look at c', o looks at c, each through a weight of its own
 //   coupled gates: f = 1 - i (Greff et al., 2017)
 //   a limit to c: c = min(max(f * c' + i * g, -limit), limit)
 //   a limit to what goes into the gates' activations (ONNX's clip)
 template <class V>
-struct LstmPeephole : Lstm<V> {
-    using Real = typename V::Real;
+struct LstmGeneral : Lstm<V> {
     using Base = Lstm<V>;
     using Base::C, Base::F, Base::G, Base::H, Base::I, Base::O;
-    // Coupled is 0 or 1, and a limit infinity where there is none.
-    enum Vector { PeepI, PeepF, PeepO, Coupled, Limit, GateLimit };
-    enum Gradient { DPeepI = Base::kGradients, DPeepF, DPeepO };
-    static constexpr int kVectors = 6, kLearned = 3;
+    enum Vector { PeepI, PeepF, PeepO };
+    static constexpr int kVectors = 3, kLearned = 3, kActivations = 3;
     static constexpr Phase kBackward[] = {{I, 4, kNextGradients, 0b1111111}};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
-        const V limit = own[GateLimit];
-        saved[I] = sigmoid<Real>(limited(fma(own[PeepI], prev[C], x[I] + hidden[I]), limit));
-        const V f = sigmoid<Real>(limited(fma(own[PeepF], prev[C], x[F] + hidden[F]), limit));
-        saved[F] = fma(own[Coupled], V::broadcast(1) - saved[I] - f, f);
-        saved[G] = tanh<Real>(limited(x[G] + hidden[G], limit));
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
+        saved[I] = fma(own[PeepI], prev[C], x[I] + hidden[I]);
+        saved[F] = fma(own[PeepF], prev[C], x[F] + hidden[F]);
+        open_gates(own, 0, saved + I, 2);
+        if (own.options->coupled) saved[F] = V::broadcast(1) - saved[I];
+        saved[G] = x[G] + hidden[G];
+        open_gates(own, 1, saved + G, 1);
         next[C] = cell_state(saved, prev, own);
-        saved[O] = sigmoid<Real>(limited(fma(own[PeepO], next[C], x[O] + hidden[O]), limit));
-        next[H] = saved[O] * tanh<Real>(next[C]);
+        saved[O] = fma(own[PeepO], next[C], x[O] + hidden[O]);
+        open_gates(own, 0, saved + O, 1);
+        next[H] = saved[O] * squashed(next[C], own);
     }
 
-    // Between -limit and limit, and NaN where a is.
-    static V limited(V a, V limit) { return V::zero() - max(V::zero() - limit, V::zero() - max(V::zero() - limit, a)); }
-    static V cell_state(const V* saved, const V* prev, const V* own) {
-        return limited(fma(saved[F], prev[C], saved[I] * saved[G]), own[Limit]);
+    static V cell_state(const V* saved, const V* prev, Own<V> own) {
+        const V c = Base::cell_state(saved, prev, own);
+        return own.options->limits_cell ? limited(c, own.options->cell_limit) : c;
     }
-    // d where an activation is not at its limits. Of a gate's sum, only what the activation made of it is left: the
-    // limits are recognised by the activation having come out at what it makes of them.
-    static V inside(V d, V activation, V least, V most) {
-        return where_positive(most - activation, where_positive(activation - least, d));
+    static V squashed(V c, Own<V> own) {
+        activate(own.options->activation[2], &c, 1);
+        return c;
     }
 
-    static void restore(const V* saved, const V* prev, const V* own, V* next) {
+    static void restore(const V* saved, const V* prev, Own<V> own, V* next) {
         next[C] = cell_state(saved, prev, own);
-        next[H] = saved[O] * tanh<Real>(next[C]);
+        next[H] = saved[O] * squashed(next[C], own);
     }
 
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V* own, const V* next, V, const V* dnext, V* dgate,
+    static void backward(const V* saved, const V* prev, Own<V> own, const V* next, V, const V* dnext, V* dgate,
                          V* dprev) {
-        const V one = V::broadcast(1);
-        const V tanh_c = tanh<Real>(next[C]);
-        const V least = sigmoid<Real>(V::zero() - own[GateLimit]), most = sigmoid<Real>(own[GateLimit]);
-        const V most_g = tanh<Real>(own[GateLimit]), least_g = V::zero() - most_g;
-        dgate[O] = inside(dnext[H] * tanh_c * saved[O] * (one - saved[O]), saved[O], least, most);
-        const V through_h = fma(dnext[H] * saved[O], fnma(tanh_c, tanh_c, one), dnext[C]);
-        const V before_limit = fma(saved[F], prev[C], saved[I] * saved[G]);
-        const V below = own[Limit] - max(before_limit, V::zero() - before_limit);
-        const V dc = where_positive(below, fma(dgate[O], own[PeepO], through_h));
-        const V df = dc * prev[C];
-        dgate[F] = inside((one - own[Coupled]) * df * saved[F] * (one - saved[F]), saved[F], least, most);
-        dgate[I] = inside(fnma(own[Coupled], df, dc * saved[G]) * saved[I] * (one - saved[I]), saved[I], least, most);
-        dgate[G] = inside(dc * saved[I] * fnma(saved[G], saved[G], one), saved[G], least_g, most_g);
-        dgate[DPeepI] = dgate[I] * prev[C];
-        dgate[DPeepF] = dgate[F] * prev[C];
-        dgate[DPeepO] = dgate[O] * next[C];
+        backward_from(dnext[H], saved, prev, own, next, dnext, dgate, dgate + Base::kGradients, dprev);
+    }
+
+    // As Lstm's.
+    static void backward_from(V d_output, const V* saved, const V* prev, Own<V> own, const V* next, const V* dnext,
+                              V* dgate, V* dpeephole, V* dprev) {
+        const auto& options = *own.options;
+        const V squashed_c = squashed(next[C], own);
+        dgate[O] = d_output * squashed_c;
+        open_gates_backward(own, 0, saved + O, dgate + O, 1);
+        V dc = d_output * saved[O];
+        differentiate(options.activation[2], &squashed_c, &dc, 1);
+        dc = fma(dgate[O], own[PeepO], dc + dnext[C]);
+        if (options.limits_cell) {
+            const V c = Base::cell_state(saved, prev, own);
+            dc = where_positive(V::broadcast(options.cell_limit) - abs(c), dc);
+        }
+        dgate[I] = dc * (options.coupled ? saved[G] - prev[C] : saved[G]);
+        dgate[F] = dc * prev[C];
+        dgate[G] = dc * saved[I];
+        open_gates_backward(own, 0, saved + I, dgate + I, 2);
+        open_gates_backward(own, 1, saved + G, dgate + G, 1);
+        if (options.coupled) dgate[F] = V::zero();
+        dpeephole[PeepI] = dgate[I] * prev[C];
+        dpeephole[PeepF] = dgate[F] * prev[C];
+        dpeephole[PeepO] = dgate[O] * next[C];
         dprev[C] = fma(dgate[I], own[PeepI], fma(dgate[F], own[PeepF], dc * saved[F]));
     }
 };
+
+// With the projection of Sak et al. (2014):  h = W_hr (o * tanh(c))
+// W_hr is gate R of W_hh, without input and bias. It makes P numbers, which are all of h that W_hh meets; in arrays of
+// H units the others are zeros.
+template <class V, template <class> class Unprojected>
+struct Projected : Unprojected<V> {
+    using Base = Unprojected<V>;
+    using Base::C, Base::F, Base::G, Base::H, Base::I, Base::O;
+    enum Projection { R = Base::kGates };
+    enum Saved { Output = Base::kSaved, SavedH };
+    static constexpr int kSaved = Base::kSaved + 2, kGradients = Base::kGradients + 1;
+    static constexpr int kPhases = 2;
+    static constexpr unsigned kLearnedPlanes = ((1u << Base::kLearned) - 1) << kGradients;
+    static constexpr Phase kForward[] = {{I, 4, kPreviousH, (2u << Output) - 1}, {R, 1, Output, 1u << SavedH}};
+    static constexpr Phase kBackward[] = {{I, 4, kNextGradients, 1u << R},
+                                          {R, 1, kSameGradients, 0b1111 | kLearnedPlanes}};
+    static constexpr int kHiddenGradient[] = {I, F, G, O, R};
+
+    template <int phase>
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
+        if constexpr (phase == 0) {
+            Base::template forward<0>(x, hidden, prev, own, saved, next);
+            saved[Output] = next[H];
+        } else {
+            saved[SavedH] = hidden[R];
+            restore(saved, prev, own, next);
+        }
+    }
+
+    static void restore(const V* saved, const V* prev, Own<V> own, V* next) {
+        next[C] = Base::cell_state(saved, prev, own);
+        next[H] = saved[SavedH];
+    }
+
+    // Phase 0 knows dL/dh; phase 1 gets dL/d(o * tanh(c)) as `product`.
+    template <int phase>
+    static void backward(const V* saved, const V* prev, Own<V> own, const V* next, V product, const V* dnext, V* dgate,
+                         V* dprev) {
+        if constexpr (phase == 0)
+            dgate[R] = dnext[H];
+        else
+            Base::backward_from(product, saved, prev, own, next, dnext, dgate, dgate + kGradients, dprev);
+    }
+};
+
+template <class V>
+struct LstmProjected : Projected<V, Lstm> {};
+template <class V>
+struct LstmGeneralProjected : Projected<V, LstmGeneral> {};
 
 }  // namespace
 }  // namespace fastrnn::FASTRNN_ISA

@@ -20,18 +20,18 @@ struct MinGru : Plain {
     static constexpr int kInputGradient[] = {Z, N}, kHiddenGradient[] = {Z, N};
 
     template <int phase>
-    static void forward(const V* x, const V* hidden, const V* prev, const V* own, V* saved, V* next) {
+    static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
         saved[Z] = sigmoid<Real>(x[Z] + hidden[Z]);
         saved[N] = x[N] + hidden[N];
         restore(saved, prev, own, next);
     }
 
-    static void restore(const V* saved, const V* prev, const V*, V* next) {
+    static void restore(const V* saved, const V* prev, Own<V>, V* next) {
         next[H] = fma(saved[Z], saved[N] - prev[H], prev[H]);
     }
 
     template <int phase>
-    static void backward(const V* saved, const V* prev, const V*, const V*, V, const V* dnext, V* dgate, V* dprev) {
+    static void backward(const V* saved, const V* prev, Own<V>, const V*, V, const V* dnext, V* dgate, V* dprev) {
         const V one = V::broadcast(1);
         dgate[Z] = dnext[H] * (saved[N] - prev[H]) * saved[Z] * (one - saved[Z]);
         dgate[N] = dnext[H] * saved[Z];

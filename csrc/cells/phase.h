@@ -12,6 +12,16 @@ struct Plain {
     static constexpr int kVectors = 0, kLearned = 0;  // parameters of each unit for itself, of which the first learn
     static constexpr int kMaskedPlane = -1;           // a plane of `saved` that is h' as a later product takes it
     static constexpr int kNormalised = 0, kFirstNormalised = 0;  // planes of `saved` that phase 0 leaves to normalise
+    static constexpr int kActivations = 0;                       // that are data: see CellOptions
+};
+
+// What a cell has besides sums and states: parameters of each unit for itself, and if it has activations, its options.
+template <class V>
+struct Own {
+    const V* vectors;
+    const CellOptions<typename V::Real>* options;
+
+    V operator[](int vector) const { return vectors[vector]; }
 };
 
 // Blocks of rows in W_hh.

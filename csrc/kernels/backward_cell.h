@@ -16,17 +16,18 @@ struct BackwardOf {
     static constexpr Index kLanes = V::kLanes;
 
     // See BackwardCell.
-    static void restore(const RestoredRow<Real>& at, Index H, const Real* vectors, Index begin, Index end) {
+    static void restore(const RestoredRow<Real>& at, Index H, const Real* vectors, const CellOptions<Real>* options,
+                        Index begin, Index end) {
         const RestoredRow<Real> row = at;
         const Index Hp = padded<V>(H);
         for (Index unit = begin; unit < end; unit += kLanes) {
             const Index n = smaller(kLanes, H - unit);
             V kept[Cell::kSaved], before[Cell::kStates], after[Cell::kStates];
-            V own[at_least_one(Cell::kVectors)];
-            load_vectors(vectors, H, unit, n, own);
+            V vector[at_least_one(Cell::kVectors)];
+            load_vectors(vectors, H, unit, n, vector);
             for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(row.saved + s * Hp + unit);
             for (int s = 0; s < Cell::kStates; ++s) before[s] = load_part<V>(row.before[s] + unit, n);
-            Cell::restore(kept, before, own, after);
+            Cell::restore(kept, before, Own<V>{vector, options}, after);
             for (int s = 0; s < Cell::kStates; ++s)
                 if (row.keep[s]) after[s] = zoned_out(load_part<V>(row.keep[s] + unit, n), before[s], after[s]);
             for (int s = 0; s < Cell::kStates; ++s) store_part(after[s], row.after[s] + unit, n);
@@ -60,8 +61,9 @@ struct BackwardOf {
         for (Index b = 0; b < count; ++b) {
             V kept[Cell::kSaved], before[Cell::kStates], after[Cell::kStates];
             V dnext[Cell::kStates], dgate[Cell::kGradients + Cell::kLearned], dprev[Cell::kStates];
-            V own[at_least_one(Cell::kVectors)];
-            load_vectors(run.vectors, H, along_units ? unit + b * kLanes : unit, n, own);
+            V vector[at_least_one(Cell::kVectors)];
+            load_vectors(run.vectors, H, along_units ? unit + b * kLanes : unit, n, vector);
+            const Own<V> own{vector, run.options};
             V sum = V::load(sums);
             if constexpr (!plain && (p == 0 || Cell::kMaskedPlane >= 0))
                 if (run.mask) sum = sum * load_part<V>(run.mask + (row + b) * H + unit, n);
@@ -104,8 +106,8 @@ struct BackwardOf {
     }
 
 private:
-    static void load_vectors(const Real* vectors, Index H, Index unit, Index n, V* own) {
-        for (int v = 0; v < Cell::kVectors; ++v) own[v] = load_part<V>(vectors + v * H + unit, n);
+    static void load_vectors(const Real* vectors, Index H, Index unit, Index n, V* vector) {
+        for (int v = 0; v < Cell::kVectors; ++v) vector[v] = load_part<V>(vectors + v * H + unit, n);
     }
 };
 
@@ -114,9 +116,11 @@ constexpr BackwardCell<Real> backward_cell() {
     using Of = BackwardOf<CellOf, Real>;
     static_assert(1 + kShape<CellOf>.saved <= Touched<Real>::kMost);
     BackwardCell<Real> cell{};
-    cell.phase[0] = {Of::template apply<0, true>, Of::template apply<0, false>};
+    // As in forward_cell.h, one function for cells whose activations are out of line.
+    constexpr bool plain = CellOf<Vec<Real>>::kActivations == 0;
+    cell.phase[0] = {Of::template apply<0, plain>, Of::template apply<0, false>};
     if constexpr (kShape<CellOf>.phases > 1 && kShape<CellOf>.backward[1].writes != 0)
-        cell.phase[1] = {Of::template apply<1, true>, Of::template apply<1, false>};
+        cell.phase[1] = {Of::template apply<1, plain>, Of::template apply<1, false>};
     cell.restore = Of::restore;
     return cell;
 }

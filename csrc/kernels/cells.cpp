@@ -24,10 +24,12 @@ constexpr CellTables<Real> cell_tables() {
 }
 
 // The list says of a cell what its constants say.
-#define FASTRNN_CHECK(enumerator, arithmetic, family, gates_, states_, planes, recurrent_, vectors_, learned_) \
+#define FASTRNN_CHECK(enumerator, arithmetic, family, gates_, states_, planes, recurrent_, vectors_, learned_, \
+                      activations)                                                                             \
     static_assert(kShape<arithmetic>.gates == gates_ && kShape<arithmetic>.states == states_);                 \
     static_assert(kShape<arithmetic>.recurrent == recurrent_ || !has_product(kShape<arithmetic>));             \
     static_assert(kShape<arithmetic>.vectors == vectors_ && kShape<arithmetic>.learned == learned_);           \
+    static_assert(arithmetic<Vec<float>>::kActivations == activations && activations <= kMostActivations);     \
     static_assert(kShape<arithmetic>.saved >= static_cast<int>(sizeof planes) - 1);
 FASTRNN_CELLS(FASTRNN_CHECK)
 
@@ -38,10 +40,30 @@ FASTRNN_CELLS(FASTRNN_CHECK)
     static_assert(kShape<arithmetic>.phases <= kMostPhases && kShape<arithmetic>.gates <= kMaxWidth);
 FASTRNN_CELLS(FASTRNN_CHECK_PLANES)
 
+template <class Real>
+void activation(const Activation<Real>& f, const Real* in, Real* out, Real* slope, Index n) {
+    using V = Vec<Real>;
+    for (Index i = 0; i < n; i += V::kLanes) {
+        const Index rest = smaller(V::kLanes, n - i);
+        V y = load_part<V>(in + i, rest), dy = V::broadcast(1);
+        activate(f, &y, 1);
+        differentiate(f, &y, &dy, 1);
+        store_part(y, out + i, rest);
+        store_part(dy, slope + i, rest);
+    }
+}
+
 }  // namespace
 
 constexpr CellTables<float> cells_float32 = cell_tables<float>();
 constexpr CellTables<double> cells_float64 = cell_tables<double>();
+
+void activation_float32(const Activation<float>& f, const float* in, float* out, float* slope, Index n) {
+    activation(f, in, out, slope, n);
+}
+void activation_float64(const Activation<double>& f, const double* in, double* out, double* slope, Index n) {
+    activation(f, in, out, slope, n);
+}
 
 void linear_float32(const LinearArgs<float>& args) { linear(args); }
 void linear_float64(const LinearArgs<double>& args) { linear(args); }

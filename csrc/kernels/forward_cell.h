@@ -19,15 +19,25 @@ struct ForwardOf {
     // See ForwardCell.
     template <int p>
     static void pairs(const Step& at, Index row, Index rows, Index block, const Real* sums, Index sums_row) {
-        apply<p, true, 2, false>(at, row, block, rows, sums, sums_row);
+        apply<p, true, 2>(at, row, block, rows, sums, sums_row, false);
     }
     template <int p>
     static void blocks(const Step& at, Index row, Index block, Index blocks, const Real* sums) {
-        apply<p, true, 1, true>(at, row, block, blocks, sums, Cell::kForward[p].count * kLanes);
+        apply<p, true, 1>(at, row, block, blocks, sums, Cell::kForward[p].count * kLanes, true);
     }
     template <int p>
     static void careful(const Step& at, Index row, Index rows, Index block, const Real* sums, Index sums_row) {
-        apply<p, false, 1, false>(at, row, block, rows, sums, sums_row);
+        apply<p, false, 1>(at, row, block, rows, sums, sums_row, false);
+    }
+
+    // The same in one function, for cells whose activations are out of line: what the others save is little there.
+    template <int p>
+    static void small_rows(const Step& at, Index row, Index rows, Index block, const Real* sums, Index sums_row) {
+        any<p>(at, row, block, rows, sums, sums_row, false);
+    }
+    template <int p>
+    static void small_blocks(const Step& at, Index row, Index block, Index blocks, const Real* sums) {
+        any<p>(at, row, block, blocks, sums, Cell::kForward[p].count * kLanes, true);
     }
 
 private:
@@ -39,15 +49,16 @@ private:
     // The cell's arithmetic on one block of units of `count` rows, whose sums are `sums_step` apart; or `along_units`:
     // on `count` blocks of one row, whose sums are. `plain`: whole blocks, and nothing of Regularisation. `at_once`:
     // that many rows side by side, 1 or 2.
-    template <int p, bool plain, int at_once, bool along_units>
+    template <int p, bool plain, int at_once>
     FASTRNN_INLINE static void apply(const Step& at, Index row, Index block, Index count, const Real* sums,
-                                     Index sums_step) {
-        static_assert(at_once == 1 || (plain && !along_units));
+                                     Index sums_step, bool along_units) {
+        static_assert(at_once == 1 || plain);
         constexpr Phase phase = Cell::kForward[p];
         constexpr bool last = p + 1 == Cell::kPhases;
         const Run& run = *at.run;
         const Index H = run.H, Hp = run.Hp, unit = block * kLanes, n = plain ? kLanes : smaller(kLanes, H - unit);
         const bool training = run.training, is_first = at.first[kH];
+        const CellOptions<Real>* const options = run.options;
         const Real* const projected = projected_at(run, block, 0);
         const Index projected_pitch = projected_at(run, block, 1) - projected;
         // All that moves on, in variables of its own: a store of a vector might change any member.
@@ -71,18 +82,18 @@ private:
         using W = typename Some::Vector;
         for (Index b = 0;; b += at_once) {
             W x[kGates], hidden[kGates], state[Cell::kStates], kept[Cell::kSaved], next[Cell::kStates];
-            W own[at_least_one(Cell::kVectors)];
+            W vector[at_least_one(Cell::kVectors)];
             const Index to_second = at_once > 1 && slot ? (slot[b + 1] - slot[b]) * projected_pitch : inputs_step;
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
                 if (g < Cell::kGates) x[g] = Some::load(inputs + g * kLanes, to_second, kLanes);
                 hidden[g] = Some::load(sums + (g - phase.first) * kLanes, sums_step, kLanes);
             }
             for (int s = 0; s < Cell::kStates; ++s) state[s] = Some::load(prev[s], state_step, n);
-            for (int v = 0; v < Cell::kVectors; ++v) own[v] = Some::load(vectors + v * H, vector_step, n);
+            for (int v = 0; v < Cell::kVectors; ++v) vector[v] = Some::load(vectors + v * H, vector_step, n);
             if constexpr (p > 0)
                 for (int s = 0; s < Cell::kSaved; ++s) kept[s] = Some::load(saved + s * Hp, saved_step, kLanes);
 
-            CellOf<W>::template forward<p>(x, hidden, state, own, kept, next);
+            CellOf<W>::template forward<p>(x, hidden, state, Own<W>{vector, options}, kept, next);
 
             if constexpr (!plain) regularise<p>(run, at, row + b, unit, n, state, kept, next);
             if (training || !last)
@@ -102,6 +113,12 @@ private:
                 tape[s] += at_once * tape_step;
             }
         }
+    }
+
+    template <int p>
+    FASTRNN_NOINLINE static void any(const Step& at, Index row, Index block, Index count, const Real* sums,
+                                     Index sums_step, bool along_units) {
+        apply<p, false, 1>(at, row, block, count, sums, sums_step, along_units);
     }
 
     // What zoneout and the mask make of what phase p gave for one block of units of one row.
@@ -124,9 +141,15 @@ template <template <class> class CellOf, class Real>
 constexpr ForwardCell<Real> forward_cell() {
     using Of = ForwardOf<CellOf, Real>;
     ForwardCell<Real> cell{};
-    cell.phase[0] = {Of::template pairs<0>, Of::template blocks<0>, Of::template careful<0>};
-    if constexpr (kShape<CellOf>.phases > 1)
-        cell.phase[1] = {Of::template pairs<1>, Of::template blocks<1>, Of::template careful<1>};
+    if constexpr (CellOf<Vec<Real>>::kActivations > 0) {
+        cell.phase[0] = {Of::template small_rows<0>, Of::template small_blocks<0>, Of::template small_rows<0>};
+        if constexpr (kShape<CellOf>.phases > 1)
+            cell.phase[1] = {Of::template small_rows<1>, Of::template small_blocks<1>, Of::template small_rows<1>};
+    } else {
+        cell.phase[0] = {Of::template pairs<0>, Of::template blocks<0>, Of::template careful<0>};
+        if constexpr (kShape<CellOf>.phases > 1)
+            cell.phase[1] = {Of::template pairs<1>, Of::template blocks<1>, Of::template careful<1>};
+    }
     cell.shape = &kShape<CellOf>;
     return cell;
 }

@@ -1,11 +1,11 @@
-// exp, tanh and sigmoid on vectors.
+// exp, tanh, sigmoid and what other activations need on vectors.
 //
 // Error bounds, in units in the last place of the result, over all inputs, tested by tests/test_math.py:
-//   exp 2, tanh 4, sigmoid 4.
+//   exp 2, tanh 4, sigmoid 4, softplus 6; expm1 4, of numbers up to 0.
 // Results below the smallest normal number are flushed to zero, and so are denormal inputs, since kernels run with
 // denormals off. Infinities saturate; NaN stays NaN; tanh is odd, bit for bit.
 //
-// All three come from one reduction (Cody and Waite 1980): x = n ln 2 + r, |r| <= ln(2) / 2, and the polynomial
+// All come from one reduction (Cody and Waite 1980): x = n ln 2 + r, |r| <= ln(2) / 2, and the polynomial
 // expm1(r) = r + r^2 q(r), q fitted by Remez's exchange so that expm1's relative error is least.
 #pragma once
 
@@ -44,17 +44,45 @@ struct ExpConstants<double> {
                                    2.510908028175768327e-8,    2.0875281065224788202e-9};
 };
 
+// log1p(u) = 2 atanh(s) = 2 s + s z q(z), with s = u / (2 + u) and z = s^2, for u from 0 to 1: q fitted likewise.
+template <class Real>
+struct Log1pConstants;
+
+template <>
+struct Log1pConstants<float> {
+    // Relative error of log1p 2^-27.7.
+    static constexpr float q[] = {0.66666416285845318608f, 0.40021527240259988732f, 0.28001805178970718167f,
+                                  0.2801198745370123211f};
+};
+
+template <>
+struct Log1pConstants<double> {
+    // Relative error of log1p 2^-64.6.
+    static constexpr double q[] = {0.66666666666666678127,  0.39999999999994061838, 0.28571428572497281605,
+                                   0.22222222126426072021,  0.18181823161769945736, 0.1538445302810258606,
+                                   0.13336787164661810118,  0.11716154009096456004, 0.1097119335239518025,
+                                   0.069994819775273448875, 0.16459027491247600852};
+};
+
 // Coefficients [first, first + count) of q as a polynomial in x, by Estrin's scheme: halves of it side by side, since
 // latency is what a step with batch 1 waits for. power[i] is x^(2^i).
-template <class Real, int first, int count, class V>
+template <class Constants, int first, int count, class V>
 inline V polynomial(const V* power) {
     constexpr int half = count > 8 ? 8 : count > 5 ? 4 : count > 2 ? 2 : 1;
     constexpr int exponent = half == 8 ? 3 : half == 4 ? 2 : half == 2 ? 1 : 0;
     if constexpr (count == 1)
-        return V::broadcast(ExpConstants<Real>::q[first]);
+        return V::broadcast(Constants::q[first]);
     else
-        return fma(polynomial<Real, first + half, count - half>(power), power[exponent],
-                   polynomial<Real, first, half>(power));
+        return fma(polynomial<Constants, first + half, count - half>(power), power[exponent],
+                   polynomial<Constants, first, half>(power));
+}
+
+// All of q.
+template <class Constants, class V>
+inline V polynomial(V x) {
+    const V x2 = x * x, x4 = x2 * x2;
+    const V power[] = {x, x2, x4, x4 * x4};
+    return polynomial<Constants, 0, static_cast<int>(sizeof Constants::q / sizeof Constants::q[0])>(power);
 }
 
 // exp(x) = (1 + fraction) * 2^n, with n kept in `rounded` as ExpConstants::round_to_exponent leaves it.
@@ -72,10 +100,7 @@ inline ReducedExp<V> reduced_exp(V x) {
     const V rounded = fma(x, V::broadcast(static_cast<Real>(1.442695040888963407)), bias);
     const V n = rounded - bias;
     const V r = fnma(n, V::broadcast(K::ln2_lo), fnma(n, V::broadcast(K::ln2_hi), x));
-    const V r2 = r * r, r4 = r2 * r2;
-    const V power[] = {r, r2, r4, r4 * r4};
-    constexpr int terms = sizeof K::q / sizeof K::q[0];
-    return {fma(r2, polynomial<Real, 0, terms>(power), r), rounded, n};
+    return {fma(r * r, polynomial<K>(r), r), rounded, n};
 }
 
 template <class Real, class V = Vec<Real>>
@@ -113,6 +138,24 @@ inline V tanh(V x) {
     const V scale = exponent_bits(e.rounded);
     const V expm1 = fma(scale, e.fraction, scale - V::broadcast(static_cast<Real>(1)));
     return copysign(expm1 / (expm1 + V::broadcast(static_cast<Real>(2))), x);
+}
+
+// exp(x) - 1 with full relative precision, for x up to 0.
+template <class Real, class V = Vec<Real>>
+inline V expm1_of_negative(V x) {
+    const ReducedExp<V> e = reduced_exp<Real>(max(V::broadcast(-ExpConstants<Real>::largest), x));
+    const V scale = exponent_bits(e.rounded);
+    return fma(scale, e.fraction, scale - V::broadcast(static_cast<Real>(1)));
+}
+
+// log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))
+template <class Real, class V = Vec<Real>>
+inline V softplus(V x) {
+    const V u = exp<Real>(V::zero() - abs(x));
+    const V s = u / (u + V::broadcast(static_cast<Real>(2)));
+    const V z = s * s;
+    const V log1p = fma(s * z, polynomial<Log1pConstants<Real>>(z), s + s);
+    return max(V::zero(), x) + log1p;
 }
 
 }  // namespace

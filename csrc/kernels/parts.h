@@ -14,6 +14,8 @@ extern const ColumnKernels<float> columns_float32;
 extern const ColumnKernels<double> columns_float64;
 extern const CellTables<float> cells_float32;
 extern const CellTables<double> cells_float64;
+void activation_float32(const Activation<float>&, const float* in, float* out, float* slope, Index n);
+void activation_float64(const Activation<double>&, const double* in, double* out, double* slope, Index n);
 void linear_float32(const LinearArgs<float>&);
 void linear_float64(const LinearArgs<double>&);
 

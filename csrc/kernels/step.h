@@ -40,7 +40,7 @@ private:
 
     // Blocks [own) of units, of `rows` rows from b on.
     template <int p>
-    static void run_phase(const StepArgs<Real>& args, Team* team, Range own, Index b, int rows) {
+    FASTRNN_NOINLINE static void run_phase(const StepArgs<Real>& args, Team* team, Range own, Index b, int rows) {
         constexpr Phase phase = Cell::kForward[p];
         const Index H = args.size.H, I = args.size.I, Hp = padded<V>(H);
         const Real* const zeros = args.workspace;
@@ -78,7 +78,7 @@ private:
                 if constexpr (p > 0)
                     for (int s = 0; s < Cell::kSaved; ++s) kept[s] = V::load(saved[r] + s * Hp + unit);
 
-                Cell::template forward<p>(x[r], hidden[r], prev, nullptr, kept, next);
+                Cell::template forward<p>(x[r], hidden[r], prev, Own<V>{nullptr, nullptr}, kept, next);
 
                 if constexpr (p + 1 < Cell::kPhases) {
                     for (int s = 0; s < Cell::kSaved; ++s)
@@ -100,7 +100,7 @@ private:
 template <template <class> class CellOf, class Real>
 constexpr StepCell<Real> step_cell() {
     using Cell = CellOf<Vec<Real>>;
-    if constexpr (Cell::kVectors == 0 && recurrent_gates<Cell>() == Cell::kGates &&
+    if constexpr (Cell::kVectors == 0 && Cell::kActivations == 0 && recurrent_gates<Cell>() == Cell::kGates &&
                   Cell::kForward[0].operand != kNothing)
         return {Step<CellOf, Real>::workspace, Step<CellOf, Real>::run};
     else

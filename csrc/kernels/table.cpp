@@ -23,9 +23,9 @@ void map(const typename V::Real* in, typename V::Real* out, Index n) {
 }
 
 template <class Real>
-constexpr MathKernels<Real> math_kernels() {
+constexpr MathKernels<Real> math_kernels(decltype(MathKernels<Real>::activation) activation) {
     using V = Vec<Real>;
-    return {map<V, exp<Real>>, map<V, tanh<Real>>, map<V, sigmoid<Real>>};
+    return {map<V, exp<Real>>, map<V, tanh<Real>>, map<V, sigmoid<Real>>, activation};
 }
 
 template <class Real>
@@ -53,14 +53,14 @@ constexpr KernelTable FASTRNN_TABLE = {
      &FASTRNN_ISA::arrays_float32,
      &FASTRNN_ISA::cells_float32,
      FASTRNN_ISA::linear_float32,
-     FASTRNN_ISA::math_kernels<float>()},
+     FASTRNN_ISA::math_kernels<float>(FASTRNN_ISA::activation_float32)},
     {FASTRNN_ISA::kLanesLog2<double>,
      {FASTRNN_WEIGHT_FORMATS(FASTRNN_FLOAT64)},
      &FASTRNN_ISA::columns_float64,
      &FASTRNN_ISA::arrays_float64,
      &FASTRNN_ISA::cells_float64,
      FASTRNN_ISA::linear_float64,
-     FASTRNN_ISA::math_kernels<double>()},
+     FASTRNN_ISA::math_kernels<double>(FASTRNN_ISA::activation_float64)},
     FASTRNN_ISA::fingerprint,
     {FASTRNN_ISA::probe_fma, FASTRNN_ISA::probe_read},
 };

@@ -98,7 +98,7 @@ public:
         run_.gradient_pitch = work_.gradient_pitch, run_.carry_pitch = work_.carry_pitch;
         run_.keep_pitch = args.regularisation.keep_pitch;
         for (int s = 0; s < kMaxStates; ++s) run_.carry[s] = work_.carry[s];
-        run_.vectors = tape_.vectors, run_.mask = args.regularisation.mask;
+        run_.vectors = tape_.vectors, run_.options = args.options, run_.mask = args.regularisation.mask;
         run_.carries_h = carries_h_;
     }
 
@@ -249,7 +249,7 @@ private:
                     at.before[s] = state(s, from + b), at.after[s] = state(s, to + b);
                     at.keep[s] = keep_of(args_.regularisation, s, row + b);
                 }
-                cell_.restore(at, size_.H, tape_.vectors, units.begin, units.end);
+                cell_.restore(at, size_.H, tape_.vectors, args_.options, units.begin, units.end);
             }
         }
     }

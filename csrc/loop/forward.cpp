@@ -114,7 +114,7 @@ public:
         // Every thread's rows of `projected` lie together; those of tokens are everyone's.
         run_.projected_rows = size_.D ? size_.D : own_rows() * work_.steps;
         projected_ = work_.projected + (size_.D ? 0 : row_begin_ * work_.steps * shape_.gates * run_.Hp);
-        run_.projected = projected_, run_.vectors = work_.weights.vectors;
+        run_.projected = projected_, run_.vectors = work_.weights.vectors, run_.options = args.options;
         run_.mask = args.regularisation.mask, run_.training = training_;
         work_of_step_ = work_of_sums(own_rows() * size_.H, shape_.gates * size_.H) / args.split.unit_parts;
         tape_steps_ = training_ ? block_steps(size_) : 1;

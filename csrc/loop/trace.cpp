@@ -21,7 +21,7 @@ void trace(const Net<Real>& net, const TraceArgs<Real>& args, Team& team) {
                 at.after[s] = args.state[s] + row * H;
                 at.keep[s] = keep_of(args.regularisation, s, row);
             }
-            net.backward().restore(at, H, tape.vectors, 0, H);
+            net.backward().restore(at, H, tape.vectors, args.options, 0, H);
             for (int g = 0; g < shape.gates; ++g)
                 if (args.gate[g]) copy(at.saved + g * Hp, H, args.gate[g] + row * H);
         }

@@ -45,9 +45,13 @@ struct Problem {
     std::vector<std::int64_t> id;
     Array x, w_ih, w_hh, b_ih, b_hh, vectors, state_0[kMaxStates];  // w_hh is zeros where a cell has none
     Array dy, dstate_n[kMaxStates];
+    CellOptions<double> options;  // those that a cell has by itself, if it has none as data
 
     const CellInfo& info() const { return kCells[static_cast<int>(cell)]; }
-    bool has_step() const { return info().recurrent == info().gates && info().vectors == 0; }
+    bool is_general() const { return info().activations > 0; }
+    bool projects() const { return info().recurrent > info().gates; }
+    bool resets_before() const { return cell == Cell::gru_reset_before || cell == Cell::gru_general_before; }
+    bool has_step() const { return info().recurrent == info().gates && info().vectors == 0 && !is_general(); }
 };
 
 struct Solution {
@@ -56,6 +60,43 @@ struct Solution {
 };
 
 double sigmoid(double a) { return 1 / (1 + std::exp(-a)); }
+
+double value(const Activation<double>& f, double a) {
+    switch (f.kind) {
+        case ActivationKind::sigmoid: return sigmoid(a);
+        case ActivationKind::tanh: return std::tanh(a);
+        case ActivationKind::relu: return std::fmax(0, a);
+        case ActivationKind::hard_sigmoid: return std::fmax(0, std::fmin(1, f.alpha * a + f.beta));
+        case ActivationKind::affine: return f.alpha * a + f.beta;
+        case ActivationKind::leaky_relu: return a > 0 ? a : f.alpha * a;
+        case ActivationKind::thresholded_relu: return a > f.alpha ? a : 0;
+        case ActivationKind::scaled_tanh: return f.alpha * std::tanh(f.beta * a);
+        case ActivationKind::elu: return a > 0 ? a : f.alpha * std::expm1(a);
+        case ActivationKind::softsign: return a / (1 + std::fabs(a));
+        case ActivationKind::softplus: return std::log1p(std::exp(a));
+        case ActivationKind::identity: return a;
+    }
+    throw std::logic_error("no activation");
+}
+
+double slope(const Activation<double>& f, double a) {
+    const double y = value(f, a);
+    switch (f.kind) {
+        case ActivationKind::sigmoid: return y * (1 - y);
+        case ActivationKind::tanh: return 1 - y * y;
+        case ActivationKind::relu: return a > 0;
+        case ActivationKind::hard_sigmoid: return y > 0 && y < 1 ? f.alpha : 0;
+        case ActivationKind::affine: return f.alpha;
+        case ActivationKind::leaky_relu: return a > 0 ? 1 : f.alpha;
+        case ActivationKind::thresholded_relu: return a > f.alpha;
+        case ActivationKind::scaled_tanh: return f.alpha * f.beta * (1 - std::pow(std::tanh(f.beta * a), 2));
+        case ActivationKind::elu: return a > 0 ? 1 : f.alpha * std::exp(a);
+        case ActivationKind::softsign: return std::pow(1 + std::fabs(a), -2);
+        case ActivationKind::softplus: return sigmoid(a);
+        case ActivationKind::identity: return 1;
+    }
+    throw std::logic_error("no activation");
+}
 
 // One row of one step: the equations, by scalars, and their derivatives.
 class Reference {
@@ -93,6 +134,7 @@ public:
 private:
     struct Row {
         Array input, hidden, gate;  // (G, H): W_ih x + b_ih; W_hh h' + b_hh; what the activations make of them
+        Array sum;                  // (G, H): what goes into the activations, before its limit
         Array next[kMaxStates];     // (H,)
         Array output;               // (H,): o * tanh(c), of which a projection makes h
         Array normalised, scale;    // (4, H), (4,): sums as layer normalisation makes them, and its factors
@@ -106,6 +148,20 @@ private:
     }
 
     double w_hr(Index row, Index k) const { return p_.w_hh[index((G_ * H_ + row) * H_ + k)]; }
+
+    // Parameter v of unit u for itself.
+    double own(int v, Index u) const { return v < p_.info().vectors ? p_.vectors[index(v * H_ + u)] : 0; }
+
+    static double clipped(double a, double limit) { return std::fmin(std::fmax(a, -limit), limit); }
+
+    // Activation f of a gate's sum, and its slope there.
+    double activated(int f, double a) const {
+        return value(p_.options.activation[f], p_.options.limits_gates ? clipped(a, p_.options.gate_limit) : a);
+    }
+    double activated_slope(int f, double a) const {
+        if (p_.options.limits_gates && std::fabs(a) >= p_.options.gate_limit) return 0;
+        return slope(p_.options.activation[f], a);
+    }
 
     bool is_normalised() const { return p_.cell == Cell::lstm_normalised || p_.cell == Cell::gru_normalised; }
 
@@ -162,10 +218,14 @@ private:
             for (Index k = 0; k < H_; ++k) r.hidden[index(row)] += p_.w_hh[index(row * H_ + k)] * h[k];
         }
         r.gate.assign(index(G_ * H_), 0);
+        r.sum.assign(index(G_ * H_), 0);
         for (Array& next : r.next) next.assign(index(H_), 0);
         const auto sum = [&](int g, Index u) { return r.input[index(g * H_ + u)] + r.hidden[index(g * H_ + u)]; };
         const auto gate = [&](int g, Index u) -> double& { return r.gate[index(g * H_ + u)]; };
-        const auto own = [&](int v, Index u) { return p_.vectors[index(v * H_ + u)]; };
+        const auto open = [&](int g, Index u, int f, double a) {
+            r.sum[index(g * H_ + u)] = a;
+            return gate(g, u) = activated(f, a);
+        };
         if (is_normalised()) normalise(r);
         for (Index u = 0; u < H_; ++u) {
             double& next = r.next[kH][index(u)];
@@ -184,31 +244,23 @@ private:
                     gate(2, u) = std::tanh(affine(r, 2, u) + gate(0, u) * affine(r, 3, u));
                     next = (1 - gate(1, u)) * gate(2, u) + gate(1, u) * h[u];
                     break;
-                case Cell::rnn_tanh: next = gate(0, u) = std::tanh(sum(0, u)); break;
-                case Cell::rnn_relu: next = gate(0, u) = std::fmax(0, sum(0, u)); break;
+                case Cell::rnn_tanh:
+                case Cell::rnn_relu:
+                case Cell::rnn_general:
+                case Cell::indrnn: next = open(0, u, 0, sum(0, u) + own(0, u) * h[u]); break;
                 case Cell::lstm:
-                case Cell::lstm_projected: {
-                    for (int g = 0; g < 4; ++g) gate(g, u) = g == 2 ? std::tanh(sum(g, u)) : sigmoid(sum(g, u));
-                    const double c = gate(1, u) * before[kC][index(b * H_ + u)] + gate(0, u) * gate(2, u);
+                case Cell::lstm_projected:
+                case Cell::lstm_general:
+                case Cell::lstm_general_projected: {
+                    const double c_prev = before[kC][index(b * H_ + u)],
+                                 i = open(0, u, 0, sum(0, u) + own(0, u) * c_prev);
+                    open(1, u, 0, sum(1, u) + own(1, u) * c_prev);
+                    if (p_.options.coupled) gate(1, u) = 1 - i;
+                    open(2, u, 1, sum(2, u));
+                    double c = gate(1, u) * c_prev + i * gate(2, u);
+                    if (p_.options.limits_cell) c = clipped(c, p_.options.cell_limit);
                     r.next[kC][index(u)] = c;
-                    next = gate(3, u) * std::tanh(c);
-                    break;
-                }
-                case Cell::lstm_peephole: {
-                    const double c_prev = before[kC][index(b * H_ + u)], limit = own(4, u);
-                    const auto clip = [&](double a) { return std::fmin(std::fmax(a, -own(5, u)), own(5, u)); };
-                    gate(0, u) = sigmoid(clip(sum(0, u) + own(0, u) * c_prev));
-                    gate(1, u) = own(3, u) != 0 ? 1 - gate(0, u) : sigmoid(clip(sum(1, u) + own(1, u) * c_prev));
-                    gate(2, u) = std::tanh(clip(sum(2, u)));
-                    const double c = std::fmin(std::fmax(gate(1, u) * c_prev + gate(0, u) * gate(2, u), -limit), limit);
-                    gate(3, u) = sigmoid(clip(sum(3, u) + own(2, u) * c));
-                    r.next[kC][index(u)] = c;
-                    next = gate(3, u) * std::tanh(c);
-                    break;
-                }
-                case Cell::indrnn: {
-                    const double a = sum(0, u) + own(0, u) * h[u];
-                    next = gate(0, u) = own(1, u) != 0 ? std::tanh(a) : std::fmax(0, a);
+                    next = open(3, u, 0, sum(3, u) + own(2, u) * c) * value(p_.options.activation[2], c);
                     break;
                 }
                 case Cell::mingru:
@@ -218,12 +270,14 @@ private:
                     break;
                 case Cell::gru_reset_after:
                 case Cell::gru_reset_before:
-                    gate(0, u) = sigmoid(sum(0, u));
-                    gate(1, u) = sigmoid(sum(1, u));
+                case Cell::gru_general_after:
+                case Cell::gru_general_before:
+                    open(0, u, 0, sum(0, u));
+                    open(1, u, 0, sum(1, u));
                     break;
             }
         }
-        if (p_.cell == Cell::lstm_projected) {
+        if (p_.projects()) {
             r.output = r.next[kH];
             for (Index u = 0; u < H_; ++u) {
                 r.next[kH][index(u)] = 0;
@@ -233,11 +287,11 @@ private:
         if (G_ != 3 || is_normalised()) return r;
         for (Index u = 0; u < H_; ++u) {
             double hidden = gate(0, u) * r.hidden[index(2 * H_ + u)];
-            if (p_.cell == Cell::gru_reset_before) {
+            if (p_.resets_before()) {
                 hidden = p_.b_hh[index(2 * H_ + u)];
                 for (Index k = 0; k < H_; ++k) hidden += p_.w_hh[index((2 * H_ + u) * H_ + k)] * gate(0, k) * h[k];
             }
-            gate(2, u) = std::tanh(r.input[index(2 * H_ + u)] + hidden);
+            open(2, u, 1, r.input[index(2 * H_ + u)] + hidden);
             r.next[kH][index(u)] = (1 - gate(1, u)) * gate(2, u) + gate(1, u) * h[u];
         }
         return r;
@@ -247,24 +301,23 @@ private:
     void backward(Index t, Index b, const std::vector<Array>& before, Array* dnext, Solution& s) {
         const Row r = forward(t, b, before);
         const auto gate = [&](int g, Index u) { return r.gate[index(g * H_ + u)]; };
-        const auto own = [&](int v, Index u) { return p_.vectors[index(v * H_ + u)]; };
+        // The slope of activation f at the sum of a gate.
+        const auto opening = [&](int g, Index u, int f) { return activated_slope(f, r.sum[index(g * H_ + u)]); };
         const double* const h = before[kH].data() + b * H_;
         Array dinput(index(G_ * H_)), dhidden(index(G_ * H_)), dh(index(H_)), dreset(index(H_));
         const auto set = [&](int g, Index u, double d) { dinput[index(g * H_ + u)] = dhidden[index(g * H_ + u)] = d; };
         Array by_h(index(H_)), by_output(index(H_));
         for (Index u = 0; u < H_; ++u) by_h[index(u)] = at(dnext[kH], b, u) + p_.dy[index((t * B_ + b) * H_ + u)];
-        for (Index u = 0; p_.cell == Cell::lstm_projected && u < H_; ++u) {
+        for (Index u = 0; p_.projects() && u < H_; ++u) {
             for (Index k = 0; k < H_; ++k) {
                 by_output[index(k)] += by_h[index(u)] * w_hr(u, k);
                 s.dw_hh[index((G_ * H_ + u) * H_ + k)] += by_h[index(u)] * r.output[index(k)];
             }
         }
         for (Index u = 0; u < H_; ++u) {
-            const double d = p_.cell == Cell::lstm_projected ? by_output[index(u)] : by_h[index(u)];
+            const double d = p_.projects() ? by_output[index(u)] : by_h[index(u)];
             if (G_ == 1) {
-                const double y = gate(0, u);
-                const bool is_tanh = p_.cell == Cell::rnn_tanh || (p_.info().vectors > 0 && own(1, u) != 0);
-                const double da = is_tanh ? d * (1 - y * y) : y > 0 ? d : 0;
+                const double da = d * opening(0, u, 0);
                 set(0, u, da);
                 if (p_.info().vectors > 0) {
                     s.dvectors[index(u)] += da * h[u];
@@ -275,30 +328,7 @@ private:
                 set(0, u, d * (gate(1, u) - h[u]) * z * (1 - z));
                 set(1, u, d * z);
                 dh[index(u)] = d * (1 - z);
-            } else if (p_.cell == Cell::lstm_peephole) {
-                const double i = gate(0, u), f = gate(1, u), g = gate(2, u), o = gate(3, u);
-                const double c_prev = before[kC][index(b * H_ + u)], tanh_c = std::tanh(r.next[kC][index(u)]);
-                const bool coupled = own(3, u) != 0, inside = std::fabs(f * c_prev + i * g) < own(4, u);
-                // Whether a gate's sum was within the limit: an activation has nothing but its limits in common with
-                // it.
-                const auto within = [&](double activation, double most) {
-                    return std::fabs(activation) < most * (1 - 1e-12);
-                };
-                const double middle = sigmoid(own(5, u)) - 0.5, most_g = std::tanh(own(5, u));
-                const double d_o = within(o - 0.5, middle) ? d * tanh_c * o * (1 - o) : 0;
-                const double through = at(dnext[kC], b, u) + d * o * (1 - tanh_c * tanh_c) + d_o * own(2, u);
-                const double dc = inside ? through : 0;
-                const double di = within(i - 0.5, middle) ? dc * (coupled ? g - c_prev : g) * i * (1 - i) : 0;
-                const double df = !coupled && within(f - 0.5, middle) ? dc * c_prev * f * (1 - f) : 0;
-                set(0, u, di);
-                set(1, u, df);
-                set(2, u, within(g, most_g) ? dc * i * (1 - g * g) : 0);
-                set(3, u, d_o);
-                s.dvectors[index(u)] += di * c_prev;
-                s.dvectors[index(H_ + u)] += df * c_prev;
-                s.dvectors[index(2 * H_ + u)] += d_o * r.next[kC][index(u)];
-                at(dnext[kC], b, u) = dc * f + di * own(0, u) + df * own(1, u);
-            } else if (G_ == 4) {
+            } else if (p_.cell == Cell::lstm_normalised) {
                 const double i = gate(0, u), f = gate(1, u), g = gate(2, u), o = gate(3, u);
                 const double tanh_c = std::tanh(r.next[kC][index(u)]);
                 const double dc = at(dnext[kC], b, u) + d * o * (1 - tanh_c * tanh_c);
@@ -307,10 +337,29 @@ private:
                 set(2, u, dc * i * (1 - g * g));
                 set(3, u, d * tanh_c * o * (1 - o));
                 at(dnext[kC], b, u) = dc * f;
+            } else if (G_ == 4) {
+                const CellOptions<double>& options = p_.options;
+                const double i = gate(0, u), f = gate(1, u), g = gate(2, u), o = gate(3, u);
+                const double c_prev = before[kC][index(b * H_ + u)], c = r.next[kC][index(u)];
+                const double d_o = d * value(options.activation[2], c) * opening(3, u, 0);
+                double dc = at(dnext[kC], b, u) + d * o * slope(options.activation[2], c) + d_o * own(2, u);
+                if (options.limits_cell && std::fabs(f * c_prev + i * g) >= options.cell_limit) dc = 0;
+                const double di = dc * (options.coupled ? g - c_prev : g) * opening(0, u, 0);
+                const double df = options.coupled ? 0 : dc * c_prev * opening(1, u, 0);
+                set(0, u, di);
+                set(1, u, df);
+                set(2, u, dc * i * opening(2, u, 1));
+                set(3, u, d_o);
+                if (p_.info().vectors > 0) {
+                    s.dvectors[index(u)] += di * c_prev;
+                    s.dvectors[index(H_ + u)] += df * c_prev;
+                    s.dvectors[index(2 * H_ + u)] += d_o * c;
+                }
+                at(dnext[kC], b, u) = dc * f + di * own(0, u) + df * own(1, u);
             } else if (G_ == 3) {
                 const double z = gate(1, u), n = gate(2, u);
-                set(2, u, d * (1 - z) * (1 - n * n));
-                set(1, u, d * (h[u] - n) * z * (1 - z));
+                set(2, u, d * (1 - z) * (is_normalised() ? 1 - n * n : opening(2, u, 1)));
+                set(1, u, d * (h[u] - n) * (is_normalised() ? z * (1 - z) : opening(1, u, 0)));
                 dh[index(u)] = d * z;
             } else {
                 throw std::logic_error(std::string("the reference has no gradient of ") + p_.info().name);
@@ -336,17 +385,17 @@ private:
         if (G_ == 3 && !is_normalised()) {
             for (Index u = 0; u < H_; ++u) {
                 const double dn = dinput[index(2 * H_ + u)];
-                if (p_.cell == Cell::gru_reset_after) {
+                if (!p_.resets_before()) {
                     dreset[index(u)] = dn * r.hidden[index(2 * H_ + u)];
                     dhidden[index(2 * H_ + u)] = dn * gate(0, u);
                 } else {
                     for (Index k = 0; k < H_; ++k) dreset[index(k)] += dn * w_hh(2 * H_ + u, k) * h[k];
                 }
             }
-            for (Index u = 0; u < H_; ++u) set(0, u, dreset[index(u)] * gate(0, u) * (1 - gate(0, u)));
+            for (Index u = 0; u < H_; ++u) set(0, u, dreset[index(u)] * opening(0, u, 0));
         }
         for (Index row = 0; row < G_ * H_; ++row) {
-            const bool reset = p_.cell == Cell::gru_reset_before && row >= 2 * H_;  // its operand is r * h'
+            const bool reset = p_.resets_before() && row >= 2 * H_;  // its operand is r * h'
             s.db_ih[index(row)] += dinput[index(row)];
             s.db_hh[index(row)] += dhidden[index(row)];
             for (Index i = 0; i < I_; ++i) {
@@ -377,6 +426,37 @@ Array draw(std::mt19937& random, Index n, double scale) {
     return a;
 }
 
+// Of general cells another activation in each place with each number of units; of others those that they have.
+CellOptions<double> draw_options(const Problem& p) {
+    constexpr Activation<double> all[] = {{ActivationKind::hard_sigmoid, 0.2, 0.5},
+                                          {ActivationKind::softsign, 0, 0},
+                                          {ActivationKind::elu, 0.7, 0},
+                                          {ActivationKind::scaled_tanh, 0.8, 0.9},
+                                          {ActivationKind::softplus, 0, 0},
+                                          {ActivationKind::leaky_relu, 0.1, 0},
+                                          {ActivationKind::thresholded_relu, 0.2, 0},
+                                          {ActivationKind::affine, 0.5, 0.1},
+                                          {ActivationKind::relu, 0, 0},
+                                          {ActivationKind::identity, 0, 0},
+                                          {ActivationKind::sigmoid, 0, 0},
+                                          {ActivationKind::tanh, 0, 0}};
+    constexpr std::size_t count = sizeof all / sizeof all[0];
+    const Activation<double> plain_sigmoid = all[count - 2], plain_tanh = all[count - 1];
+    const bool is_rnn = p.info().gates == 1;
+    CellOptions<double> options{};
+    options.activation[0] = is_rnn ? plain_tanh : plain_sigmoid;
+    options.activation[1] = options.activation[2] = plain_tanh;
+    if (p.cell == Cell::rnn_relu) options.activation[0].kind = ActivationKind::relu;
+    if (!p.is_general()) return options;
+    const std::size_t which = static_cast<std::size_t>(p.size.H + p.size.I);
+    // c and h stay small: gates that may grow come with a limit.
+    for (std::size_t f = 0; f < kMostActivations; ++f) options.activation[f] = all[(which + 5 * f) % count];
+    options.limits_gates = true, options.gate_limit = 1.1;
+    options.limits_cell = which % 2 == 0, options.cell_limit = 0.8;
+    options.coupled = which % 3 == 0;
+    return options;
+}
+
 Problem make_problem(Cell cell, Index T, Index B, Index I, Index H, bool tokens) {
     Problem p;
     p.cell = cell;
@@ -388,15 +468,7 @@ Problem make_problem(Cell cell, Index T, Index B, Index I, Index H, bool tokens)
     const int blocks = p.info().recurrent ? p.info().recurrent : p.info().gates;
     p.w_hh = draw(blocks * H * H, p.info().recurrent ? 1 / std::sqrt(static_cast<double>(H)) : 0);
     p.vectors = draw(p.info().vectors * H, 0.3);
-    if (cell == Cell::lstm_peephole) {  // whether gates are coupled, and a limit
-        for (Index u = 0; u < H; ++u) {
-            p.vectors[static_cast<std::size_t>(3 * H + u)] = u % 2 == 1;
-            p.vectors[static_cast<std::size_t>(4 * H + u)] = u % 3 == 0 ? 0.3 : HUGE_VAL;
-            p.vectors[static_cast<std::size_t>(5 * H + u)] = u % 5 == 0 ? 0.7 : HUGE_VAL;
-        }
-    }
-    if (cell == Cell::indrnn)  // which units have tanh
-        for (Index u = 0; u < H; ++u) p.vectors[static_cast<std::size_t>(H + u)] = u % 2 == 1;
+    p.options = draw_options(p);
     p.b_ih = draw(rows, 1);
     p.b_hh = draw(rows, 1);
     for (int k = 0; k < p.info().states; ++k) {
@@ -435,19 +507,39 @@ void compare(const Reals<Real>& got, const Array& expected, const std::string& w
           what + ": off by " + std::to_string(error / scale));
 }
 
+template <class Real>
+CellOptions<Real> convert_options(const KernelTable& table, const CellOptions<double>& from) {
+    CellOptions<Real> to{};
+    to.limits_gates = from.limits_gates, to.limits_cell = from.limits_cell, to.coupled = from.coupled;
+    to.gate_limit = static_cast<Real>(from.gate_limit), to.cell_limit = static_cast<Real>(from.cell_limit);
+    for (int f = 0; f < kMostActivations; ++f) {
+        const Activation<double>& a = from.activation[f];
+        to.activation[f] = {a.kind, static_cast<Real>(a.alpha), static_cast<Real>(a.beta)};
+    }
+    for (int f = 0; f < 2; ++f) {
+        const Real limits[] = {-to.gate_limit, to.gate_limit};
+        Real ends[2], slopes[2];
+        kernels_of<Real>(table).math.activation(to.activation[f], limits, ends, slopes, 2);
+        to.gate_least[f] = std::min(ends[0], ends[1]), to.gate_most[f] = std::max(ends[0], ends[1]);
+    }
+    return to;
+}
+
 // A problem's arrays as a call reads them.
 template <class Real>
 struct Inputs {
     Reals<Real> x, w_ih, w_hh, b_ih, b_hh, vectors, state_0[kMaxStates];
+    CellOptions<Real> options;
     ForwardArgs<Real> forward{};  // but for what it writes to
 
-    explicit Inputs(const Problem& p)
+    Inputs(const KernelTable& table, const Problem& p)
         : x(convert<Real>(p.x)),
           w_ih(convert<Real>(p.w_ih)),
           w_hh(convert<Real>(p.w_hh)),
           b_ih(convert<Real>(p.b_ih)),
           b_hh(convert<Real>(p.b_hh)),
-          vectors(convert<Real>(p.vectors)) {
+          vectors(convert<Real>(p.vectors)),
+          options(convert_options<Real>(table, p.options)) {
         const bool tokens = p.size.D > 0;
         forward.size = p.size;
         forward.x = tokens ? nullptr : x.data();
@@ -457,6 +549,7 @@ struct Inputs {
         forward.b_ih = b_ih.data();
         forward.b_hh = b_hh.data();
         forward.vectors = vectors.data();
+        if (p.is_general()) forward.options = &options;
         for (int k = 0; k < p.info().states; ++k) {
             state_0[k] = convert<Real>(p.state_0[k]);
             forward.state_0[k] = state_0[k].data();
@@ -476,7 +569,7 @@ struct Run {
     Run(const KernelTable& table, const Problem& p, KeptWeights* kept = nullptr) {
         const auto [T, B, I, H, D, first_row, P] = p.size;
         const std::size_t rows = p.b_ih.size(), states = p.state_0[kH].size();
-        const Inputs<Real> inputs(p);
+        const Inputs<Real> inputs(table, p);
         const Reals<Real> dy = convert<Real>(p.dy);
         Reals<Real> dstate_n[kMaxStates];
         const Buffer tape(static_cast<std::size_t>(tape_size<Real>(table, p.cell, p.size)) * sizeof(Real));
@@ -513,6 +606,7 @@ struct Run {
         backward.size = p.size;
         backward.tape = forward.tape;
         backward.tokens = forward.tokens;
+        backward.options = forward.options;
         backward.dy = dy.data();
         backward.dx = D ? nullptr : dx.data();
         backward.dw_ih = dw_ih.data();
@@ -686,7 +780,7 @@ Problem row_of(const Problem& p, Index b) {
 // Inference of a problem, with weights that are packed in a format.
 template <class Real>
 Reals<Real> infer(const KernelTable& table, const Problem& p, WeightFormat format) {
-    const Inputs<Real> inputs(p);
+    const Inputs<Real> inputs(table, p);
     Reals<Real> y(p.dy.size()), state_n[kMaxStates];
     ForwardArgs<Real> args = inputs.forward;
     args.format = format;
