@@ -216,6 +216,7 @@ def core() -> Iterator[Target]:
     layers = [LAYERS[family](I, H, seed=0, **fitting(options)) for family, options in VARIANTS]
     for cell, layer in {layer._spec.cell: layer for layer in layers}.items():
         spec = layer._spec
+        options = spec.options[0]
         *weights, vectors = layer._weights.known("_l0")
         state = (draw(B, H), draw(B, H, seed=1) if len(spec.state_sizes) == 2 else None)
         keep = None if spec.proj_size else draw(1, H)
@@ -226,7 +227,7 @@ def core() -> Iterator[Target]:
             (draw(5, I), np.array([2, 2, 1]), _core.KeptWeights(False)),
             (draw(T, B, I), None, _core.KeptWeights(True)),
         ):
-            arguments = at(cell, True, True, kept, counts, x, *weights, *state, vectors, regularised)
+            arguments = at(cell, True, True, kept, counts, x, *weights, *state, vectors, options, regularised)
             frozen = kept is not None and arguments["_4"] is None
             if not frozen:  # a frozen one takes weights for what they were, whatever they are
                 yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], arguments)
@@ -235,11 +236,12 @@ def core() -> Iterator[Target]:
             for sums in (None, _core.Sums()):
                 yield Target("_core.backward", _core.backward, at(spec.family, tape, sums, True, *upstream), False)
             yield Target("_core.trace", _core.trace, at(tape))
-        first = (*weights, vectors, regularised)
-        above = (draw(spec.shapes["weight_ih_l0"][0], H), *weights[1:], vectors, regularised)
+        begins = tuple(draw(H, seed=s) for s in range(len(spec.state_sizes)))
+        first = (*weights, vectors, regularised, None)
+        above = (draw(spec.shapes["weight_ih_l0"][0], H), *weights[1:], vectors, regularised, begins)
         outputs = spec.state_sizes[0]
         for tokens in (False, True):
-            arguments = at(cell, [first, above], B, tokens, outputs)
+            arguments = at(cell, options, [first, above], B, tokens, outputs)
             yield Target("_core.Stream", lambda *a: _core.Stream(*a).state, arguments)
             stream = _core.Stream(*arguments.values())
             x = np.array([0, 3]) if tokens else draw(B, I)
@@ -249,6 +251,11 @@ def core() -> Iterator[Target]:
                 "_core.Stream", lambda state, *, stream=stream: setattr(stream, "state", state), at(stream.state)
             )
             yield Target("_core.Stream", stream.copy, {}, False)
+    for cell, count in (("rnn_general", 1), ("gru_general_after", 2), ("lstm_general", 3)):
+        activations = (("hard_sigmoid", 0.2, 0.5), ("tanh", 0.0, 0.0), ("elu", 1.0, 0.0))[:count]
+        yield Target("_core.CellOptions", _core.CellOptions, at(cell, activations, 0.5, None, True), False)
+    yield Target("_core.activations", _core.activations, {})
+    yield Target("_core._activation", _core._activation, at(("elu", 1.0, 0.0), draw(T, H)))
     yield Target("_core.KeptWeights", _core.KeptWeights, at(False), False)
     yield Target("_core.Sums", _core.Sums, {}, False)
     yield Target("_core.Sums", _core.Sums().finish, {}, False)

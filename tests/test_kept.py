@@ -174,7 +174,7 @@ def test_what_is_missing_is_not_zeros() -> None:
     zeros, ones = np.zeros(16, np.float32), np.ones(16, np.float32)
     for b_ih, b_hh in ((None, None), (zeros, None), (ones, None), (None, ones), (ones, zeros), (None, None)):
         for _ in range(3):
-            y = _core.forward("lstm", False, True, kept, None, x, *w, b_ih, b_hh, None, None, None, None)[0]
+            y = _core.forward("lstm", False, True, kept, None, x, *w, b_ih, b_hh, None, None, None, None, None)[0]
             assert np.array_equal(y, fastrnn.lstm_forward(x, *w, b_ih, b_hh).y)
 
 
@@ -221,7 +221,7 @@ def _calls_at_once() -> None:
     def work(turn: int) -> None:
         for k in range(200):
             which = (k // 5 + turn) % 2
-            args = *layers[which].params.values(), None, None, None, None
+            args = *layers[which].params.values(), None, None, None, None, None
             y = _core.forward("lstm", False, True, kept, None, x, *args)[0]
             assert np.array_equal(y, expected[which])
 

@@ -62,7 +62,7 @@ def solve_by_kernels(cell: Cell, a: Arrays, dtype: Any, *, shared: bool) -> Arra
     regularised = (a["mask"], *(k[:1].copy() if shared else k for k in keep))
     states = (a["h0"], a.get("c0"))
     y, *state_n, tape = _core.forward(
-        cell.name, True, True, None, None, a["x"], *(a[w] for w in WEIGHTS), *states, None, regularised
+        cell.name, True, True, None, None, a["x"], *(a[w] for w in WEIGHTS), *states, None, None, regularised
     )
     traced = _core.trace(tape)
     assert np.array_equal(traced["h"], y)
@@ -241,7 +241,17 @@ def test_streams(kind: type[fastrnn.Layer], options: dict[str, Any], isa: str) -
         (lambda: fastrnn.LSTM(2, 3, proj_size=2, zoneout=0.1), ValueError, "zoneout does not go together with proj_"),
         (lambda: fastrnn.LSTM(2, 3, proj_size=3), ValueError, "LSTM: proj_size is 3, expected below hidden_size = 3"),
         (lambda: fastrnn.LSTM(2, 3, proj_size=1.0), TypeError, "LSTM: proj_size is 1.0, expected an int"),
-        (lambda: fastrnn.LSTM(2, 3, proj_size=2, coupled=True), ValueError, "neither with peepholes nor coupled"),
+        (
+            lambda: fastrnn.LSTM(2, 3, proj_size=2, layer_norm=True),
+            ValueError,
+            "layer_norm does not go together with pr",
+        ),
+        (
+            lambda: fastrnn.LSTM(2, 3, coupled=True, layer_norm=True),
+            ValueError,
+            "together neither with peepholes, coup",
+        ),
+        (lambda: fastrnn.GRU(2, 3, gate_clip=1, layer_norm=True), ValueError, "neither with gate_clip nor activations"),
     ],
 )
 def test_bad_arguments(make: Callable[[], Any], error: type[Exception], message: str) -> None:
@@ -263,4 +273,4 @@ def test_bad_arguments(make: Callable[[], Any], error: type[Exception], message:
 def test_the_core_checks(regularised: Any, error: type[Exception], message: str) -> None:
     a = normal(T, B, I), normal(4 * H, I), normal(4 * H, H)
     with pytest.raises(error, match=message):
-        _core.forward("lstm", True, True, None, None, *a, None, None, None, None, None, regularised)
+        _core.forward("lstm", True, True, None, None, *a, None, None, None, None, None, None, regularised)

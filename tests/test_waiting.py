@@ -92,8 +92,8 @@ def draw_dropout() -> Callable[[], Any]:
 
 def pack_weights() -> Callable[[], Any]:
     H = 9000  # 972 MB, of pages that nobody has touched
-    weights = np.zeros((3 * H, 1), np.float32), np.zeros((3 * H, H), np.float32), None, None, None, None
-    return lambda: [_core.Stream("gru_reset_after", [weights], 1, False, H) for _ in range(4)]
+    weights = np.zeros((3 * H, 1), np.float32), np.zeros((3 * H, H), np.float32), *[None] * 5
+    return lambda: [_core.Stream("gru_reset_after", None, [weights], 1, False, H) for _ in range(4)]
 
 
 def pack_weights_of_a_step() -> Callable[[], Any]:
@@ -217,7 +217,7 @@ def _refuse() -> None:
         with pytest.raises((ValueError, MemoryError)):
             lstm(np.broadcast_to(np.float32(0), (0, batch, 4)), lengths=np.broadcast_to(np.int64(0), batch))
     counts = np.broadcast_to(np.int64(1), (2**40,))
-    w = lstm.params["weight_ih_l0"], lstm.params["weight_hh_l0"], None, None, None, None, None, None
+    w = lstm.params["weight_ih_l0"], lstm.params["weight_hh_l0"], *[None] * 7
     with pytest.raises(ValueError, match="more than memory can hold"):
         _core.forward("lstm", False, True, None, counts, np.broadcast_to(np.float32(0), (2**40, 4)), *w)
     with pytest.raises(ValueError, match=r"expected at least 1, at most the one before, and x's 5 rows"):

@@ -25,6 +25,20 @@ class KeptWeights:
     def __new__(cls, frozen: bool, /) -> KeptWeights: ...
 
 @final
+class CellOptions:
+    """What a cell does with its sums, where that is data: activations, limits and coupled gates."""
+
+    def __new__(
+        cls,
+        cell: str,
+        activations: tuple[tuple[str, float, float], ...],
+        gate_limit: float | None,
+        cell_limit: float | None,
+        coupled: bool,
+        /,
+    ) -> CellOptions: ...
+
+@final
 class Sums:
     """Gradients of the weights of one layer, summed over backward calls for parts of a sequence."""
 
@@ -36,7 +50,14 @@ class Stream:
     """Steps of a stack of layers. See fastrnn.layers."""
 
     def __new__(
-        cls, cell: str, weights: list[tuple[Any, ...]], batch: int, tokens: bool, outputs: int, /
+        cls,
+        cell: str,
+        options: CellOptions | None,
+        weights: list[tuple[Any, ...]],
+        batch: int,
+        tokens: bool,
+        outputs: int,
+        /,
     ) -> Stream: ...
     @property
     def state(self) -> tuple[_Array, ...]: ...
@@ -60,6 +81,7 @@ def forward(
     h0: _Array | None,
     c0: _Array | None,
     vectors: _Array | None,
+    options: CellOptions | None,
     regularised: tuple[_Array | None, ...] | None,
     /,
 ) -> tuple[Any, ...]: ...
@@ -73,6 +95,7 @@ def backward(
     dc_n: _Array | None,
     /,
 ) -> tuple[Any, ...]: ...
+def activations() -> dict[str, tuple[float, ...]]: ...
 def addressable(cell: str, T: int, B: int, I: int, H: int, /) -> bool: ...
 def block_steps(batch: int, hidden_size: int, /) -> int: ...
 def trace(tape: Tape, /) -> dict[str, _Array]: ...
@@ -116,5 +139,6 @@ def set_num_threads(n: int) -> None: ...
 def _fma_flops(iterations: int) -> float: ...
 def _read_bytes(array: NDArray[np.float32], repeats: int = 1) -> float: ...
 def _math(name: str, array: NDArray[_Float]) -> NDArray[_Float]: ...
+def _activation(activation: tuple[str, float, float], array: NDArray[_Float]) -> tuple[Any, ...]: ...
 def _fp_control(flags: bool = False) -> int: ...
 def _fail_in_worker(rank: int, threads: int) -> None: ...

@@ -16,11 +16,18 @@ from ._base import checks
 from ._base.checks import Array
 from ._base.options import Options
 from ._base.parts import add, joined, quiet, scale
-from ._layer.arguments import checked_gradient, checked_input, checked_lengths, explain_tokens
+from ._layer.arguments import (
+    checked_gradient,
+    checked_input,
+    checked_lengths,
+    checked_mask,
+    counted_of,
+    explain_tokens,
+)
 from ._layer.noise import Regularisation
-from ._layer.spec import Spec
+from ._layer.spec import STATES, Spec
 from ._layer.states import State, States, narrowed, states_of, widened
-from ._layer.steps import steps_of
+from ._layer.steps import Counted, Repeats, steps_of
 from ._layer.weights import Weights
 from .modules import Gradients, Grads
 
@@ -53,6 +60,8 @@ class Call:
         x: Array,
         state: Any,
         lengths: Any,
+        mask: Any,
+        repeats: bool,
         return_sequence: bool,
         trace: bool,
         recompute: bool,
@@ -71,48 +80,68 @@ class Call:
         self.goes_back = goes_back
         if lengths is not None:
             lengths = checked_lengths(spec, lengths, T, batch, self.batch_first)
+        if mask is not None:
+            mask = checked_mask(spec, mask, T, batch, self.single, self.batch_first)
         steps = max(T, 1)  # without any there are states yet
         if steps * batch > 2**31 and not _core.addressable(spec.cell, steps, batch, spec.input_size, spec.hidden_size):
             raise ValueError(f"{spec.name}: x has shape {x.shape}, which is more than memory can hold")
         before = self._no_states if state is None else self._checked_states(spec.name, "state", state)
         if regularisation is not None:
             regularisation.begin()
+        counted = counted_of(lengths, mask)
+        self.repeats: list[Repeats] = []
+        if repeats and return_sequence and counted is not None and counted.mask is not None:
+            self.repeats = [Repeats(counted, lengths, self.batch_first, from_end) for from_end in spec.from_end]
         self.kept = weights.kept
         self.weights = {suffix: weights.known(suffix) for suffix in self.kept}
+        self.learned_states = [spec.learn_state and a is None for a in before]
+        if any(self.learned_states):
+            before = self._with_learned(before, [weights.initial(suffix) for suffix in self.kept])
         if recompute and (spec.directions == 2 or trace):
             raise ValueError(f"{spec.name}: recompute goes together neither with bidirectional nor with trace")
         if recompute and goes_back:
-            self.parts = self._parts(x, lengths)
+            self.parts = self._parts(x, counted)
         else:
-            self.parts = [Part(0, x, lengths, self.batch_first)]
+            self.parts = [Part(0, x, counted, self.batch_first)]
         try:
             self._run(before, regularisation, trace)
         except ValueError:
             if self.tokens:
-                explain_tokens(spec, x, lengths, self.single, self.batch_first)
+                explain_tokens(spec, x, counted, self.single, self.batch_first)
             raise
         if len(self.parts) == 1:  # which has its tape
             del self.weights, self.parts[0].x
 
-    def _parts(self, x: Array, lengths: Array | None) -> list[Part]:
-        """Return the parts of a call that is to compute again all but the last of them."""
+    def _parts(self, x: Array, counted: Counted | None) -> list[Part]:
+        """Return the parts of a call, as they are gone through, that is to compute again all but the last of them."""
         T = self.T
         # Of each step backward needs some 8 numbers, of each part about 2: together they are the fewest where a part
         # has half the square root of T. In a part of one block of steps what it costs to begin counts.
-        steps = T if lengths is None else int(lengths.max(initial=0))
-        rows = self.batch if lengths is None else int(np.count_nonzero(lengths))
+        steps = T
+        if counted is not None and counted.mask is None:
+            steps = int(counted.lengths.max(initial=0))
+        rows = self.batch if counted is None else int(np.count_nonzero(counted.lengths))
         block = _core.block_steps(rows, self.spec.hidden_size)
         each = block * max(2, math.ceil(math.sqrt(steps) / 2 / block)) if block else 1
         if each >= steps:
-            return [Part(0, x, lengths, self.batch_first)]
+            return [Part(0, x, counted, self.batch_first)]
         for suffix, arrays in self.weights.items():  # whatever becomes of them until then
             self.weights[suffix] = tuple(None if a is None else a.copy() for a in arrays)
         parts = []
         for t in range(0, steps, each):
             end = min(t + each, steps)
-            left = None if lengths is None else np.clip(lengths - t, 0, end - t)
+            left = None if counted is None else counted.between(t, end)
             parts.append(Part(t, self._cut(x, t, end), left, self.batch_first))
-        return parts
+        return parts[::-1] if self.spec.from_end[0] else parts
+
+    def _with_learned(self, states: States, learned: list[tuple[Array, ...] | None]) -> States:
+        """Return the states before the first step, those that were not given as the layer has learned them."""
+        found = list(states)
+        for s, size in enumerate(self.spec.state_sizes):
+            if found[s] is None:
+                rows = np.stack([of_net[s] for of_net in learned if of_net is not None])
+                found[s] = np.broadcast_to(rows[:, None], (len(rows), self.batch, size))
+        return found
 
     @property
     def _no_states(self) -> States:
@@ -139,20 +168,23 @@ class Call:
         return a[:, begin:end] if self.batch_first else a[begin:end]
 
     def _whole(self, of_parts: list[Array]) -> Array:
-        """Return what has the axes that x was given with, of that of the parts."""
+        """Return what has the axes that x was given with, of that of the parts in their order."""
         if len(of_parts) == 1:
             whole = of_parts[0]
         else:
             first = of_parts[0]
             shape = (self.batch, self.T) if self.batch_first else (self.T, self.batch)
             whole = np.empty((*shape, *first.shape[2:]), first.dtype)
-            t = 0
-            for of_part in of_parts:
-                steps = of_part.shape[self.batch_first]
-                self._cut(whole, t, t + steps)[:] = of_part
-                t += steps
-            self._cut(whole, t, self.T)[:] = 0
+            for part, of_part in zip(self.parts, of_parts, strict=True):
+                self._cut(whole, part.begin, part.begin + part.T)[:] = of_part
+            self._cut(whole, max(part.begin + part.T for part in self.parts), self.T)[:] = 0
         return whole[:, 0] if self.single else whole
+
+    def _of_directions(self, rows: Array) -> list[Array]:
+        """Return of y, or of gradients by it, what each direction has: (T * B, units), all of which may be written."""
+        D, P = self.spec.directions, self.spec.state_sizes[0]
+        flat = rows.reshape(self.T * self.batch, D * P)
+        return [flat[:, direction * P : (direction + 1) * P] for direction in range(D)]
 
     def _run(self, state: States, regularisation: Regularisation | None, trace: bool) -> None:
         ys: list[Array] = []
@@ -167,6 +199,8 @@ class Call:
         self.state = self._as_state(after)
         if self.return_sequence:
             self.y = self._whole(ys)
+            for direction, repeats in enumerate(self.repeats):
+                repeats.fill(self._of_directions(self.y)[direction])
         else:
             last = after[0][-self.spec.directions :]
             y = joined(last, -1) if self.spec.directions == 2 else last[0].copy()  # not a part of the state
@@ -215,6 +249,10 @@ class Call:
                 for direction, dh in enumerate(last):
                     dh += dy[..., direction * P : (direction + 1) * P]
             dy = None
+        if dy is not None and self.repeats:
+            dy = dy.copy()
+            for direction, repeats in enumerate(self.repeats):
+                repeats.add(self._of_directions(dy)[direction])
         if dy is not None and self.single:
             dy = dy[:, None]
         several = len(self.parts) > 1
@@ -232,9 +270,9 @@ class Call:
             self.trace |= {name: self._whole([dh[name] for dh in dhs]) for name in dhs[0]}
         for suffix, total in sums.items():
             grads[suffix] = total.finish()
-        return Gradients(self._whole(dxs) if dxs else None, self._as_state(dstates), self._named(grads))
+        return Gradients(self._whole(dxs) if dxs else None, self._as_state(dstates), self._named(grads, dstates))
 
-    def _named(self, grads: dict[str, tuple[Any, ...]]) -> Grads:
+    def _named(self, grads: dict[str, tuple[Any, ...]], dstates: list[Array]) -> Grads:
         """Return the gradients by the names of the parameters, in their order."""
         spec = self.spec
         named: dict[str, Array] = {}
@@ -250,6 +288,10 @@ class Call:
                 of_gates = 4 * spec.hidden_size * spec.proj_size
                 both = named["weight_hh" + suffix]
                 named["weight_hh" + suffix], named["weight_hr" + suffix] = both[:of_gates], both[of_gates:]
+        for s, (state, is_learned) in enumerate(zip(STATES, self.learned_states, strict=False)):
+            for place, suffix in enumerate(self.kept if spec.learn_state else ()):
+                rows = dstates[s][place]
+                named[state + suffix] = _core.column_sums(rows if is_learned else np.zeros_like(rows[:0]))
         ordered = {name: named[name] for name in spec.shapes}
         for name, g in ordered.items():
             if g.shape != spec.shapes[name]:
@@ -271,11 +313,11 @@ class Part:
     It does not hold the call, which holds it: so both are gone as soon as nobody has the call any more.
     """
 
-    def __init__(self, begin: int, x: Array, lengths: Array | None, batch_first: bool) -> None:
+    def __init__(self, begin: int, x: Array, counted: Counted | None, batch_first: bool) -> None:
         self.begin = begin
         self.x = x
         self.T = x.shape[batch_first]
-        self.lengths = lengths
+        self.counted = counted
         self.batch_first = batch_first
         self.tapes: dict[str, _core.Tape] = {}
         self.masks: list[Array] = []  # of dropout, after each layer but the last
@@ -296,12 +338,12 @@ class Part:
         if call.goes_back and not tapes:  # for when it is run again
             self.before = copy.deepcopy((regularisation, state))
             self.fingerprint = _core.fingerprint(self.x)
-        steps = self.steps = steps_of(self.lengths, self.T, self.batch_first)
+        steps = self.steps = steps_of(self.counted, self.T, self.batch_first)
         rows, place = steps.gather(self.x), 0
         after: list[list[Array]] = [[] for _ in state]
         for k, suffixes in enumerate(spec.suffixes):
             outputs = []
-            for direction, suffix in enumerate(suffixes):
+            for suffix, options, from_end in zip(suffixes, spec.options, spec.from_end, strict=True):
                 before = [None if a is None else widened(a[place][steps.order], H) for a in state]
                 h0, c0 = before if len(before) > 1 else (before[0], None)
                 w_ih, w_hh, b_ih, b_hh, vectors = call.weights[suffix]
@@ -315,7 +357,7 @@ class Part:
                     sequence or k < top,
                     call.kept[suffix],
                     steps.counts,
-                    steps.reverse(rows) if direction else rows,
+                    steps.reverse(rows) if from_end else rows,
                     w_ih,
                     w_hh,
                     b_ih,
@@ -323,10 +365,11 @@ class Part:
                     h0,
                     c0,
                     vectors,
+                    options,
                     regularised,
                 )
                 if y is not None:
-                    y = steps.reverse(y) if direction else y
+                    y = steps.reverse(y) if from_end else y
                     outputs.append(narrowed(y, P) if P < H else y)
                 if P < H:
                     states[0] = narrowed(states[0], P)
@@ -337,7 +380,7 @@ class Part:
                 if trace:
                     for name, a in _core.trace(tape).items():
                         a = narrowed(a, P) if name == "h" else a
-                        self.trace[name + suffix] = steps.scatter(steps.reverse(a) if direction else a)
+                        self.trace[name + suffix] = steps.scatter(steps.reverse(a) if from_end else a)
                 place += 1
             if outputs:
                 rows = outputs[0] if len(outputs) == 1 else joined(outputs, -1)
@@ -375,10 +418,10 @@ class Part:
             if drows is not None and k < len(self.masks):
                 drows = scale(drows, self.masks[k])
             dinputs: list[Array] = []
-            for direction, suffix in enumerate(spec.suffixes[k]):
+            for direction, (suffix, from_end) in enumerate(zip(spec.suffixes[k], spec.from_end, strict=True)):
                 place = k * spec.directions + direction
                 dout = None if drows is None else widened(drows[..., direction * P : (direction + 1) * P], H)
-                if dout is not None and direction:
+                if dout is not None and from_end:
                     dout = steps.reverse(dout)
                 after = [widened(a[place][steps.order], H) for a in dstate]
                 dinput, *found, dh = _core.backward(
@@ -394,9 +437,9 @@ class Part:
                 for a, d in zip(dstate, found[5:], strict=True):
                     a[place, steps.order] = narrowed(d, a.shape[-1])
                 if trace:
-                    dhs["dh" + suffix] = narrowed(steps.scatter(steps.reverse(dh) if direction else dh), P)
+                    dhs["dh" + suffix] = narrowed(steps.scatter(steps.reverse(dh) if from_end else dh), P)
                 if dinput is not None:
-                    dinputs.append(steps.reverse(dinput) if direction else dinput)
+                    dinputs.append(steps.reverse(dinput) if from_end else dinput)
             drows = add(dinputs) if dinputs else None
         return None if drows is None else steps.scatter(drows), dhs
 
@@ -406,7 +449,7 @@ class Part:
             raise RuntimeError(
                 f"{call.spec.name}.backward: x has changed since the call, which was to recompute: pass a copy"
             )
-        again = Part(self.begin, self.x, self.lengths, self.batch_first)
+        again = Part(self.begin, self.x, self.counted, self.batch_first)
         regularisation, state = copy.deepcopy(self.before)
         again.run(call, regularisation, state, True, False, False)
         return again

@@ -160,7 +160,7 @@ def lstm_forward(
 
     """
     return LstmOutput._make(
-        _core.forward("lstm", training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None, None)
+        _core.forward("lstm", training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None, None, None)
     )
 
 
@@ -229,7 +229,7 @@ def gru_forward(
         reset_after = checks.boolean("gru_forward", "reset_after", reset_after)
     cell = "gru_reset_after" if reset_after else "gru_reset_before"
     return GruOutput._make(
-        _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
+        _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None, None)
     )
 
 
@@ -291,7 +291,7 @@ def rnn_forward(
     if cell is None:
         cell = _RNNS[checks.choice("rnn_forward", "nonlinearity", nonlinearity, tuple(_RNNS))]
     return RnnOutput._make(
-        _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None)
+        _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None, None)
     )
 
 

@@ -20,6 +20,7 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -29,9 +30,10 @@ from . import _core
 from ._base import checks
 from ._base.checks import Array
 from ._base.options import option, warn
+from ._layer.activations import DEFAULTS, full, options_of, plain
 from ._layer.initial import initial
 from ._layer.noise import Regularisation, expected_zoneout
-from ._layer.own import Extended, Independent, Normalised, Own
+from ._layer.own import Independent, Normalised, Own, Peepholes
 from ._layer.spec import Family, Shapes, Spec, shapes_of, suffixes_of
 from ._layer.weights import Weights, copies, refuse_ties
 from .calls import Call, State
@@ -41,15 +43,23 @@ from .streams import Stream
 __all__ = ["GRU", "LSTM", "RNN", "IndRNN", "Layer", "MinGRU", "Stream"]
 
 Zoneout = float | tuple[float, ...]
+Activations = tuple[Any, ...]  # (f, ...): names, or tuples of a name and its parameters; or two such tuples
+Cell = tuple[str, Sequence[_core.CellOptions | None]]  # as the kernels have it; of each direction
+
+
+def _checked_masked_output(owner: str, name: str, value: Any) -> str:
+    return checks.choice(owner, name, value, ("repeat", "zero"))
 
 
 class Layer(Module):
     """What RNN, LSTM and GRU have in common. Make one of those.
 
     ``params`` has for layer k ``weight_ih_l{k}`` (G*H, I or D*H) and ``weight_hh_l{k}`` (G*H, H), and, unless ``bias``
-    is false, ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (G*H,); with the suffix ``_reverse`` for the other direction.
+    is false, ``bias_ih_l{k}`` and ``bias_hh_l{k}`` (G*H,); with ``learn_state`` ``h_0_l{k}`` and, of an LSTM,
+    ``c_0_l{k}`` (H,); with the suffix ``_reverse`` for the other direction of a bidirectional layer.
 
-    ``batch_first``, ``dropout``, ``recurrent_dropout`` and ``zoneout`` may be set later, the other options not.
+    ``batch_first``, ``dropout``, ``recurrent_dropout``, ``zoneout`` and ``masked_output`` may be set later, the other
+    options not.
 
     Attributes:
         rng: what dropout draws from.
@@ -59,10 +69,13 @@ class Layer(Module):
     _family: ClassVar[Family]
     proj_size = 0
     layer_norm = False
+    activations: Activations | None = None
+    gate_clip: float | None = None
 
     _fixed = frozenset(
         {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype", "nonlinearity", "reset_after"}
-        | {"layer_norm", "proj_size", "peepholes", "coupled", "cell_clip", "gate_clip"}
+        | {"layer_norm", "proj_size", "peepholes", "coupled", "cell_clip", "gate_clip", "activations", "reverse"}
+        | {"learn_state"}
     )
 
     def __init__(
@@ -75,6 +88,9 @@ class Layer(Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        reverse: bool = False,
+        learn_state: bool = False,
+        masked_output: Literal["repeat", "zero"] = "repeat",
         recurrent_dropout: float = 0.0,
         zoneout: Zoneout = 0.0,
         dtype: npt.DTypeLike = np.float32,
@@ -87,8 +103,13 @@ class Layer(Module):
         self.num_layers = checks.integer(name, "num_layers", num_layers, 1, 2**16)
         self.bias = checks.boolean(name, "bias", bias)
         self.bidirectional = checks.boolean(name, "bidirectional", bidirectional)
+        self.reverse = checks.boolean(name, "reverse", reverse)
+        if reverse and bidirectional:
+            raise ValueError(f"{name}: reverse does not go together with bidirectional, which has that direction too")
+        self.learn_state = checks.boolean(name, "learn_state", learn_state)
         self.dtype = checks.float_dtype(name, dtype)
         self.batch_first = batch_first
+        self.masked_output = masked_output
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.zoneout = zoneout
@@ -125,15 +146,45 @@ class Layer(Module):
     _changeable: ClassVar = {
         **Module._changeable,
         "batch_first": option(checks.boolean),
+        "masked_output": option(_checked_masked_output),
         "rng": option(checks.generator),
         "dropout": _checked_dropout,
         "recurrent_dropout": _checked_recurrent_dropout,
         "zoneout": _checked_zoneout,
     }
 
-    def _cell_name(self) -> str:
-        """Return the name of the cell, as the kernels have it."""
-        return self._family.name
+    def _cell(self) -> Cell:
+        """Return the name of the cell, and its options in each direction."""
+        return self._family.name, self._no_options
+
+    @property
+    def _directions(self) -> int:
+        return 1 + self.bidirectional
+
+    @property
+    def _no_options(self) -> Sequence[None]:
+        return (None,) * self._directions
+
+    def _take_activations(self, activations: Any, gate_clip: Any) -> None:
+        """Check what makes a cell a general one; it is complete before the rest is made."""
+        self.activations = plain(activations)
+        self.gate_clip = None if gate_clip is None else checks.positive(self._name, "gate_clip", gate_clip)
+
+    def _full_activations(self) -> list[tuple[Any, ...]]:
+        """Return the activations of each direction with their parameters."""
+        family = self._family.name
+        given = DEFAULTS[family] if self.activations is None else self.activations
+        return full(self._name, given, family, self._directions, self.dtype)
+
+    @property
+    def _is_general(self) -> bool:
+        """Whether it takes a cell whose activations are data."""
+        names = {tuple(name for name, *_ in each) for each in self._full_activations()}
+        return names != {DEFAULTS[self._family.name]} or self.gate_clip is not None
+
+    def _general(self, cell: str, **options: Any) -> Cell:
+        each = self._full_activations()
+        return cell, [options_of(cell, activations, self.gate_clip, **options) for activations in each]
 
     def _own(self) -> Own | None:
         """Return what each unit has for itself."""
@@ -142,16 +193,20 @@ class Layer(Module):
     def _forget(self) -> None:
         """Start without what calls have left, and with what follows from the options."""
         super()._forget()
+        cell, options = self._cell()
         self._spec = Spec(
             self._name,
             self._family,
-            self._cell_name(),
+            cell,
             self.input_size,
             self.hidden_size,
             self.num_layers,
             bias=self.bias and not self.layer_norm,
             bidirectional=self.bidirectional,
+            reverse=self.reverse,
+            learn_state=self.learn_state,
             proj_size=self.proj_size,
+            options=options,
             own=self._own(),
             dtype=self.dtype,
         )
@@ -197,6 +252,8 @@ class Layer(Module):
         state: State | None = None,
         *,
         lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None,
+        masked_output: Literal["repeat", "zero"] | None = None,
         return_sequence: bool = True,
         trace: bool = False,
         recompute: bool = False,
@@ -207,9 +264,14 @@ class Layer(Module):
             x: (T, B, I), (B, T, I) if ``batch_first``, or (T, I) for one sequence; or tokens, of any integer dtype and
                 without the axis I, each a one-hot input of size I.
             state: h_0, and for an LSTM the tuple (h_0, c_0): (L*D, B, H) each, without B for one sequence; None is
-                zeros, also for one of the two.
+                zeros, or with ``learn_state`` what the layer has learned, also for one of the two.
             lengths: (B,), integers from 0 to T: how many steps each sequence has, in any order; None is T. The work
                 follows the steps that there are.
+            mask: (T, B), (B, T) if ``batch_first``, or (T,) for one sequence, of bools: which steps count; None is all.
+                A step that does not keeps the state, wherever it stands. The work follows the steps that count.
+            masked_output: what y is at steps that the mask leaves out: ``"repeat"``, the output of the last step before
+                that counts, as the direction reads them, zero if there is none; or ``"zero"``. None is as the layer has
+                it.
             return_sequence: whether y has all steps; else it is (B, D*H), h_n of the last layer, and the last layer's
                 steps are not stored.
             trace: whether to leave the states and gates of every step in ``trace``.
@@ -227,7 +289,7 @@ class Layer(Module):
                 bidirectional is to ``recompute``.
 
         """
-        call = self._called(x, state, lengths, return_sequence, trace, recompute, self.training)
+        call = self._called(x, state, lengths, mask, masked_output, return_sequence, trace, recompute, self.training)
         y, state_n = call.y, call.state
         if self.training:
             del call.y, call.state  # which are the caller's
@@ -243,6 +305,8 @@ class Layer(Module):
         state: State | None = None,
         *,
         lengths: npt.ArrayLike | None = None,
+        mask: npt.ArrayLike | None = None,
+        masked_output: Literal["repeat", "zero"] | None = None,
         return_sequence: bool = True,
         trace: bool = False,
         recompute: bool = False,
@@ -253,14 +317,26 @@ class Layer(Module):
         by the parameters, and leaves the layer as it is. Calls do not disturb each other: any number of them may be
         alive, made by any number of threads, in training mode or not.
         """
-        return self._called(x, state, lengths, return_sequence, trace, recompute, True)
+        return self._called(x, state, lengths, mask, masked_output, return_sequence, trace, recompute, True)
 
     def _called(
-        self, x: Any, state: Any, lengths: Any, return_sequence: Any, trace: Any, recompute: Any, goes_back: bool
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        mask: Any,
+        masked_output: Any,
+        return_sequence: Any,
+        trace: Any,
+        recompute: Any,
+        goes_back: bool,
     ) -> Call:
         weights = self._weights
         if weights.frozen:
             weights.look()
+        at_masked: str = self.masked_output
+        if masked_output is not None:
+            at_masked = _checked_masked_output(self._name, "masked_output", masked_output)
         regularisation, dropout = None, self.dropout if self.num_layers > 1 else 0.0
         if dropout or self.recurrent_dropout or any(self._zoneouts):
             rng = self.rng if self.training else None
@@ -274,6 +350,8 @@ class Layer(Module):
             x,
             state,
             lengths,
+            mask,
+            at_masked == "repeat",
             return_sequence,
             trace,
             recompute,
@@ -322,21 +400,22 @@ class Layer(Module):
         ``tokens`` tells whether its inputs are tokens. Only for layers that are not bidirectional.
         """
         name = f"{self._name}.stream"
-        if self.bidirectional:
-            raise ValueError(f"{name}: a bidirectional layer needs the whole sequence")
+        if self.bidirectional or self.reverse:
+            kind = "a bidirectional layer" if self.bidirectional else "a layer with reverse=True"
+            raise ValueError(f"{name}: {kind} needs the whole sequence")
         batch = checks.integer(name, "batch", batch, 0, 2**48)
         tokens = checks.boolean(name, "tokens", tokens)
         spec = self._spec
         expected = expected_zoneout(self._zoneouts, spec.hidden_size, spec.dtype)
-        weights = [(*of_layer, expected) for of_layer in self._weights.of_steps()]
-        core = _core.Stream(spec.cell, weights, batch, tokens, spec.state_sizes[0])
+        weights = [(*of_layer, expected, initial) for *of_layer, initial in self._weights.of_steps()]
+        core = _core.Stream(spec.cell, spec.options[0], weights, batch, tokens, spec.state_sizes[0])
         return Stream(core, f"{self._name}({self._arguments()})", batch, tokens)
 
 
 def parameter_shapes(kind: type[Layer], input_size: int, hidden_size: int, num_layers: int = 1) -> Shapes:
     """Return the name and shape of every parameter of a layer without further options, which need not be made."""
     suffixes = suffixes_of(num_layers, bidirectional=False)
-    return shapes_of(kind._family, input_size, hidden_size, suffixes, bias=True, proj_size=0, own={})
+    return shapes_of(kind._family, input_size, hidden_size, suffixes, bias=True, proj_size=0, own={}, states={})
 
 
 class RNN(Layer):
@@ -347,10 +426,17 @@ class RNN(Layer):
         hidden_size: H, at least 1.
         num_layers: L; each layer above the first reads the output of the one below.
         nonlinearity: ``"tanh"`` or ``"relu"``.
+        activations: another f in place of tanh, ``(f,)``: the name of one of ONNX's activations in snake_case, such as
+            ``"softsign"``, or a tuple of its name and parameters, such as ``("hard_sigmoid", 0.2, 0.5)``; for both
+            directions of a bidirectional layer a tuple of two such tuples, else both have the same.
+        gate_clip: the largest absolute value of what goes into f, ONNX's ``clip``; None is no limit.
         bias: whether there are b_ih and b_hh.
         batch_first: whether x and y are (B, T, ...).
         dropout: the share of each layer's outputs but the last's that is zeroed in training, scaling up the others.
         bidirectional: whether a second net reads the sequence from its end; y has the outputs of both.
+        reverse: whether the only net reads each sequence from its own end; y has its outputs at their time steps.
+        learn_state: whether the initial states are parameters, at first zeros.
+        masked_output: see :meth:`Layer.__call__`.
         recurrent_dropout: the share of each layer's h' that is zeroed on its way to W_hh in training, scaling up the
             others: the same units in all steps of a call (Gal and Ghahramani, 2016).
         zoneout: the share of each layer's states that a step in training leaves as they were, other units in each
@@ -371,10 +457,15 @@ class RNN(Layer):
         num_layers: int = 1,
         *,
         nonlinearity: Literal["tanh", "relu"] = "tanh",
+        activations: Activations | None = None,
+        gate_clip: float | None = None,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        reverse: bool = False,
+        learn_state: bool = False,
+        masked_output: Literal["repeat", "zero"] = "repeat",
         recurrent_dropout: float = 0.0,
         zoneout: Zoneout = 0.0,
         dtype: npt.DTypeLike = np.float32,
@@ -382,6 +473,9 @@ class RNN(Layer):
         seed: int | None = None,
     ) -> None:
         self.nonlinearity = checks.choice("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"))
+        self._take_activations(activations, gate_clip)
+        if activations is not None and nonlinearity != "tanh":
+            raise ValueError(f"RNN: nonlinearity is {nonlinearity!r} and there are activations: leave one of them out")
         super().__init__(
             input_size,
             hidden_size,
@@ -390,6 +484,9 @@ class RNN(Layer):
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
+            reverse=reverse,
+            learn_state=learn_state,
+            masked_output=masked_output,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             dtype=dtype,
@@ -397,8 +494,16 @@ class RNN(Layer):
             seed=seed,
         )
 
-    def _cell_name(self) -> str:
-        return f"rnn_{self.nonlinearity}"
+    def _full_activations(self) -> list[tuple[Any, ...]]:
+        if self.activations is None:
+            return [((self.nonlinearity, 0.0, 0.0),)] * self._directions
+        return super()._full_activations()
+
+    def _cell(self) -> Cell:
+        names = {name for ((name, *_),) in self._full_activations()}
+        if len(names) == 1 and names <= {"tanh", "relu"} and self.gate_clip is None:
+            return f"rnn_{names.pop()}", self._no_options
+        return self._general("rnn_general")
 
 
 class LSTM(Layer):
@@ -412,14 +517,16 @@ class LSTM(Layer):
             (4, H) and shifted by ``bias_ln_l{k}`` (4, H), in place of the other biases. Goes together with none of what
             follows.
         proj_size: P, if above 0: ``h = W_hr (o * tanh(c))`` of P < H numbers, ``weight_hr_l{k}`` (P, H), takes the
-            place of h (Sak et al., 2014). Goes together with none of what follows, nor with zoneout.
+            place of h (Sak et al., 2014). Does not go together with zoneout.
         peepholes: whether the gates look at the cell state (Gers et al., 2002): ``i`` and ``f`` at c', ``o`` at c, each
             through a weight for each unit, ``weight_ch_l{k}`` (3, H) in the order i, f, o.
         coupled: whether ``f = 1 - i`` (Greff et al., 2017). The parameters of f are there, and count nothing.
         cell_clip: the largest absolute value of c; None is no limit.
         gate_clip: the largest absolute value of what goes into the activations of the gates, ONNX's ``clip``; None is
             no limit.
-        bias, batch_first, dropout, bidirectional, recurrent_dropout, zoneout, dtype, init, seed: see :class:`RNN`.
+        activations: others, ``(f, g, h)``: ``i, f, o = f(...)``, ``g = g(...)`` and ``h = o * h(c)``; see :class:`RNN`.
+        bias, batch_first, dropout, bidirectional, reverse, learn_state, masked_output, recurrent_dropout, zoneout,
+            dtype, init, seed: see :class:`RNN`.
 
     """
 
@@ -437,10 +544,14 @@ class LSTM(Layer):
         coupled: bool = False,
         cell_clip: float | None = None,
         gate_clip: float | None = None,
+        activations: Activations | None = None,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        reverse: bool = False,
+        learn_state: bool = False,
+        masked_output: Literal["repeat", "zero"] = "repeat",
         recurrent_dropout: float = 0.0,
         zoneout: Zoneout = 0.0,
         dtype: npt.DTypeLike = np.float32,
@@ -451,14 +562,10 @@ class LSTM(Layer):
         self.peepholes = checks.boolean("LSTM", "peepholes", peepholes)
         self.coupled = checks.boolean("LSTM", "coupled", coupled)
         self.cell_clip = None if cell_clip is None else checks.positive("LSTM", "cell_clip", cell_clip)
-        self.gate_clip = None if gate_clip is None else checks.positive("LSTM", "gate_clip", gate_clip)
+        self._take_activations(activations, gate_clip)
         self.proj_size = checks.integer("LSTM", "proj_size", proj_size, 0)
         if proj_size and proj_size >= checks.integer("LSTM", "hidden_size", hidden_size, 1):
             raise ValueError(f"LSTM: proj_size is {proj_size}, expected below hidden_size = {hidden_size}")
-        if proj_size and self._is_extended:
-            raise ValueError("LSTM: proj_size goes together neither with peepholes nor coupled nor a clip")
-        if layer_norm and (proj_size or self._is_extended):
-            raise ValueError("LSTM: layer_norm goes together neither with proj_size, peepholes nor coupled nor a clip")
         super().__init__(
             input_size,
             hidden_size,
@@ -467,6 +574,9 @@ class LSTM(Layer):
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
+            reverse=reverse,
+            learn_state=learn_state,
+            masked_output=masked_output,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             dtype=dtype,
@@ -475,18 +585,25 @@ class LSTM(Layer):
         )
 
     @property
-    def _is_extended(self) -> bool:
-        return self.peepholes or self.coupled or self.cell_clip is not None or self.gate_clip is not None
+    def _is_general(self) -> bool:
+        return super()._is_general or self.peepholes or self.coupled or self.cell_clip is not None
 
-    def _cell_name(self) -> str:
+    def _cell(self) -> Cell:
+        if self._is_general:
+            if self.layer_norm:
+                raise ValueError(
+                    "LSTM: layer_norm goes together neither with peepholes, coupled, clips nor activations"
+                )
+            cell = "lstm_general_projected" if self.proj_size else "lstm_general"
+            return self._general(cell, cell_clip=self.cell_clip, coupled=self.coupled)
         if self.layer_norm:
-            return "lstm_normalised"
-        return "lstm_projected" if self.proj_size else "lstm_peephole" if self._is_extended else "lstm"
+            if self.proj_size:
+                raise ValueError("LSTM: layer_norm does not go together with proj_size")
+            return "lstm_normalised", self._no_options
+        return "lstm_projected" if self.proj_size else "lstm", self._no_options
 
     def _own(self) -> Own | None:
-        if not self._is_extended:
-            return super()._own()
-        return Extended(self.hidden_size, self.dtype, self.peepholes, self.coupled, self.cell_clip, self.gate_clip)
+        return Peepholes(self.hidden_size, self.dtype, self.peepholes) if self._is_general else super()._own()
 
 
 class GRU(Layer):
@@ -499,8 +616,11 @@ class GRU(Layer):
         reset_after: whether the reset gate is applied after the product with W_hn, as in PyTorch, or before it.
         layer_norm: whether r's and z's sums and both of n's are normalised over the units (Ba et al., 2016), scaled by
             ``weight_ln_l{k}`` (4, H) and shifted by ``bias_ln_l{k}`` (4, H): of r, z, W_in x and W_hn h'. Needs
-            ``reset_after``.
-        bias, batch_first, dropout, bidirectional, recurrent_dropout, zoneout, dtype, init, seed: see :class:`RNN`.
+            ``reset_after``. Goes together with none of what follows.
+        activations: others, ``(f, g)``: ``r, z = f(...)`` and ``n = g(...)``; see :class:`RNN`.
+        gate_clip: the largest absolute value of what goes into them, ONNX's ``clip``; None is no limit.
+        bias, batch_first, dropout, bidirectional, reverse, learn_state, masked_output, recurrent_dropout, zoneout,
+            dtype, init, seed: see :class:`RNN`.
 
     """
 
@@ -514,10 +634,15 @@ class GRU(Layer):
         *,
         reset_after: bool = True,
         layer_norm: bool = False,
+        activations: Activations | None = None,
+        gate_clip: float | None = None,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        reverse: bool = False,
+        learn_state: bool = False,
+        masked_output: Literal["repeat", "zero"] = "repeat",
         recurrent_dropout: float = 0.0,
         zoneout: Zoneout = 0.0,
         dtype: npt.DTypeLike = np.float32,
@@ -526,6 +651,7 @@ class GRU(Layer):
     ) -> None:
         self.reset_after = checks.boolean("GRU", "reset_after", reset_after)
         self.layer_norm = checks.boolean("GRU", "layer_norm", layer_norm)
+        self._take_activations(activations, gate_clip)
         if layer_norm and not reset_after:
             raise ValueError("GRU: layer_norm needs reset_after")
         super().__init__(
@@ -536,6 +662,9 @@ class GRU(Layer):
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
+            reverse=reverse,
+            learn_state=learn_state,
+            masked_output=masked_output,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             dtype=dtype,
@@ -543,10 +672,14 @@ class GRU(Layer):
             seed=seed,
         )
 
-    def _cell_name(self) -> str:
+    def _cell(self) -> Cell:
+        if self._is_general:
+            if self.layer_norm:
+                raise ValueError("GRU: layer_norm goes together neither with gate_clip nor activations")
+            return self._general("gru_general_after" if self.reset_after else "gru_general_before")
         if self.layer_norm:
-            return "gru_normalised"
-        return "gru_reset_after" if self.reset_after else "gru_reset_before"
+            return "gru_normalised", self._no_options
+        return "gru_reset_after" if self.reset_after else "gru_reset_before", self._no_options
 
 
 class IndRNN(Layer):
@@ -560,7 +693,8 @@ class IndRNN(Layer):
         hidden_size: H.
         num_layers: L.
         nonlinearity: ``"relu"`` or ``"tanh"``.
-        bias, batch_first, dropout, bidirectional, zoneout, dtype, init, seed: see :class:`RNN`.
+        bias, batch_first, dropout, bidirectional, reverse, learn_state, masked_output, zoneout, dtype, init, seed: see
+            :class:`RNN`.
         recurrent_dropout: 0, since there is no product with W_hh.
 
     """
@@ -578,6 +712,9 @@ class IndRNN(Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        reverse: bool = False,
+        learn_state: bool = False,
+        masked_output: Literal["repeat", "zero"] = "repeat",
         recurrent_dropout: float = 0.0,
         zoneout: Zoneout = 0.0,
         dtype: npt.DTypeLike = np.float32,
@@ -593,6 +730,9 @@ class IndRNN(Layer):
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
+            reverse=reverse,
+            learn_state=learn_state,
+            masked_output=masked_output,
             recurrent_dropout=recurrent_dropout,
             zoneout=zoneout,
             dtype=dtype,
@@ -600,8 +740,12 @@ class IndRNN(Layer):
             seed=seed,
         )
 
+    def _cell(self) -> Cell:
+        options = options_of("indrnn", ((self.nonlinearity, 0.0, 0.0),))
+        return "indrnn", (options,) * self._directions
+
     def _own(self) -> Own:
-        return Independent(self.hidden_size, is_tanh=self.nonlinearity == "tanh")
+        return Independent(self.hidden_size)
 
 
 class MinGRU(Layer):

@@ -1,7 +1,8 @@
 """What a layer and its calls are made of: private, and known to the library only.
 
 spec       what a layer is, as plain data: sizes, names and shapes of parameters
-own        what each unit has for itself: parameters, limits
+own        what each unit has for itself: parameters
+activations  those that are data, and other options of cells
 initial    the values that parameters begin with
 weights    parameters as the kernels know them: packed and kept, frozen
 noise      dropout and zoneout: what is drawn in training

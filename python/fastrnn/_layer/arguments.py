@@ -11,7 +11,7 @@ from fastrnn._base.checks import Array
 from fastrnn._base.parts import parts_of
 
 from .spec import Spec
-from .steps import STEPS
+from .steps import STEPS, Counted, counted_in
 
 
 def checked_input(spec: Spec, given: Any, batch_first: bool) -> tuple[Array, bool, bool, bool, int, int]:
@@ -68,6 +68,37 @@ def checked_lengths(spec: Spec, lengths: Any, T: int, batch: int, batch_first: b
     return own
 
 
+def checked_mask(spec: Spec, mask: Any, T: int, batch: int, single: bool, batch_first: bool) -> Array:
+    """Return the mask as an array (T, B) of the call's own."""
+    name = spec.name
+    try:
+        checked = np.asarray(mask)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: mask is {checks.shown(mask)}, expected bools") from None
+    axes = "(T,)" if single else "(B, T)" if batch_first else "(T, B)"
+    expected = (T,) if single else (batch, T) if batch_first else (T, batch)
+    if checked.dtype != np.bool_:
+        way = ": .astype(bool)" if isinstance(mask, np.ndarray) and checked.dtype.kind in "iuf" else ""
+        raise TypeError(f"{name}: mask is {checks.shown(mask)}, expected bools {axes}{way}")
+    if checked.shape != expected:
+        raise ValueError(f"{name}: mask has shape {checked.shape}, expected {axes} = {expected}")
+    own = np.empty(expected, np.bool_)
+    for part in parts_of(len(own), own.nbytes // max(1, len(own))):
+        own[part] = checked[part]
+    return own[:, None] if single else own.T if batch_first else own
+
+
+def counted_of(lengths: Array | None, mask: Array | None) -> Counted | None:
+    """Return which steps count, both being checked; None: all."""
+    if mask is None:
+        return None if lengths is None else Counted(lengths)
+    if lengths is not None:
+        for steps in parts_of(len(mask), 8 * len(lengths)):
+            mask[steps] &= Counted(lengths).at(steps)
+    counted = counted_in(mask)
+    return None if (counted.lengths == len(mask)).all() else counted
+
+
 def checked_gradient(spec: Spec, dy: Any, axes: list[int]) -> Array:
     """Return dy as a plain array that has these axes, and then that of the features."""
     owner = f"{spec.name}.backward"
@@ -76,7 +107,7 @@ def checked_gradient(spec: Spec, dy: Any, axes: list[int]) -> Array:
     return gradient
 
 
-def explain_tokens(spec: Spec, x: Array, lengths: Array | None, single: bool, batch_first: bool) -> None:
+def explain_tokens(spec: Spec, x: Array, counted: Counted | None, single: bool, batch_first: bool) -> None:
     """Raise ValueError that says which token of x, which has a batch, is not in 0 .. I-1, if one is."""
     name, I = spec.name, spec.input_size
     by_steps = STEPS[batch_first].gather(x)
@@ -84,8 +115,8 @@ def explain_tokens(spec: Spec, x: Array, lengths: Array | None, single: bool, ba
     for steps in parts_of(T, 8 * batch):
         tokens = by_steps[steps]
         bad = (tokens < 0) | (tokens >= I)
-        if lengths is not None:
-            bad &= np.arange(steps.start, steps.stop)[:, None] < lengths
+        if counted is not None:
+            bad &= counted.at(steps)
         if bad.any():
             t, b = (int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
             at = t + steps.start

@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn._base.checks import Array
 from fastrnn._base.parts import uniform
 
-from .spec import Spec
+from .spec import STATES, Spec
 
 
 def initial(spec: Spec, init: str, rng: np.random.Generator) -> dict[str, Array]:
@@ -19,6 +19,8 @@ def initial(spec: Spec, init: str, rng: np.random.Generator) -> dict[str, Array]
 
 def _initial(spec: Spec, name: str, shape: tuple[int, ...], init: str, rng: np.random.Generator) -> Array:
     H, is_lstm = spec.hidden_size, spec.family == "lstm"
+    if name.startswith(STATES):
+        return np.zeros(shape, spec.dtype)
     if name.startswith("weight_ln"):
         return np.ones(shape, spec.dtype)
     if name.startswith("bias_ln"):

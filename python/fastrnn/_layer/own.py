@@ -1,23 +1,21 @@
-"""What each unit has for itself: the parameters and limits that the kernels get as rows of H numbers."""
+"""What each unit has for itself: the parameters that the kernels get as rows of H numbers."""
 
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from fastrnn._base.checks import Array
-from fastrnn._base.parts import quiet
 
 
 class Own(abc.ABC):
     """What the units of a layer have.
 
     Attributes:
-        shapes: names, without their suffixes, and shapes of the parameters among it.
+        shapes: names, without their suffixes, and shapes of the parameters that it is made of.
 
     """
 
@@ -40,40 +38,23 @@ class Normalised(Own):
         return np.concatenate([gain, params.get("bias_ln" + suffix, np.zeros_like(gain))])
 
 
-class Extended(Own):
-    """Peepholes, coupled gates and clips of an LSTM."""
+class Peepholes(Own):
+    """The weights through which an LSTM's gates look at c; zeros, if they do not."""
 
-    def __init__(
-        self,
-        hidden_size: int,
-        dtype: np.dtype[Any],
-        peepholes: bool,
-        coupled: bool,
-        cell_clip: float | None,
-        gate_clip: float | None,
-    ) -> None:
-        self.shapes = {"weight_ch": (3, hidden_size)} if peepholes else {}
-        self._hidden_size, self._dtype = hidden_size, dtype
-        self._coupled, self._clips = coupled, (cell_clip, gate_clip)
+    def __init__(self, hidden_size: int, dtype: np.dtype[Any], looking: bool) -> None:
+        shape = (3, hidden_size)
+        self.shapes = {"weight_ch": shape} if looking else {}
+        self._none = np.zeros(shape, dtype)
 
     def vectors(self, params: Mapping[str, Array], suffix: str) -> Array:
-        vectors = np.zeros((6, self._hidden_size), self._dtype)
-        if self.shapes:
-            vectors[:3] = params["weight_ch" + suffix]
-        vectors[3] = self._coupled
-        with quiet():  # what is beyond float32 is no limit there
-            for row, clip in zip((4, 5), self._clips, strict=True):
-                vectors[row] = math.inf if clip is None else clip
-        return vectors
+        return params["weight_ch" + suffix] if self.shapes else self._none
 
 
 class Independent(Own):
-    """The weight of an IndRNN's unit for its own h', and which activation it has."""
+    """The weight of an IndRNN's unit for its own h'."""
 
-    def __init__(self, hidden_size: int, is_tanh: bool) -> None:
+    def __init__(self, hidden_size: int) -> None:
         self.shapes = {"weight_hh": (hidden_size,)}
-        self._is_tanh = is_tanh
 
     def vectors(self, params: Mapping[str, Array], suffix: str) -> Array:
-        u = params["weight_hh" + suffix]
-        return np.stack([u, np.full_like(u, self._is_tanh)])
+        return params["weight_hh" + suffix][None]

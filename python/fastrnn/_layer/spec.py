@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastrnn import _core
+
 from .own import Own
 
 Shapes = dict[str, tuple[int, ...]]
+STATES = ("h_0", "c_0")  # initial states, as parameters
 
 
 class Family:
@@ -37,8 +40,11 @@ class Spec:
         recurrent: whether there is a product with weight_hh.
         input_size, hidden_size, num_layers, proj_size, dtype: as users give them.
         directions: D, 2 if bidirectional, else 1.
+        from_end: of each direction, whether it reads sequences from their end.
         state_sizes: units of h, and of c.
+        learn_state: whether the initial states are parameters.
         suffixes: of the parameters' names, of each layer and direction.
+        options: of the cell in each direction, if it has some.
         own: what each unit has for itself, if anything.
         shapes: names and shapes of all parameters, in their order.
 
@@ -55,14 +61,19 @@ class Spec:
         *,
         bias: bool,
         bidirectional: bool,
+        reverse: bool,
+        learn_state: bool,
         proj_size: int,
+        options: Sequence[_core.CellOptions | None],
         own: Own | None,
         dtype: np.dtype[Any],
     ) -> None:
         self.name, self.family, self.cell, self.recurrent = name, family.name, cell, family.recurrent
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.proj_size, self.dtype, self.own = proj_size, dtype, own
+        self.proj_size, self.dtype, self.options, self.own = proj_size, dtype, options, own
         self.directions = 1 + bidirectional
+        self.from_end = (False, True) if bidirectional else (reverse,)
+        self.learn_state = learn_state
         self.state_sizes = (proj_size or hidden_size, hidden_size)[: family.states]
         self.suffixes = suffixes_of(num_layers, bidirectional)
         self.shapes = shapes_of(
@@ -73,6 +84,7 @@ class Spec:
             bias=bias,
             proj_size=proj_size,
             own={} if own is None else own.shapes,
+            states=dict(zip(STATES, self.state_sizes, strict=False)) if learn_state else {},
         )
 
 
@@ -91,8 +103,12 @@ def shapes_of(
     bias: bool,
     proj_size: int,
     own: Mapping[str, tuple[int, ...]],
+    states: Mapping[str, int],
 ) -> Shapes:
-    """Return the name and shape of every parameter of a layer; ``own`` are those that each unit has for itself."""
+    """Return the name and shape of every parameter of a layer.
+
+    ``own`` are those that each unit has for itself, ``states`` the units of those that are learned.
+    """
     rows, P = family.gates * hidden_size, proj_size or hidden_size
     shapes: Shapes = {}
     for k, of_layer in enumerate(suffixes):
@@ -107,4 +123,5 @@ def shapes_of(
                     shapes["bias_hh" + suffix] = (rows,)
             if proj_size:
                 shapes["weight_hr" + suffix] = (proj_size, hidden_size)
+            shapes |= {name + suffix: (units,) for name, units in states.items()}
     return shapes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from fastrnn._base.checks import Array
 from fastrnn._base.memory import place
 from fastrnn._base.uses import USES
 
-from .spec import Spec
+from .spec import STATES, Spec
 from .states import widened
 
 Known = tuple[Array | None, ...]  # w_ih, w_hh, b_ih, b_hh and the units' own
@@ -49,13 +50,22 @@ class Weights:
         own = None if spec.own is None else spec.own.vectors(params, suffix)
         return params["weight_ih" + suffix], w_hh, b_ih, b_hh, own
 
-    def of_steps(self) -> list[Known]:
-        """Return what single steps know of the parameters of each layer, of one direction."""
+    def initial(self, suffix: str) -> tuple[Array, ...] | None:
+        """Return the states that a layer and direction has learned to begin with, (units,) each, if it has."""
+        if not self._spec.learn_state:
+            return None
+        return tuple(self._params[name + suffix] for name, _ in zip(STATES, self._spec.state_sizes, strict=False))
+
+    def of_steps(self) -> list[tuple[Any, ...]]:
+        """Return what single steps know of each layer, of one direction: the parameters, and the initial states."""
         found = []
+        H = self._spec.hidden_size
         for k, (suffix,) in enumerate(self._spec.suffixes):
             w_ih, *others = self.known(suffix)
             assert w_ih is not None
-            found.append((widened(w_ih, self._spec.hidden_size) if k > 0 else w_ih, *others))
+            initial = self.initial(suffix)
+            states = None if initial is None else tuple(widened(a, H) for a in initial)
+            found.append((widened(w_ih, H) if k > 0 else w_ih, *others, states))
         return found
 
     def freeze(self, frozen: bool) -> None:
