@@ -1,12 +1,17 @@
-"""The activations of the reference: finite differences, values worked by hand, infinities, NaN and large numbers."""
+"""Activations: the reference by finite differences and by hand, the kernels beside it, and what layers take."""
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 
+import fastrnn
+from fastrnn import _core
 from fastrnn.reference.activations import ACTIVATIONS, Notation, activation, limited, limited_slope
 from kinks import SPREAD, kinks, name_of
 from problems import STEP
@@ -155,3 +160,177 @@ def test_limited() -> None:
     np.testing.assert_array_equal(limited(a, INF), a)
     np.testing.assert_array_equal(limited_slope(activation("identity"), a, 2), [0, 0, 1, 1, 0, 0, 0])
     np.testing.assert_array_equal(limited_slope(activation(("affine", 3)), a[1:-1], INF), [3] * 5)
+
+
+# --- the kernels
+
+
+def full(notation: Notation) -> tuple[str, float, float]:
+    return (name_of(notation), *(*activation(notation).parameters, 0.0, 0.0)[:2])  # type: ignore[return-value]
+
+
+def test_the_kernels_know_the_same() -> None:
+    assert _core.activations() == {name: f.parameters for name, f in ACTIVATIONS.items()}
+
+
+@each_dtype
+@each_notation
+def test_kernels_beside_the_reference(notation: Notation, dtype: Any, isa: str) -> None:
+    x = np.random.default_rng(0).normal(0, 3, 10_007).astype(dtype)
+    value, slope = _core._activation(full(notation), x)
+    wide, f = x.astype(np.float64), activation(notation)
+    eps = np.finfo(dtype).eps
+    near = np.min([np.abs(wide - k) for k in kinks(notation)] or [np.ones_like(wide)], axis=0) < 1e-3
+    np.testing.assert_allclose(value, f.value(wide), rtol=8 * eps, atol=8 * eps, err_msg="value")
+    np.testing.assert_allclose(slope[~near], f.slope(wide)[~near], rtol=0, atol=16 * eps, err_msg="slope")
+    for n in range(1, 67):
+        assert _core._activation(full(notation), x[:n])[0].tobytes() == value[:n].tobytes()
+
+
+@each_dtype
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_infinities_and_nan_in_kernels(name: str, dtype: Any, isa: str) -> None:
+    x = np.array([-INF, -3, 0, 0.5, 3, INF, NAN], dtype)
+    value, slope = _core._activation(full(name), x)
+    np.testing.assert_allclose(value, np.array([*VALUES[name], NAN], dtype), rtol=8 * np.finfo(dtype).eps, atol=1e-38)
+    np.testing.assert_allclose(slope[[0, 2, 5]], SLOPES[name], rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
+# --- what layers take
+
+
+def by_hand(x: np.ndarray[Any, Any], layer: fastrnn.Layer, notation: Notation) -> np.ndarray[Any, Any]:
+    p, h, ys = layer.params, np.zeros((x.shape[1], layer.hidden_size)), []
+    for x_t in x:
+        sums = x_t @ p["weight_ih_l0"].T + p["bias_ih_l0"] + h @ p["weight_hh_l0"].T + p["bias_hh_l0"]
+        h = activation(notation).value(sums)
+        ys.append(h)
+    return np.stack(ys)
+
+
+def test_forms() -> None:
+    x = np.random.default_rng(0).normal(size=(4, 2, 3))
+    for notation in ("hard_sigmoid", ("hard_sigmoid",), ["hard_sigmoid", 0.2], ("hard_sigmoid", np.float32(0.2), 0.5)):
+        for activations in ((notation,), [notation]):
+            layer = fastrnn.RNN(3, 4, activations=activations, dtype=np.float64, seed=0)  # type: ignore[arg-type]
+            np.testing.assert_allclose(layer(x)[0], by_hand(x, layer, "hard_sigmoid"), rtol=0, atol=1e-8)
+    both = fastrnn.RNN(3, 4, activations=(("elu",), (("leaky_relu", 0.2),)), bidirectional=True, dtype=np.float64)
+    y, _ = both(x)
+    np.testing.assert_allclose(y[..., :4], by_hand(x, both, "elu"), rtol=0, atol=1e-12)
+    same = fastrnn.RNN(3, 4, activations=("elu",), bidirectional=True, dtype=np.float64)
+    same.load_state_dict(both.state_dict())
+    assert np.array_equal(same(x)[0][..., :4], y[..., :4])
+    assert not np.array_equal(same(x)[0][..., 4:], y[..., 4:])
+    gates = (("hard_sigmoid", 0.2, 0.5), "softsign", "elu"), ("sigmoid", "tanh", "tanh")
+    lstm = fastrnn.LSTM(3, 4, activations=gates, bidirectional=True, seed=0)
+    one = fastrnn.LSTM(3, 4, activations=gates[0], seed=0)
+    assert np.array_equal(lstm(x.astype("f"))[0][..., :4], one(x.astype("f"))[0])
+    for again in (copy.deepcopy(lstm), pickle.loads(pickle.dumps(lstm))):
+        assert np.array_equal(again(x.astype("f"))[0], lstm(x.astype("f"))[0])
+    assert repr(one).startswith("LSTM(3, 4, activations=(('hard_sigmoid', 0.2, 0.5), 'softsign', 'elu'))")
+    assert "activations" not in repr(fastrnn.LSTM(3, 4))
+
+
+def test_what_cells_have_by_default_takes_the_plain_cells() -> None:
+    kinds = [
+        (fastrnn.RNN, ("tanh",), "rnn_tanh"),
+        (fastrnn.RNN, ("relu",), "rnn_relu"),
+        (fastrnn.GRU, ("sigmoid", "tanh"), "gru_reset_after"),
+        (fastrnn.LSTM, ("sigmoid", "tanh", "tanh"), "lstm"),
+    ]
+    for kind, activations, cell in kinds:
+        for directions in (False, True):
+            layer: Any = kind(2, 3, activations=activations, bidirectional=directions)
+            assert layer._spec.cell == cell
+        assert kind(2, 3, activations=(activations, activations), bidirectional=True)._spec.cell == cell
+        mixed = fastrnn.RNN(2, 3, activations=(("relu",), ("tanh",)), bidirectional=True)
+        assert mixed._spec.cell == "rnn_general"
+
+
+@pytest.mark.parametrize("kind", [fastrnn.RNN, fastrnn.GRU, fastrnn.LSTM])
+def test_a_limit_that_is_never_met_changes_nothing(kind: type[fastrnn.Layer]) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+    plain, general = kind(3, 5, seed=0), kind(3, 5, seed=0, gate_clip=1e300)
+    infinite = kind(3, 5, seed=0, gate_clip=np.inf)
+    assert np.array_equal(plain(x)[0], general(x)[0])
+    assert np.array_equal(plain(x)[0], infinite(x)[0])
+    dx, expected = (layer.backward(np.ones((4, 2, 5), np.float32))[0] for layer in (general, plain))
+    np.testing.assert_allclose(dx, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error", "message"),
+    [
+        (fastrnn.RNN, {"activations": "relu"}, TypeError, r"RNN: activations is 'relu', expected a tuple \(f,\)"),
+        (
+            fastrnn.GRU,
+            {"activations": ("tanh",)},
+            ValueError,
+            r"GRU: activations is \('tanh',\), expected a .* \(f, g\)",
+        ),
+        (fastrnn.LSTM, {"activations": ("tanh",) * 6}, ValueError, r"LSTM: .* expected a tuple \(f, g, h\)"),
+        (
+            fastrnn.LSTM,
+            {"activations": ("tanh",) * 6, "bidirectional": True},
+            ValueError,
+            r"expected a tuple \(f, g, h\) or a tuple of two of these",
+        ),
+        (
+            fastrnn.RNN,
+            {"activations": ("swish",)},
+            ValueError,
+            "RNN: there is no activation 'swish'; there are sigmoid",
+        ),
+        (fastrnn.RNN, {"activations": (1,)}, TypeError, "RNN: activations has 1, expected a name, or a tuple"),
+        (fastrnn.RNN, {"activations": ((),)}, TypeError, r"RNN: activations has \(\), expected a name"),
+        (
+            fastrnn.RNN,
+            {"activations": (("elu", 1, 2),)},
+            ValueError,
+            r"\('elu', 1, 2\), and elu has one parameter, alpha",
+        ),
+        (fastrnn.RNN, {"activations": (("tanh", 1),)}, ValueError, "and tanh has no parameters"),
+        (
+            fastrnn.RNN,
+            {"activations": (("elu", "1"),)},
+            TypeError,
+            "RNN: alpha of elu is '1', expected a finite number",
+        ),
+        (fastrnn.RNN, {"activations": (("elu", np.nan),)}, ValueError, "RNN: alpha of elu is nan, expected a finite"),
+        (
+            fastrnn.RNN,
+            {"activations": (("affine", 1, 1e39),)},
+            ValueError,
+            "beta of affine is 1e\\+39, expected a finite",
+        ),
+        (fastrnn.RNN, {"activations": ("elu",), "nonlinearity": "relu"}, ValueError, "leave one of them out"),
+        (
+            fastrnn.GRU,
+            {"activations": ("elu", "elu"), "layer_norm": True},
+            ValueError,
+            "neither with gate_clip nor act",
+        ),
+        (fastrnn.GRU, {"gate_clip": 0}, ValueError, "GRU: gate_clip is 0, expected a number above 0"),
+        (fastrnn.GRU, {"gate_clip": -1.0}, ValueError, "GRU: gate_clip is -1.0, expected a number above 0"),
+        (fastrnn.RNN, {"gate_clip": np.nan}, ValueError, "RNN: gate_clip is nan, expected a number above 0"),
+        (fastrnn.RNN, {"gate_clip": "1"}, TypeError, "RNN: gate_clip is '1', expected a number above 0"),
+    ],
+    ids=range(18),
+)
+def test_what_layers_refuse(kind: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        kind(2, 3, **options)
+
+
+@pytest.mark.parametrize("name", ["leaky_relu", "elu", "thresholded_relu"])
+def test_what_has_no_gradient_says_so(name: str) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 2, 3))
+    layer = fastrnn.RNN(3, 4, activations=((name, -0.3),), dtype=np.float64, seed=0)
+    y, _ = layer(x)
+    np.testing.assert_allclose(y, by_hand(x, layer, (name, -0.3)), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match=f"RNN.backward: there is no gradient of {name} with a negative alpha"):
+        layer.backward(y)
+    both = fastrnn.GRU(3, 4, activations=(("sigmoid", "tanh"), ("sigmoid", (name, -0.3))), bidirectional=True)
+    call = both.record(x.astype(np.float32))
+    with pytest.raises(ValueError, match=f"GRU.backward: there is no gradient of {name}"):
+        call.backward(call.y)

@@ -44,24 +44,25 @@ struct ExpConstants<double> {
                                    2.510908028175768327e-8,    2.0875281065224788202e-9};
 };
 
-// log1p(u) = 2 atanh(s) = 2 s + s z q(z), with s = u / (2 + u) and z = s^2, for u from 0 to 1: q fitted likewise.
+// log1p(u) = 2 atanh(t / 2) = t + t z q(z), with t = u / (1 + u / 2) and z = (t / 2)^2, for u from 0 to 1: q fitted
+// likewise.
 template <class Real>
 struct Log1pConstants;
 
 template <>
 struct Log1pConstants<float> {
     // Relative error of log1p 2^-27.7.
-    static constexpr float q[] = {0.66666416285845318608f, 0.40021527240259988732f, 0.28001805178970718167f,
-                                  0.2801198745370123211f};
+    static constexpr float q[] = {0.33333208142922659304f, 0.20010763620129994366f, 0.14000902589485359084f,
+                                  0.14005993726850616055f};
 };
 
 template <>
 struct Log1pConstants<double> {
     // Relative error of log1p 2^-64.6.
-    static constexpr double q[] = {0.66666666666666678127,  0.39999999999994061838, 0.28571428572497281605,
-                                   0.22222222126426072021,  0.18181823161769945736, 0.1538445302810258606,
-                                   0.13336787164661810118,  0.11716154009096456004, 0.1097119335239518025,
-                                   0.069994819775273448875, 0.16459027491247600852};
+    static constexpr double q[] = {0.33333333333333339064,  0.19999999999997030919, 0.14285714286248640802,
+                                   0.1111111106321303601,  0.09090911580884972868, 0.0769222651405129303,
+                                   0.06668393582330905059,  0.05858077004548228002, 0.05485596676197590125,
+                                   0.03499740988763672444, 0.08229513745623800426};
 };
 
 // Coefficients [first, first + count) of q as a polynomial in x, by Estrin's scheme: halves of it side by side, since
@@ -152,9 +153,10 @@ inline V expm1_of_negative(V x) {
 template <class Real, class V = Vec<Real>>
 inline V softplus(V x) {
     const V u = exp<Real>(V::zero() - abs(x));
-    const V s = u / (u + V::broadcast(static_cast<Real>(2)));
-    const V z = s * s;
-    const V log1p = fma(s * z, polynomial<Log1pConstants<Real>>(z), s + s);
+    const V half = V::broadcast(static_cast<Real>(0.5));
+    const V t = u / fma(u, half, V::broadcast(1));  // about u where that is small, and as much a number
+    const V z = t * half * (t * half);
+    const V log1p = fma(t * z, polynomial<Log1pConstants<Real>>(z), t);
     return max(V::zero(), x) + log1p;
 }
 

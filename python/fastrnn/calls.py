@@ -234,6 +234,11 @@ class Call:
         spec, P = self.spec, self.spec.state_sizes[0]
         if type(trace) is not bool:
             trace = checks.boolean(f"{spec.name}.backward", "trace", trace)
+        if spec.without_gradient is not None:
+            raise ValueError(
+                f"{spec.name}.backward: there is no gradient of {spec.without_gradient} with a negative alpha, since it "
+                "is told from the values, which are the same on both sides of the corner"
+            )
         if dy is not None:
             dy = checked_gradient(spec, dy, self._axes)
         given = self._no_states

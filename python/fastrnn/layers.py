@@ -30,7 +30,7 @@ from . import _core
 from ._base import checks
 from ._base.checks import Array
 from ._base.options import option, warn
-from ._layer.activations import DEFAULTS, full, options_of, plain
+from ._layer.activations import DEFAULTS, full, options_of, plain, without_gradient
 from ._layer.initial import initial
 from ._layer.noise import Regularisation, expected_zoneout
 from ._layer.own import Independent, Normalised, Own, Peepholes
@@ -207,6 +207,7 @@ class Layer(Module):
             learn_state=self.learn_state,
             proj_size=self.proj_size,
             options=options,
+            without_gradient=without_gradient(self._full_activations()) if self.activations is not None else None,
             own=self._own(),
             dtype=self.dtype,
         )

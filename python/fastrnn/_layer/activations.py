@@ -16,6 +16,7 @@ PARAMETERS: Mapping[str, tuple[float, ...]] = _core.activations()  # the default
 # Of what cells of a family have by default, f, g and h in ONNX's order.
 DEFAULTS = {"rnn": ("tanh",), "gru": ("sigmoid", "tanh"), "lstm": ("sigmoid", "tanh", "tanh")}
 LETTERS = "fgh"
+CORNERED = ("leaky_relu", "elu", "thresholded_relu")
 
 
 def plain(given: Any) -> Any:
@@ -63,6 +64,15 @@ def _full(owner: str, given: Any, dtype: np.dtype[Any]) -> Full:
         checks.number(owner, f"{letter} of {name}", p, lambda x: abs(x) <= most, f"a finite number of {dtype}")
     alpha, beta = (*map(float, parameters), *defaults[len(parameters) :], *(0.0, 0.0))[:2]
     return name, alpha, beta
+
+
+def without_gradient(activations: list[tuple[Full, ...]]) -> str | None:
+    """Return the name of an activation whose derivative cannot be told from its value, if there is one.
+
+    With a negative alpha these take values on both sides of their corner.
+    """
+    names = (name for each in activations for name, alpha, _ in each if name in CORNERED and alpha < 0)
+    return next(names, None)
 
 
 def options_of(

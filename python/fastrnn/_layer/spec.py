@@ -45,6 +45,7 @@ class Spec:
         learn_state: whether the initial states are parameters.
         suffixes: of the parameters' names, of each layer and direction.
         options: of the cell in each direction, if it has some.
+        without_gradient: an activation that backward cannot go through, if there is one.
         own: what each unit has for itself, if anything.
         shapes: names and shapes of all parameters, in their order.
 
@@ -65,6 +66,7 @@ class Spec:
         learn_state: bool,
         proj_size: int,
         options: Sequence[_core.CellOptions | None],
+        without_gradient: str | None,
         own: Own | None,
         dtype: np.dtype[Any],
     ) -> None:
@@ -74,6 +76,7 @@ class Spec:
         self.directions = 1 + bidirectional
         self.from_end = (False, True) if bidirectional else (reverse,)
         self.learn_state = learn_state
+        self.without_gradient = without_gradient
         self.state_sizes = (proj_size or hidden_size, hidden_size)[: family.states]
         self.suffixes = suffixes_of(num_layers, bidirectional)
         self.shapes = shapes_of(
