@@ -13,12 +13,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.files import read_regular, write_atomically
+from fastrnn.files import read_regular, save_arrays, write_atomically
 
 TESTS = Path(__file__).parent
 
@@ -234,16 +235,30 @@ def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
             linear.load(place)
 
 
+def write_tensors(path: Path, tensors: dict[str, tuple[str, list[int], bytes]]) -> None:
+    """A safetensors file, of dtypes that NumPy has not, too, and of sizes that are wrong."""
+    header, end = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + len(data)]}
+        end += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values()))
+
+
+def as_bfloat16(a: Any) -> Any:
+    """Return the upper halves of float32."""
+    return (np.asarray(a, np.float32).view(np.uint32) >> 16).astype("<u2")
+
+
 def test_bfloat16_is_read_and_what_numpy_has_not_is_named(tmp_path: Path) -> None:
     linear, path = fastrnn.Linear(2, 3, bias=False), str(tmp_path / "file")
     values = np.array([[1.5, -2], [0.1, 3e38], [1e-40, -0.0]], np.float32)
 
     def save(dtype: str, data: bytes) -> None:
-        header = json.dumps({"weight": {"dtype": dtype, "shape": [3, 2], "data_offsets": [0, len(data)]}}).encode()
-        header += b" " * (-len(header) % 8)
-        (tmp_path / "file").write_bytes(struct.pack("<Q", len(header)) + header + data)
+        write_tensors(tmp_path / "file", {"weight": (dtype, [3, 2], data)})
 
-    save("BF16", (values.view(np.uint32) >> 16).astype("<u2").tobytes())
+    save("BF16", as_bfloat16(values).tobytes())
     linear.load(path)
     assert np.array_equal(linear.params["weight"].view(np.uint32), values.view(np.uint32) >> 16 << 16)
     save("F8_E4M3", bytes(6))
@@ -252,6 +267,55 @@ def test_bfloat16_is_read_and_what_numpy_has_not_is_named(tmp_path: Path) -> Non
     save("F32", bytes(23))
     with pytest.raises(ValueError, match=r"^Linear\.load: .*file is not a safetensors file, or damaged"):
         linear.load(path)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_each_parameter_is_widened_or_narrowed(dtype: Any, tmp_path: Path) -> None:
+    source = fastrnn.GRU(3, 4, learn_state=True, seed=0, dtype=np.float64)
+    expected: dict[str, Any] = {}
+    tensors: dict[str, tuple[str, list[int], bytes]] = {}
+    for k, (name, p) in enumerate(source.params.items()):
+        p[...] = np.random.default_rng(k).normal(size=p.shape)
+        kind = ("F16", "BF16", "F64", "F32")[k % 4]
+        if kind == "BF16":
+            bits = as_bfloat16(p)
+            data, values = bits.tobytes(), (bits.astype(np.uint32) << 16).view(np.float32)
+        else:
+            stored = p.astype({"F16": "<f2", "F64": "<f8", "F32": "<f4"}[kind])
+            data, values = stored.tobytes(), stored
+        tensors[name] = kind, list(p.shape), data
+        expected[name] = values.astype(dtype)
+    write_tensors(tmp_path / "file", tensors)
+    layer = fastrnn.GRU(3, 4, learn_state=True, dtype=dtype)
+    layer.load(str(tmp_path / "file"))
+    for name, p in layer.params.items():
+        assert p.dtype == dtype
+        assert np.array_equal(p, expected[name]), name
+
+
+def test_what_is_too_large_for_a_dtype_is_refused(tmp_path: Path) -> None:
+    layer = fastrnn.GRU(3, 4, seed=0)
+    before = layer.state_dict()
+    wide = {name: p.astype(np.float64) for name, p in before.items()}
+    wide["bias_hh_l0"][2] = -1e39
+    with pytest.raises(ValueError, match="bias_hh_l0 has float64 numbers that float32 has not"):
+        layer.load_state_dict(wide)
+    save_arrays(str(tmp_path / "file"), wide)
+    with pytest.raises(ValueError, match=r"bias_hh_l0 has float64 numbers that float32 has not; in .*file"):
+        layer.load(str(tmp_path / "file"))
+    assert all(np.array_equal(p, before[name]) for name, p in layer.params.items())
+    wide["bias_hh_l0"][2:4] = -np.inf, np.nan  # what is no number before stays none
+    layer.load_state_dict(wide)
+    assert layer.params["bias_hh_l0"][2] == -np.inf
+
+
+def test_arrays_of_bfloat16_are_numbers() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    layer = fastrnn.GRU(3, 4, seed=0)
+    halves = {name: p.astype(ml_dtypes.bfloat16) for name, p in layer.params.items()}
+    layer.load_state_dict(halves)
+    for name, p in layer.params.items():
+        assert np.array_equal(p, halves[name].astype(np.float32))
 
 
 def test_errors_name_the_path_that_was_given(tmp_path: Path) -> None:

@@ -236,8 +236,8 @@ class Call:
             trace = checks.boolean(f"{spec.name}.backward", "trace", trace)
         if spec.without_gradient is not None:
             raise ValueError(
-                f"{spec.name}.backward: there is no gradient of {spec.without_gradient} with a negative alpha, since it "
-                "is told from the values, which are the same on both sides of the corner"
+                f"{spec.name}.backward: there is no gradient of {spec.without_gradient} with a negative alpha: it is "
+                "told from the values, which are the same on both sides of the corner"
             )
         if dy is not None:
             dy = checked_gradient(spec, dy, self._axes)

@@ -243,7 +243,7 @@ class Module(Options):
         problems += [
             f"{name} has dtype {a.dtype}, expected numbers"
             for name, a in arrays.items()
-            if name in params and a.dtype.kind not in "fiu"
+            if name in params and a.dtype.kind not in "fiu" and a.dtype.name != "bfloat16"
         ]
         problems += [f"{name} is frozen" for name, p in params.items() if not p.flags.writeable]
         if problems:
@@ -253,7 +253,11 @@ class Module(Options):
         with quiet():
             for name, a in arrays.items():
                 if a.dtype != params[name].dtype or any(np.may_share_memory(a, p) for p in own):
-                    arrays[name] = a.astype(params[name].dtype)
+                    arrays[name] = converted = a.astype(params[name].dtype)
+                    if np.isinf(converted).sum() > np.isinf(a).sum():
+                        raise ValueError(
+                            f"{self._name}.load_state_dict: {name} has {a.dtype} numbers that {converted.dtype} has not"
+                        )
         for name, p in params.items():
             p[...] = arrays[name]
 
