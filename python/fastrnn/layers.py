@@ -396,9 +396,9 @@ class Layer(Module):
     # --- step by step
 
     def stream(self, batch: int = 1, *, tokens: bool = False) -> Stream:
-        """Return a stream of single steps, with the weights as they are now and zero states.
+        """Return a stream of single steps, with the weights as they are now and the states that a call begins with.
 
-        ``tokens`` tells whether its inputs are tokens. Only for layers that are not bidirectional.
+        ``tokens`` tells whether its inputs are tokens. Only for layers that read sequences from their start.
         """
         name = f"{self._name}.stream"
         if self.bidirectional or self.reverse:

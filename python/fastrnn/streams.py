@@ -33,7 +33,10 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """The state, shaped (L, B, H), or two for an LSTM: a copy to read and keep; assign one to set it."""
+        """The state, shaped (L, B, H), or two for an LSTM: a copy to read and keep; assign one to set it.
+
+        None, also for one of the two, is what a row begins with.
+        """
         states = self._core.state
         return states if len(states) > 1 else states[0]
 
@@ -45,7 +48,7 @@ class Stream:
         )
 
     def reset(self, rows: Any = None) -> None:
-        """Zero the states of some rows of the batch, of all by default.
+        """Have some rows of the batch begin anew, all by default: with zero states, or those that the layer has learned.
 
         ``rows`` is a mask, an array (B,) of bools, or of integers or floats that are 0 or 1, as environments give the
         ends of episodes, of a batch of one also a bool; or numbers of rows: an int, a slice, a list, or an array of
