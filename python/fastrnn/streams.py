@@ -48,7 +48,7 @@ class Stream:
         )
 
     def reset(self, rows: Any = None) -> None:
-        """Have some rows of the batch begin anew, all by default: with zero states, or those that the layer has learned.
+        """Have some rows of the batch begin anew, all by default: with zeros, or the states that the layer has learned.
 
         ``rows`` is a mask, an array (B,) of bools, or of integers or floats that are 0 or 1, as environments give the
         ends of episodes, of a batch of one also a bool; or numbers of rows: an int, a slice, a list, or an array of
