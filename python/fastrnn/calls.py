@@ -94,7 +94,7 @@ class Call:
             self.repeats = [Repeats(counted, lengths, self.batch_first, from_end) for from_end in spec.from_end]
         self.kept = weights.kept
         self.weights = {suffix: weights.known(suffix) for suffix in self.kept}
-        self.learned_states = [spec.learn_state and a is None for a in before]
+        self.learned_states = [a is None for a in before] if spec.learn_state else []
         if any(self.learned_states):
             before = self._with_learned(before, [weights.initial(suffix) for suffix in self.kept])
         if recompute and (spec.directions == 2 or trace):
@@ -294,9 +294,8 @@ class Call:
                 both = named["weight_hh" + suffix]
                 named["weight_hh" + suffix], named["weight_hr" + suffix] = both[:of_gates], both[of_gates:]
         for s, (state, is_learned) in enumerate(zip(STATES, self.learned_states, strict=False)):
-            for place, suffix in enumerate(self.kept if spec.learn_state else ()):
-                rows = dstates[s][place]
-                named[state + suffix] = _core.column_sums(rows if is_learned else np.zeros_like(rows[:0]))
+            for rows, suffix in zip(dstates[s], self.kept, strict=True):
+                named[state + suffix] = _core.column_sums(rows if is_learned else rows[:0])
         ordered = {name: named[name] for name in spec.shapes}
         for name, g in ordered.items():
             if g.shape != spec.shapes[name]:
