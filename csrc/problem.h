@@ -66,7 +66,7 @@ struct CellOptions {
     bool limits_gates, limits_cell;    // whether there is a largest absolute value of what goes into the activations of
     Real gate_limit, cell_limit;       // gates, or of c; and which
     Real gate_least[2], gate_most[2];  // for backward: what f and g make of the limits
-    bool coupled;                      // f = 1 - i
+    bool coupled, peepholes;           // f = 1 - i; whether gates look at c
 };
 
 enum class WeightFormat : int {

@@ -253,7 +253,7 @@ def core() -> Iterator[Target]:
             yield Target("_core.Stream", stream.copy, {}, False)
     for cell, count in (("rnn_general", 1), ("gru_general_after", 2), ("lstm_general", 3)):
         activations = (("hard_sigmoid", 0.2, 0.5), ("tanh", 0.0, 0.0), ("elu", 1.0, 0.0))[:count]
-        yield Target("_core.CellOptions", _core.CellOptions, at(cell, activations, 0.5, None, True), False)
+        yield Target("_core.CellOptions", _core.CellOptions, at(cell, activations, 0.5, None, True, False), False)
     yield Target("_core.activations", _core.activations, {})
     yield Target("_core._activation", _core._activation, at(("elu", 1.0, 0.0), draw(T, H)))
     yield Target("_core.KeptWeights", _core.KeptWeights, at(False), False)

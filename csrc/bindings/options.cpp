@@ -16,7 +16,7 @@ namespace fastrnn {
 namespace {
 
 constexpr char kOptionsDoc[] =
-    "CellOptions(cell, activations, gate_limit, cell_limit, coupled, /)\n--\n\n"
+    "CellOptions(cell, activations, gate_limit, cell_limit, coupled, peepholes, /)\n--\n\n"
     "What a cell does with its sums, where that is data. `activations` is a tuple with (name, alpha, beta) of each;\n"
     "the limits are positive numbers or None.";
 
@@ -60,7 +60,8 @@ double check_limit(const char* argument, PyObject* value) {
 }
 
 template <class Real>
-CellOptions<Real> converted(const Activation<double>* activation, double gate_limit, double cell_limit, bool coupled) {
+CellOptions<Real> converted(const Activation<double>* activation, double gate_limit, double cell_limit, bool coupled,
+                            bool peepholes) {
     CellOptions<Real> options{};
     for (int i = 0; i < kMostActivations; ++i)
         options.activation[i] = {activation[i].kind, static_cast<Real>(activation[i].alpha),
@@ -70,7 +71,7 @@ CellOptions<Real> converted(const Activation<double>* activation, double gate_li
     // What is beyond float32 is no limit there.
     options.limits_gates = std::isfinite(options.gate_limit);
     options.limits_cell = std::isfinite(options.cell_limit);
-    options.coupled = coupled;
+    options.coupled = coupled, options.peepholes = peepholes;
     return options;
 }
 
@@ -86,7 +87,7 @@ void look_at_limits(const Kernels<Real>& kernels, int activations, CellOptions<R
 
 PyObject* new_options(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
-        expect_positional("CellOptions", args, keywords, 5);
+        expect_positional("CellOptions", args, keywords, 6);
         PyObject* const* const given = &PyTuple_GET_ITEM(args, 0);
         const Cell cell = find_cell(given[0]);
         const int count = info_of(cell).activations;
@@ -97,10 +98,11 @@ PyObject* new_options(PyTypeObject*, PyObject* args, PyObject* keywords) {
         const double gate_limit = check_limit("gate_limit", given[2]);
         const double cell_limit = check_limit("cell_limit", given[3]);
         const bool coupled = check_bool(kOptions, "coupled", given[4]);
+        const bool peepholes = check_bool(kOptions, "peepholes", given[5]);
         OptionsObject* const object = PyObject_New(OptionsObject, options_type);
         if (!object) throw py::error_already_set();
-        new (&object->options) Options{cell, converted<float>(activation, gate_limit, cell_limit, coupled),
-                                       converted<double>(activation, gate_limit, cell_limit, coupled)};
+        new (&object->options) Options{cell, converted<float>(activation, gate_limit, cell_limit, coupled, peepholes),
+                                       converted<double>(activation, gate_limit, cell_limit, coupled, peepholes)};
         return reinterpret_cast<PyObject*>(object);
     });
 }

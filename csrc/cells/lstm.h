@@ -115,18 +115,22 @@ struct LstmGeneral : Lstm<V> {
 
     template <int phase>
     static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
-        saved[I] = fma(own[PeepI], prev[C], x[I] + hidden[I]);
-        saved[F] = fma(own[PeepF], prev[C], x[F] + hidden[F]);
+        saved[I] = looking(own, PeepI, prev[C], x[I] + hidden[I]);
+        saved[F] = looking(own, PeepF, prev[C], x[F] + hidden[F]);
         open_gates(own, 0, saved + I, 2);
         if (own.options->coupled) saved[F] = V::broadcast(1) - saved[I];
         saved[G] = x[G] + hidden[G];
         open_gates(own, 1, saved + G, 1);
         next[C] = cell_state(saved, prev, own);
-        saved[O] = fma(own[PeepO], next[C], x[O] + hidden[O]);
+        saved[O] = looking(own, PeepO, next[C], x[O] + hidden[O]);
         open_gates(own, 0, saved + O, 1);
         next[H] = saved[O] * squashed(next[C], own);
     }
 
+    // Without peepholes, not even zeros times an infinite c.
+    static V looking(Own<V> own, int peephole, V c, V sum) {
+        return own.options->peepholes ? fma(own[peephole], c, sum) : sum;
+    }
     static V cell_state(const V* saved, const V* prev, Own<V> own) {
         const V c = Base::cell_state(saved, prev, own);
         return own.options->limits_cell ? limited(c, own.options->cell_limit) : c;
@@ -156,7 +160,7 @@ struct LstmGeneral : Lstm<V> {
         open_gates_backward(own, 0, saved + O, dgate + O, 1);
         V dc = d_output * saved[O];
         differentiate(options.activation[2], &squashed_c, &dc, 1);
-        dc = fma(dgate[O], own[PeepO], dc + dnext[C]);
+        dc = looking(own, PeepO, dgate[O], dc + dnext[C]);
         if (options.limits_cell) {
             const V c = Base::cell_state(saved, prev, own);
             dc = where_positive(V::broadcast(options.cell_limit) - abs(c), dc);
@@ -170,7 +174,7 @@ struct LstmGeneral : Lstm<V> {
         dpeephole[PeepI] = dgate[I] * prev[C];
         dpeephole[PeepF] = dgate[F] * prev[C];
         dpeephole[PeepO] = dgate[O] * next[C];
-        dprev[C] = fma(dgate[I], own[PeepI], fma(dgate[F], own[PeepF], dc * saved[F]));
+        dprev[C] = looking(own, PeepI, dgate[I], looking(own, PeepF, dgate[F], dc * saved[F]));
     }
 };
 

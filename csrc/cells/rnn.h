@@ -58,24 +58,17 @@ struct RnnRelu : Rnn<V, Relu> {};
 
 // h = f(a), and f is data.
 template <class V>
-struct RnnGeneral : Plain {
-    enum State { H };
-    enum Saved { SavedH };
-    static constexpr int kStates = 1, kGates = 1, kSaved = 1, kGradients = 1, kActivations = 1;
-    static constexpr bool kCarriesH = false;
-    static constexpr int kPhases = 1;
-    static constexpr Phase kForward[] = {{0, 1, kPreviousH, 0b1}};
-    static constexpr Phase kBackward[] = {{0, 1, kNextGradients, 0b1}};
-    static constexpr int kInputGradient[] = {0}, kHiddenGradient[] = {0};
+struct RnnGeneral : Rnn<V, Tanh> {
+    using Base = Rnn<V, Tanh>;
+    using Base::H, Base::SavedH;
+    static constexpr int kActivations = 1;
 
     template <int phase>
     static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
         saved[SavedH] = x[0] + hidden[0];
         open_gates(own, 0, saved + SavedH, 1);
-        restore(saved, prev, own, next);
+        Base::restore(saved, prev, own, next);
     }
-
-    static void restore(const V* saved, const V*, Own<V>, V* next) { next[H] = saved[SavedH]; }
 
     template <int phase>
     static void backward(const V* saved, const V*, Own<V> own, const V*, V, const V* dnext, V* dgate, V*) {

@@ -35,6 +35,7 @@ class CellOptions:
         gate_limit: float | None,
         cell_limit: float | None,
         coupled: bool,
+        peepholes: bool,
         /,
     ) -> CellOptions: ...
 

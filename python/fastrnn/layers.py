@@ -596,7 +596,7 @@ class LSTM(Layer):
                     "LSTM: layer_norm goes together neither with peepholes, coupled, clips nor activations"
                 )
             cell = "lstm_general_projected" if self.proj_size else "lstm_general"
-            return self._general(cell, cell_clip=self.cell_clip, coupled=self.coupled)
+            return self._general(cell, cell_clip=self.cell_clip, coupled=self.coupled, peepholes=self.peepholes)
         if self.layer_norm:
             if self.proj_size:
                 raise ValueError("LSTM: layer_norm does not go together with proj_size")

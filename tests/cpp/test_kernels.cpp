@@ -150,7 +150,10 @@ private:
     double w_hr(Index row, Index k) const { return p_.w_hh[index((G_ * H_ + row) * H_ + k)]; }
 
     // Parameter v of unit u for itself.
-    double own(int v, Index u) const { return v < p_.info().vectors ? p_.vectors[index(v * H_ + u)] : 0; }
+    double own(int v, Index u) const {
+        const bool looks = G_ == 1 || p_.options.peepholes;
+        return looks && v < p_.info().vectors ? p_.vectors[index(v * H_ + u)] : 0;
+    }
 
     static double clipped(double a, double limit) { return std::fmin(std::fmax(a, -limit), limit); }
 
@@ -453,7 +456,7 @@ CellOptions<double> draw_options(const Problem& p) {
     for (std::size_t f = 0; f < kMostActivations; ++f) options.activation[f] = all[(which + 5 * f) % count];
     options.limits_gates = true, options.gate_limit = 1.1;
     options.limits_cell = which % 2 == 0, options.cell_limit = 0.8;
-    options.coupled = which % 3 == 0;
+    options.coupled = which % 3 == 0, options.peepholes = which % 4 != 0;
     return options;
 }
 
@@ -511,6 +514,7 @@ template <class Real>
 CellOptions<Real> convert_options(const KernelTable& table, const CellOptions<double>& from) {
     CellOptions<Real> to{};
     to.limits_gates = from.limits_gates, to.limits_cell = from.limits_cell, to.coupled = from.coupled;
+    to.peepholes = from.peepholes;
     to.gate_limit = static_cast<Real>(from.gate_limit), to.cell_limit = static_cast<Real>(from.cell_limit);
     for (int f = 0; f < kMostActivations; ++f) {
         const Activation<double>& a = from.activation[f];

@@ -81,6 +81,7 @@ def options_of(
     gate_clip: float | None = None,
     cell_clip: float | None = None,
     coupled: bool = False,
+    peepholes: bool = False,
 ) -> _core.CellOptions:
     """Return how the kernels get them."""
-    return _core.CellOptions(cell, activations, gate_clip, cell_clip, coupled)
+    return _core.CellOptions(cell, activations, gate_clip, cell_clip, coupled, peepholes)
