@@ -79,9 +79,9 @@ class Call:
         self.return_sequence = return_sequence
         self.goes_back = goes_back
         if lengths is not None:
-            lengths = checked_lengths(spec, lengths, T, batch, self.batch_first)
+            lengths = checked_lengths(spec.name, lengths, T, batch, self.batch_first)
         if mask is not None:
-            mask = checked_mask(spec, mask, T, batch, self.single, self.batch_first)
+            mask = checked_mask(spec.name, mask, T, batch, self.single, self.batch_first)
         steps = max(T, 1)  # without any there are states yet
         if steps * batch > 2**31 and not _core.addressable(spec.cell, steps, batch, spec.input_size, spec.hidden_size):
             raise ValueError(f"{spec.name}: x has shape {x.shape}, which is more than memory can hold")

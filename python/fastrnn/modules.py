@@ -65,12 +65,20 @@ class Grads(dict[str, Array]):
         super().__init__(grads)
         self.of = dict.fromkeys(self, next(self._count)) if self else {}
 
+    def _under(self, prefix: str, names: Iterable[str]) -> Grads:
+        """Return those of a module whose names have this before them."""
+        found = Grads()
+        for name in names:
+            if prefix + name in self:
+                found[name], found.of[name] = self[prefix + name], self.of[prefix + name]
+        return found
+
 
 NO_GRADS = Grads()
 
 
 class ModuleCall:
-    """One call of a :class:`Linear`, an :class:`Embedding` or a :class:`Dropout`.
+    """One call of a module that is no layer: of a :class:`Linear`, say, or of a net of several modules.
 
     Attributes:
         y: what it returned.
@@ -361,31 +369,77 @@ def _of_all(owner: Any, name: str, value: Any) -> bool:
     return mode
 
 
-class Modules(Module):
-    """Several modules as one: their parameters together, each under the module's name and a dot.
-
-    It holds them for optimisers, :meth:`save` and :meth:`train`; what is called in which order is up to you. Each is
-    also an attribute of its name: ``net.rnn``.
-    """
+class Several(Module):
+    """What modules that are made of several have in common: parameters, modes, names."""
 
     _changeable: ClassVar = {"training": _of_all}
+    _one_name = "give it one name"  # what to do with a module that would have two
 
-    def __init__(self, **modules: Module) -> None:
+    def __init__(self, modules: dict[str, Module]) -> None:
         super().__init__()
         names: dict[int, str] = {}
         for name, module in modules.items():
-            if not isinstance(module, Module):
-                raise TypeError(f"{self._name}: {name} is {checks.shown(module)}, expected a module")
-            if "." in name:
-                raise ValueError(f"{self._name}: {name!r} has a dot, which stands between names: leave it out")
-            if name.startswith("_") or hasattr(type(self), name) or self.__dict__.get(name, module) is not module:
-                raise ValueError(f"{self._name}: a module cannot be called {name}, which is something else's name here")
+            self._check_module(name, module)
             for prefix, leaf in module._leaves():
                 before = names.setdefault(id(leaf), name + "." + prefix)
                 if before != name + "." + prefix:
                     both = f"{before[:-1]} and {(name + '.' + prefix)[:-1]}"
-                    raise ValueError(f"{self._name}: {both} are the same module: give it one name")
+                    raise ValueError(f"{self._name}: {both} are the same module: {self._one_name}")
         self._modules = modules
+
+    def _check_module(self, name: str, module: Any) -> None:
+        """Raise what is wrong with a module under this name."""
+        raise NotImplementedError
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a module that would be none of these, in a class of the user's own too."""
+        modules = self.__dict__.get("_modules")
+        is_new = modules is not None and all(value is not module for module in modules.values())
+        if is_new and isinstance(value, Module) and not name.startswith("_"):
+            raise AttributeError(
+                f"{self._name}: {name} would be none of its modules: pass it when it is made, or call it _{name}"
+            )
+        super().__setattr__(name, value)
+
+    def _leaves(self) -> Iterator[tuple[str, Module]]:
+        for name, module in self._modules.items():
+            for prefix, leaf in module._leaves():
+                yield f"{name}.{prefix}", leaf
+
+    def _before(self, name: str) -> str:
+        """Return what is before a module where it is shown as an argument."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        lines = "".join(_as_argument(self._before(name) + repr(module)) for name, module in self._modules.items())
+        return f"{self._name}(\n{lines})  # {numbers_in(self.params):,} parameters"
+
+
+def _as_argument(made: str) -> str:
+    """Return the lines of an argument in a call that has one on each line: the comma comes before a comment."""
+    *others, last = made.splitlines() or [""]
+    code, gap, comment = last.partition("  # ")
+    return "".join(f"    {line}\n" for line in [*others, f"{code},{gap}{comment}"])
+
+
+class Modules(Several):
+    """Several modules as one: their parameters together, each under the module's name and a dot.
+
+    It holds them for optimisers, :meth:`save` and :meth:`train`; what is called in which order is up to you. Each is
+    also an attribute of its name: ``net.rnn``. For modules that are called one after the other there is
+    :class:`fastrnn.Sequential`.
+    """
+
+    def __init__(self, **modules: Module) -> None:
+        super().__init__(modules)
+
+    def _check_module(self, name: str, module: Any) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(f"{self._name}: {name} is {checks.shown(module)}, expected a module")
+        if "." in name:
+            raise ValueError(f"{self._name}: {name!r} has a dot, which stands between names: leave it out")
+        if name.startswith("_") or hasattr(type(self), name) or self.__dict__.get(name, module) is not module:
+            raise ValueError(f"{self._name}: a module cannot be called {name}, which is something else's name here")
 
     def __getattr__(self, name: str) -> Any:
         """Return a module."""
@@ -401,33 +455,14 @@ class Modules(Module):
         return [*super().__dir__(), *self.__dict__.get("_modules", {})]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse a module that would be none of these, in a class of the user's own too."""
-        modules = self.__dict__.get("_modules")
-        if modules is not None and not name.startswith("_") and modules.get(name) is not value:
-            if name in modules:
-                raise AttributeError(f"{self._name}: {name} cannot be set: make another of the modules there are then")
-            if isinstance(value, Module):
-                raise AttributeError(
-                    f"{self._name}: {name} would be none of its modules: give it to Modules(...), or call it _{name}"
-                )
+        """Refuse to put something in the place of a module."""
+        modules = self.__dict__.get("_modules", {})
+        if name in modules and modules[name] is not value:
+            raise AttributeError(f"{self._name}: {name} cannot be set: make another of the modules there are then")
         super().__setattr__(name, value)
 
-    def _leaves(self) -> Iterator[tuple[str, Module]]:
-        for name, module in self._modules.items():
-            for prefix, leaf in module._leaves():
-                yield f"{name}.{prefix}", leaf
-
-    def __repr__(self) -> str:
-        lines = "".join(_as_argument(name, repr(module)) for name, module in self._modules.items())
-        return f"{self._name}(\n{lines})  # {numbers_in(self.params):,} parameters"
-
-
-def _as_argument(name: str, made: str) -> str:
-    """Return the lines of an argument in a call that has one on each line: the comma comes before a comment."""
-    first, *others = made.splitlines() or [""]
-    *middle, last = [f"{name}={first}", *others]
-    code, gap, comment = last.partition("  # ")
-    return "".join(f"    {line}\n" for line in [*middle, f"{code},{gap}{comment}"])
+    def _before(self, name: str) -> str:
+        return f"{name}="
 
 
 class Linear(Module):
@@ -480,7 +515,7 @@ class Linear(Module):
         of_x, of_weight = _core.fingerprint(x), _core.fingerprint(weight)
 
         def back(dy: Array) -> tuple[Array, dict[str, Array]]:
-            _check_gradient("Linear.backward", dy, (*x.shape[:-1], len(weight)), x.dtype)
+            dy = check_gradient("Linear.backward", dy, (*x.shape[:-1], len(weight)), x.dtype)
             if _core.fingerprint(x) != of_x or _core.fingerprint(weight) != of_weight:
                 changed = "weight" if _core.fingerprint(x) == of_x else "x"
                 raise RuntimeError(f"Linear.backward: {changed} has changed since the call: pass a copy")
@@ -566,7 +601,7 @@ class Embedding(Module):
         y, tokens = self._run(given), given.copy()
 
         def back(dy: Array) -> tuple[None, dict[str, Array]]:
-            _check_gradient("Embedding.backward", dy, (*tokens.shape, self.embedding_dim), self.dtype)
+            dy = check_gradient("Embedding.backward", dy, (*tokens.shape, self.embedding_dim), self.dtype)
             dweight = np.zeros((self.num_embeddings, self.embedding_dim), self.dtype)
             if dy.size:
                 rows, flat = _rows(dy), tokens.ravel()
@@ -637,7 +672,7 @@ class Dropout(Module):
         mask = dropout_mask(self.rng, self.p, x.shape, x.dtype) if self.training and self.p > 0 else None
 
         def back(dy: Array) -> tuple[Array, dict[str, Array]]:
-            _check_gradient("Dropout.backward", dy, x.shape, x.dtype)
+            dy = check_gradient("Dropout.backward", dy, x.shape, x.dtype)
             return dy if mask is None else scale(dy, mask), {}
 
         return ModuleCall(x if mask is None else scale(x, mask), back)
@@ -653,7 +688,9 @@ def _rows(a: Array) -> Array:
     return a if a.ndim == 2 else a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
 
 
-def _check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def check_gradient(owner: str, dy: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return the gradient by y as a plain array."""
     if type(dy) is not np.ndarray or dy.dtype != dtype or dy.shape != shape:
         dy = checks.array(owner, "dy", dy, dtype, "the call was")
         checks.shape(owner, "dy", dy, shape, "that of y")
+    return dy

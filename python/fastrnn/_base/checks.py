@@ -174,3 +174,9 @@ def shape(owner: str, name: str, given: Array, expected: tuple[int, ...], letter
     """Raise ValueError unless an array has the expected shape; ``letters`` say what that is."""
     if given.shape != expected:
         raise ValueError(f"{owner}: {name} has shape {given.shape}, expected {letters} = {expected}")
+
+
+def tell_where(error: BaseException, where: str) -> None:
+    """Add to a message where in a net it comes from."""
+    if type(error) in (TypeError, ValueError, RuntimeError) and len(error.args) == 1:
+        error.args = (f"{error}; in {where}",)

@@ -50,9 +50,8 @@ def _wrong_shape(spec: Spec, shape: tuple[int, ...], tokens: bool, batch_first: 
     return ValueError(f"{name}: x has shape {shape}, expected {order}, {I}), or (T, {I}) for one sequence{hint}")
 
 
-def checked_lengths(spec: Spec, lengths: Any, T: int, batch: int, batch_first: bool) -> Array:
+def checked_lengths(name: str, lengths: Any, T: int, batch: int, batch_first: bool) -> Array:
     """Return the lengths (B,) as an array of the call's own."""
-    name = spec.name
     try:
         checked = np.asarray(lengths)
     except (TypeError, ValueError):
@@ -68,9 +67,8 @@ def checked_lengths(spec: Spec, lengths: Any, T: int, batch: int, batch_first: b
     return own
 
 
-def checked_mask(spec: Spec, mask: Any, T: int, batch: int, single: bool, batch_first: bool) -> Array:
+def checked_mask(name: str, mask: Any, T: int, batch: int, single: bool, batch_first: bool) -> Array:
     """Return the mask as an array (T, B) of the call's own."""
-    name = spec.name
     try:
         checked = np.asarray(mask)
     except (TypeError, ValueError):
