@@ -192,6 +192,49 @@ def modules() -> Iterator[Target]:
     yield Target("fastrnn.Gradients", fastrnn.Gradients, {"dx": None, "dstate": None, "grads": fastrnn.Grads()})
 
 
+def nets() -> Iterator[Target]:
+    y, lengths, mask = draw(T, B, H), np.array([2, 3]), np.array([[True, False], [False, True], [True, True]])
+    for kind in (fastrnn.Last, fastrnn.Mean, fastrnn.Max):
+        name = f"fastrnn.{kind.__name__}"
+        yield Target(name, lambda *, kind=kind, **a: repr(kind(**a)), {"batch_first": True})
+        call = kind().record(y, lengths, mask)
+        yield Target(name, kind().eval(), {"y": y, "lengths": lengths, "mask": mask})
+        yield Target(name, lambda *, call=call, **a: call.backward(**a), {"dy": draw(B, H)})
+    for kind in (fastrnn.Relu, fastrnn.Tanh):
+        name, module = f"fastrnn.{kind.__name__}", kind()
+        yield Target(name, kind, {})
+        yield Target(name, lambda *, module=module, **a: module.record(**a).y, {"x": y})
+        yield Target(name, module.record(y).backward, {"dy": y})
+
+    def net_of(*modules: Any) -> fastrnn.Sequential:
+        return fastrnn.Sequential(*modules)
+
+    for net, x in (
+        (net_of(fastrnn.GRU(I, H, seed=0), fastrnn.Last(), fastrnn.Linear(H, 2, seed=0)), draw(T, B, I)),
+        (net_of(fastrnn.Embedding(6, I, seed=0), fastrnn.LSTM(I, H, seed=0), fastrnn.Tanh()), np.ones((T, B), int)),
+        (net_of(fastrnn.Linear(I, H, seed=0), fastrnn.Relu(), fastrnn.Mean(batch_first=True)), draw(B, T, I)),
+    ):
+        own = copy.copy(net).eval()
+        arguments = {"x": x, "lengths": lengths}
+        yield Target("fastrnn.Sequential", own, arguments)
+        yield Target("fastrnn.Sequential", lambda *, net=net, **a: net.record(**a).y, arguments)
+        yield Target("fastrnn.Sequential", net.record(x).backward, {"dy": net.record(x).y})
+        yield Target("fastrnn.Sequential", lambda *modules: net_of(*modules).summary(), at(*copy.copy(net)))
+        yield Target("fastrnn.Sequential", copy.copy(net).load_state_dict, at(net.state_dict()), False)
+        if not isinstance(net[-1], fastrnn.Mean):
+            options = {"batch": B, "tokens": False}
+            yield Target("fastrnn.Sequential", lambda *, net=net, **a: repr(net.stream(**a)), options)
+            stream = net.stream(B)
+            step = {"x": x[0], "out": stream.step(x[0])}
+            yield Target("fastrnn.Sequential", stream.step, step, False)
+            yield Target("fastrnn.Sequential", stream.reset, at(np.array([True, False])))
+
+            def set_state(state: Any, *, stream: Any = stream) -> None:
+                stream.state = state
+
+            yield Target("fastrnn.Sequential", set_state, {"state": stream.state})
+
+
 def optimisers() -> Iterator[Target]:
     for kind, options in (
         (optim.SGD, {"lr": 0.1, "momentum": 0.9}),
@@ -282,7 +325,7 @@ def core() -> Iterator[Target]:
 
 def targets() -> list[Target]:
     """Return everything that is called."""
-    return [*functions(), *layers(), *modules(), *optimisers(), *core()]
+    return [*functions(), *layers(), *modules(), *nets(), *optimisers(), *core()]
 
 
 def invoke(target: Target, arguments: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ import pytest
 import fastrnn
 
 PACKAGE = Path(fastrnn.__file__).parent
-LIBRARY = {"calls", "data", "files", "functional", "layers", "losses", "modules", "optim", "streams"}
+LIBRARY = {"calls", "data", "files", "functional", "layers", "losses", "modules", "nets", "optim", "streams"}
 # Whom each part, a package or a module of its own, may know besides itself; "fastrnn" is what `import fastrnn` runs.
 MAY_KNOW: dict[str, set[str]] = {
     "_base": {"_core"},

@@ -40,7 +40,7 @@ def test_pages_run(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [fastrnn, fastrnn.data, fastrnn.layers, fastrnn.modules], ids=lambda module: module.__name__
+    "module", [fastrnn, fastrnn.data, fastrnn.layers, fastrnn.modules, fastrnn.nets], ids=lambda module: module.__name__
 )
 def test_docstrings_run(module: ModuleType) -> None:
     failed, attempted = doctest.testmod(module)

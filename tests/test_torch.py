@@ -54,3 +54,71 @@ def test_same_as_torch(cell: Cell, shape: tuple[int, int, int, int], isa: str) -
     expected = solve_with_torch(problem, torch.float64)
     for dtype in (np.float32, np.float64):
         assert_close(solve(fastrnn, problem.astype(dtype)), expected, problem, dtype, f"{isa} beside torch")
+
+
+# --- nets
+
+T, B, I, H, O = 7, 4, 3, 5, 2
+LENGTHS = np.array([4, 7, 2, 1])
+AFTER = {
+    fastrnn.Last: lambda h_n, y, counts: torch.cat(list(h_n[-2:]), -1),
+    fastrnn.Mean: lambda h_n, y, counts: (y * counts).sum(1) / counts.sum(1),
+    fastrnn.Max: lambda h_n, y, counts: torch.where(counts, y, -torch.inf).amax(1),
+}
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=str)
+@pytest.mark.parametrize("kind", AFTER, ids=lambda kind: kind.__name__)
+def test_nets_are_those_of_torch(kind: Any, lengths: Any) -> None:
+    """Names, outputs and gradients: of nn.Sequential, but for what its layers hand on."""
+    theirs = torch.nn.Sequential(
+        torch.nn.LSTM(I, H, 2, batch_first=True, bidirectional=True, dtype=torch.float64),
+        torch.nn.Identity(),
+        torch.nn.Linear(2 * H, O, dtype=torch.float64),
+        torch.nn.Tanh(),
+    )
+    net = fastrnn.Sequential(
+        fastrnn.LSTM(I, H, 2, batch_first=True, bidirectional=True, dtype=np.float64),
+        kind(),
+        fastrnn.Linear(2 * H, O, dtype=np.float64),
+        fastrnn.Tanh(),
+    )
+    net.load_state_dict(theirs.state_dict())
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((B, T, I)), rng.standard_normal((B, O))
+
+    given = torch.tensor(x, requires_grad=True)
+    whole = torch.full((B,), T) if lengths is None else torch.tensor(lengths)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(given, whole, batch_first=True, enforce_sorted=False)
+    y, (h_n, _) = theirs[0](packed)
+    y, _ = torch.nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=T)
+    counts = (torch.arange(T) < whole[:, None])[..., None]
+    right = theirs[3](theirs[2](AFTER[kind](h_n, y, counts)))
+    right.backward(torch.tensor(dy))
+
+    np.testing.assert_allclose(net(x, lengths), right.detach().numpy(), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(net.backward(dy), given.grad.numpy(), rtol=1e-8, atol=1e-12)
+    parameters = dict(theirs.named_parameters())
+    assert list(net.grads) == list(parameters)
+    for name, g in net.grads.items():
+        np.testing.assert_allclose(g, parameters[name].grad.numpy(), rtol=1e-8, atol=1e-12, err_msg=name)
+
+
+def test_nets_without_layers_are_those_of_torch() -> None:
+    theirs = torch.nn.Sequential(
+        torch.nn.Linear(I, H), torch.nn.ReLU(), torch.nn.Sequential(torch.nn.Linear(H, O), torch.nn.Tanh())
+    ).double()
+    net = fastrnn.Sequential(
+        fastrnn.Linear(I, H, dtype=np.float64),
+        fastrnn.Relu(),
+        fastrnn.Sequential(fastrnn.Linear(H, O, dtype=np.float64), fastrnn.Tanh()),
+    )
+    net.load_state_dict(theirs.state_dict())
+    x = np.random.default_rng(0).standard_normal((T, B, I))
+    given = torch.tensor(x, requires_grad=True)
+    right = theirs(given)
+    right.sum().backward()
+    np.testing.assert_allclose(net(x), right.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(net.backward(np.ones((T, B, O))), given.grad.numpy(), rtol=1e-10, atol=1e-14)
+    for name, p in theirs.named_parameters():
+        np.testing.assert_allclose(net.grads[name], p.grad.numpy(), rtol=1e-10, atol=1e-14)

@@ -114,6 +114,18 @@ def embed() -> Callable[[], Any]:
     return lambda: layer.record(which).backward(dy)
 
 
+def make_one_step_of_many() -> Callable[[], Any]:
+    y = np.broadcast_to(np.float32(0.1), (30_000, 64, 64))
+    mask, dy = np.ones((30_000, 64), bool), np.ones((64, 64), np.float32)
+    pools = fastrnn.Mean(), fastrnn.Max(), fastrnn.Last()
+    return lambda: [pool.record(y, mask=mask).backward(dy) for _ in range(9) for pool in pools]
+
+
+def change_each_number() -> Callable[[], Any]:
+    x = np.broadcast_to(np.float32(0.1), (2**26, 2))
+    return lambda: [module.record(x).backward(x) for _ in range(9) for module in (fastrnn.Tanh(), fastrnn.Relu())]
+
+
 def lose() -> Callable[[], Any]:
     logits, targets = np.zeros((1_500_000, 100), np.float32), np.zeros(1_500_000, np.int64)
     return lambda: [fastrnn.cross_entropy(logits, targets) for _ in range(3)]
@@ -156,6 +168,8 @@ CASES: tuple[Case, ...] = (
     pack_weights_of_a_step,
     multiply,
     embed,
+    make_one_step_of_many,
+    change_each_number,
     lose,
     step_of_many_rows,
     draw_weights,

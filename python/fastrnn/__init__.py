@@ -44,6 +44,7 @@ from .functional import (
 from .layers import GRU, LSTM, RNN, IndRNN, Layer, MinGRU, Stream
 from .losses import cross_entropy, mean_squared_error
 from .modules import Dropout, Embedding, Gradients, Grads, Linear, Module, ModuleCall, Modules, Parameters
+from .nets import Last, Max, Mean, Relu, Sequential, Tanh
 
 __all__ = [
     "GRU",
@@ -57,18 +58,24 @@ __all__ = [
     "GruGradients",
     "GruOutput",
     "IndRNN",
+    "Last",
     "Layer",
     "Linear",
     "LstmGradients",
     "LstmOutput",
+    "Max",
+    "Mean",
     "MinGRU",
     "Module",
     "ModuleCall",
     "Modules",
     "Parameters",
+    "Relu",
     "RnnGradients",
     "RnnOutput",
+    "Sequential",
     "Stream",
+    "Tanh",
     "Tape",
     "__version__",
     "available_isas",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any, ClassVar, TypeVar
 
 # Where the classes are to which nobody adds attributes: those of their own are derived from them.
-_CLOSED = ("fastrnn.layers", "fastrnn.modules", "fastrnn.optim")
+_CLOSED = ("fastrnn.layers", "fastrnn.modules", "fastrnn.nets", "fastrnn.optim")
 Made = TypeVar("Made", bound="Options")
 
 
