@@ -486,9 +486,12 @@ def test_kinds_of_arrays() -> None:
 def test_nothing_is_half_loaded_where_a_number_does_not_fit() -> None:
     layer = Linear(3, 2, seed=0)
     with np.errstate(all="raise"):
-        for value in (1e-300, 1e300, np.nan):
+        for value in (1e-300, np.inf, np.nan):
             layer.load_state_dict({"weight": np.ones((2, 3)), "bias": np.full(2, value)})
             assert (layer.params["weight"] == 1).all()
+        with pytest.raises(ValueError, match="load_state_dict: bias has float64 numbers that float32 has not"):
+            layer.load_state_dict({"weight": np.zeros((2, 3)), "bias": np.full(2, 1e300)})
+        assert (layer.params["weight"] == 1).all()
         clip_value([np.ones(3, F)], 1e300)
         limited = fastrnn.LSTM(2, 3, cell_clip=1e300, gate_clip=1e-300, seed=0)
         assert np.isfinite(limited(x(4, 1, 2))[0]).all()

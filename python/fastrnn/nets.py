@@ -29,7 +29,7 @@ import numpy.typing as npt
 from ._base import checks
 from ._base.checks import Array
 from ._base.parts import parts, quiet, scale
-from ._layer.arguments import checked_lengths
+from ._layer.arguments import checked_lengths, checked_mask, counted_of
 from ._layer.weights import refuse_ties
 from .layers import Layer
 from .modules import (
@@ -66,7 +66,7 @@ class _OverTime(Module):
         super().__init__()
         self.batch_first = batch_first
 
-    def __call__(self, y: Array, lengths: npt.ArrayLike | None = None, mask: Array | None = None) -> Array:
+    def __call__(self, y: Array, lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None) -> Array:
         """Return (B, H) of all steps that count.
 
         Args:
@@ -82,7 +82,7 @@ class _OverTime(Module):
             self._last.look()
         return call.y
 
-    def record(self, y: Array, lengths: npt.ArrayLike | None = None, mask: Array | None = None) -> ModuleCall:
+    def record(self, y: Array, lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None) -> ModuleCall:
         """Do what a call does; return an object with ``y`` and ``backward``."""
         return self._record(y, lengths, mask, bool(self.batch_first), None)
 
@@ -105,7 +105,7 @@ class _OverTime(Module):
             return a[:, None] if single else a.swapaxes(0, 1) if batch_first else a
 
         T, batch, H = by_steps(y).shape
-        counted = _counted(name, lengths, mask, (T, batch), batch_first, single)
+        counted = _counted(name, lengths, mask, T, batch, batch_first, single)
         result, put = self._over(by_steps(y), counted, layer)
 
         def back(dy: Array) -> tuple[Array, dict[str, Array]]:
@@ -121,23 +121,14 @@ class _OverTime(Module):
         raise NotImplementedError
 
 
-def _counted(
-    name: str, lengths: Any, mask: Any, shape: tuple[int, ...], batch_first: bool, single: bool
-) -> Array | None:
+def _counted(name: str, lengths: Any, mask: Any, T: int, batch: int, batch_first: bool, single: bool) -> Array | None:
     """Return which steps count, (T, B) of bool, an array of the call's own; None is all."""
-    T, batch = shape
-    counted: Array | None = None
     if lengths is not None:
-        counted = np.arange(T)[:, None] < checked_lengths(name, lengths, T, batch, batch_first)
-    if mask is None:
-        return counted
-    given = checks.array(name, "mask", mask)
-    if given.dtype != np.bool_:
-        raise TypeError(f"{name}: mask is {given.dtype}, expected bool: mask.astype(bool)")
-    expected, letters = ((T,), "(T,)") if single else ((batch, T), "(B, T)") if batch_first else (shape, "(T, B)")
-    checks.shape(name, "mask", given, expected, letters)
-    of_steps = given[:, None] if single else given.T if batch_first else given
-    return of_steps.copy() if counted is None else counted & of_steps
+        lengths = checked_lengths(name, lengths, T, batch, batch_first)
+    if mask is not None:
+        mask = checked_mask(name, mask, T, batch, single, batch_first)
+    counted = counted_of(lengths, mask)
+    return None if counted is None else counted.at(slice(0, T))
 
 
 def _ends(counted: Array | None, T: int, batch: int) -> tuple[Array, Array, Array]:
@@ -172,7 +163,7 @@ class Last(_OverTime):
         sequences, first, last = _ends(counted, T, batch)
         from_the_start = H
         if layer is not None:
-            from_the_start = H // 2 if layer.bidirectional else 0 if getattr(layer, "reverse", False) else H
+            from_the_start = H // 2 if layer.bidirectional else 0 if layer.reverse else H
         ends = (slice(from_the_start), last), (slice(from_the_start, None), first)
         result = np.zeros((batch, H), y.dtype)
         for features, at in ends:
@@ -422,7 +413,9 @@ class Sequential(Several):
                 raise ValueError(
                     f"{self._name}: module {name} is {_made(module)}, which needs all steps, and {ended} leaves one"
                 )
-            if isinstance(module, Last) and kind == "over time" and steps and steps[-1].kind == "layer":
+            # The last state of a sequence without steps is what it began with, and Last makes zeros.
+            unfinished = steps and steps[-1].kind == "layer" and not steps[-1].module.learn_state
+            if isinstance(module, Last) and kind == "over time" and unfinished:
                 steps[-1] = steps[-1]._replace(only_last=True)
             else:
                 steps.append(_Step(name, module, kind, False, layer))
@@ -491,7 +484,7 @@ class Sequential(Several):
 
     # --- calls
 
-    def __call__(self, x: Array, lengths: npt.ArrayLike | None = None, mask: Array | None = None) -> Array:
+    def __call__(self, x: Array, lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None) -> Array:
         """Return what the last module makes of x.
 
         Args:
@@ -515,7 +508,7 @@ class Sequential(Several):
             module._last.grads = NO_GRADS
         return call.y
 
-    def record(self, x: Array, lengths: npt.ArrayLike | None = None, mask: Array | None = None) -> ModuleCall:
+    def record(self, x: Array, lengths: npt.ArrayLike | None = None, mask: npt.ArrayLike | None = None) -> ModuleCall:
         """Do what a call does; return an object with ``y`` and ``backward``. x must not change until then."""
         ways: list[tuple[str, Callable[[Array], Any]]] = []
         owner, y = self._name, self._run(x, lengths, mask, ways)
@@ -629,7 +622,7 @@ class Sequential(Several):
     # --- step by step
 
     def stream(self, batch: int = 1, *, tokens: bool = False) -> NetStream:
-        """Return a stream of single steps, with the weights as they are now and zero states.
+        """Return a stream of single steps, with the weights as they are now and the states that a call begins with.
 
         ``tokens`` tells whether its inputs are tokens, as they are for an Embedding anyway. Not for bidirectional
         layers, :class:`Mean` and :class:`Max`, which need the whole sequence, nor for modules of your own. Dropout is

@@ -279,7 +279,7 @@ class NetStream:
                 raise
 
     def reset(self, rows: Any = None) -> None:
-        """Zero the states of some rows of the batch, of all by default; see :meth:`Stream.reset`."""
+        """Have some rows of the batch begin anew, all by default; see :meth:`Stream.reset`."""
         with self._alone("reset"):
             for _, stream in self._streams:
                 stream.reset(rows)
