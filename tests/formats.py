@@ -62,7 +62,15 @@ NETS: dict[str, Callable[[], Any]] = {
     "gru-normalised": lambda: fastrnn.GRU(I, H, layer_norm=True, seed=0),
     "indrnn": lambda: fastrnn.IndRNN(I, H, num_layers=2, seed=0),
     "mingru": lambda: fastrnn.MinGRU(I, H, num_layers=2, seed=0),
+    "rnn-softsign": lambda: fastrnn.RNN(I, H, activations=("softsign",), gate_clip=0.5, seed=0),
+    "lstm-general": lambda: fastrnn.LSTM(
+        I, H, activations=("hard_sigmoid", "tanh", "tanh"), peepholes=True, proj_size=2, learn_state=True, seed=0
+    ),
+    "gru-reverse": lambda: fastrnn.GRU(I, H, reverse=True, learn_state=True, seed=0),
     "linear": lambda: fastrnn.Linear(I, H, seed=0),
+    "sequential": lambda: fastrnn.Sequential(
+        fastrnn.GRU(I, H, bidirectional=True, seed=0), fastrnn.Last(), fastrnn.Linear(2 * H, 2, seed=1), fastrnn.Tanh()
+    ),
     "tagger": Tagger,
 }
 
