@@ -186,6 +186,30 @@ def variant_rates(_: int) -> Iterator[tuple[str, float]]:
                 )
 
 
+def activation_rates(_: int) -> Iterator[tuple[str, float]]:
+    """A layer's time over that of one with other activations; and of one with the same ones, as data."""
+    hard = ("hard_sigmoid", 0.2, 0.5)
+    nets: tuple[tuple[type[fastrnn.Layer], dict[str, Any], tuple[dict[str, Any], ...]], ...] = (
+        (fastrnn.LSTM, {}, ({"gate_clip": 1e30}, {"activations": (hard, "tanh", "tanh")})),
+        (fastrnn.LSTM, {}, ({"activations": (hard, "softsign", "elu")}, {"activations": ("sigmoid", "relu", "tanh")})),
+        (fastrnn.GRU, {}, ({"gate_clip": 1e30}, {"activations": (hard, "tanh")}, {"activations": (hard, "softplus")})),
+        (fastrnn.GRU, {"reset_after": False}, ({"gate_clip": 1e30}, {"activations": (hard, "tanh")})),
+        (fastrnn.RNN, {}, ({"gate_clip": 1e30}, {"activations": ("softsign",)}, {"activations": ("elu",)})),
+    )
+    for T, B, H in ((100, 1, 32), (100, 1, 128), (100, 16, 64), (100, 32, 256)):
+        x = Problem.draw("lstm", Shape(T, B, H, H)).x
+        for kind, plain, others in nets:
+            for other in others:
+                layers = [kind(H, H, seed=0, **options) for options in (plain, plain | other)]
+                named = " ".join(map(str, (kind.__name__, *(plain | other).values())))
+                for what, trains in (("inference", False), ("training", True)):
+                    rounds = in_turns(*(layer_call(layer, x, trains) for layer in layers))
+                    yield (
+                        f"rate with other activations over the plain layer's: {what}, {named}, {T},{B},{H}",
+                        statistics.median(a / b for a, b in rounds),
+                    )
+
+
 def recompute_costs(_: int) -> Iterator[tuple[str, float]]:
     """The time of a training step that computes again, over that of one that does not."""
     for T, B, H in ((2000, 32, 256), (3000, 8, 128), (20000, 1, 64)):
@@ -306,6 +330,7 @@ ON_ONE_THREAD = (
     kept_shares,
     length_costs,
     variant_rates,
+    activation_rates,
     recompute_costs,
     stream_steps,
     training_memory,

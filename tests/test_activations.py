@@ -315,7 +315,7 @@ def test_a_limit_that_is_never_met_changes_nothing(kind: type[fastrnn.Layer]) ->
         (fastrnn.RNN, {"gate_clip": np.nan}, ValueError, "RNN: gate_clip is nan, expected a number above 0"),
         (fastrnn.RNN, {"gate_clip": "1"}, TypeError, "RNN: gate_clip is '1', expected a number above 0"),
     ],
-    ids=range(18),
+    ids=range(22),
 )
 def test_what_layers_refuse(kind: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

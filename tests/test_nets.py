@@ -1207,7 +1207,11 @@ def test_messages_are_in_the_users_words() -> None:
             ValueError,
             "^Sequential: lengths given, and no module takes them: recurrent layers do, Last, Mean and Max",
         ),
-        (lambda: Sequential(Relu())(x, [1], x), ValueError, "^Sequential: lengths and mask given, and no module"),
+        (
+            lambda: Sequential(Relu())(x, [1], x),
+            ValueError,
+            "^Sequential: no module of this net takes lengths or mask: recurrent layers",
+        ),
         (
             lambda: net(draw(T, B, I)),
             TypeError,
@@ -1231,6 +1235,11 @@ def test_messages_are_in_the_users_words() -> None:
             lambda: net.record(x).backward(np.ones((B, 1), F)),
             ValueError,
             r"^Sequential\.backward: dy has shape \(4, 1\), expected that of y = \(4, 2\)",
+        ),
+        (
+            lambda: Sequential(Linear(3, 4), Relu(), GRU(5, 6)),
+            ValueError,
+            r"^Sequential: module 2 is GRU\(5, 6\), which takes 5",
         ),
         (lambda: setattr(net, "mask", 1), AttributeError, "^Sequential: mask cannot be set"),
         (lambda: setattr(net, "head", Relu()), AttributeError, "^Sequential: head would be none of its modules"),

@@ -123,7 +123,9 @@ class _Last(threading.local):
     def back(self, owner: str, *gradients: Any, **options: Any) -> Any:
         """Go back through the call."""
         if self.call is None:
-            raise RuntimeError(f"{owner}.backward: there was no call in training mode before, in this thread")
+            raise RuntimeError(
+                f"{owner}.backward: there was no call in training mode before, in this thread: train(), or record()"
+            )
         if self.went_back and self.looked:
             raise RuntimeError(
                 f"{owner}.backward: the last call was in evaluation mode, and keeps nothing: train(), or record()"

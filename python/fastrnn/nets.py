@@ -376,6 +376,7 @@ class Sequential(Several):
         if not modules:
             raise ValueError(f"{self._name}: there are no modules, expected one or more")
         super().__init__({str(k): module for k, module in enumerate(modules)})
+        self._check_widths()
         self._steps = self._planned()
         self._timed = [(name, module) for name, module in self._flat() if _kind(module) in ("layer", "over time")]
         self._batch_first()
@@ -402,6 +403,22 @@ class Sequential(Several):
                     yield f"{name}.{inner}", one
             else:
                 yield name, module
+
+    def _check_widths(self) -> None:
+        """Raise ValueError where a module takes another number of features than the one before it gives."""
+        before, width = "", None
+        for name, module in self._flat():
+            takes = module.input_size if isinstance(module, Layer) else None
+            takes = module.in_features if _is(module, Linear) else takes
+            if width is not None and takes not in (None, width):
+                raise ValueError(
+                    f"{self._name}: module {name} is {_made(module)}, which takes {takes} features, and {before} gives "
+                    f"{width}"
+                )
+            if _kind(module) == "own":
+                width = None
+            elif _width(module) is not None:
+                before, width = f"module {name}, {_made(module)},", _width(module)
 
     def _planned(self) -> list[_Step]:
         steps: list[_Step] = []
@@ -544,8 +561,7 @@ class Sequential(Several):
         given = {name: value for name, value in (("lengths", lengths), ("mask", mask)) if value is not None}
         if given and not self._timed:
             raise ValueError(
-                f"{self._name}: {' and '.join(given)} given, and no module takes them: recurrent layers do, Last, Mean "
-                "and Max"
+                f"{self._name}: no module of this net takes {' or '.join(given)}: recurrent layers, Last, Mean, Max do"
             )
         batch_first = self._batch_first()
         name, y = "", x

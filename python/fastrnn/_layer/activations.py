@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._base import checks
+from fastrnn._base.options import nearest
 
 Full = tuple[str, float, float]  # its name, alpha and beta
 PARAMETERS: Mapping[str, tuple[float, ...]] = _core.activations()  # the defaults of each, by name
@@ -16,6 +18,7 @@ PARAMETERS: Mapping[str, tuple[float, ...]] = _core.activations()  # the default
 # Of what cells of a family have by default, f, g and h in ONNX's order.
 DEFAULTS = {"rnn": ("tanh",), "gru": ("sigmoid", "tanh"), "lstm": ("sigmoid", "tanh", "tanh")}
 LETTERS = "fgh"
+SYNONYMS = {"linear": "identity"}
 CORNERED = ("leaky_relu", "elu", "thresholded_relu")
 
 
@@ -37,6 +40,8 @@ def full(owner: str, given: Any, family: str, directions: int, dtype: np.dtype[A
     of_each = [given] * directions
     if directions == 2 and len(given) == 2 and all(_are_some(each, count) for each in given):
         of_each = list(given)
+    elif len(given) == 2 and all(_are_some(each, count) for each in given):
+        raise ValueError(f"{owner}: activations is {checks.shown(given)}, two tuples, which are for bidirectional=True")
     elif len(given) != count:
         raise ValueError(f"{owner}: activations is {checks.shown(given)}, expected a tuple {expected}")
     return [tuple(_full(owner, activation, dtype) for activation in each) for each in of_each]
@@ -47,6 +52,11 @@ def _are_some(given: Any, count: int) -> bool:
     return isinstance(given, tuple) and len(given) == count and all(isinstance(each, str | tuple) for each in given)
 
 
+def _snake_case(name: str) -> str:
+    """Return a name such as ONNX's HardSigmoid as it is here."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
 def _full(owner: str, given: Any, dtype: np.dtype[Any]) -> Full:
     name, *parameters = given if isinstance(given, tuple) and given else (given,)
     if not isinstance(name, str):
@@ -54,7 +64,9 @@ def _full(owner: str, given: Any, dtype: np.dtype[Any]) -> Full:
             f"{owner}: activations has {checks.shown(given)}, expected a name, or a tuple of a name and its parameters"
         )
     if name not in PARAMETERS:
-        raise ValueError(f"{owner}: there is no activation {name!r}; there are {', '.join(PARAMETERS)}")
+        near = SYNONYMS.get(name) or next(iter(nearest(_snake_case(name), list(PARAMETERS))), None)
+        hint = f": did you mean {near!r}?" if near else f"; there are {', '.join(PARAMETERS)}"
+        raise ValueError(f"{owner}: there is no activation {name!r}{hint}")
     defaults = PARAMETERS[name]
     if len(parameters) > len(defaults):
         has = ["no parameters", "one parameter, alpha", "two parameters, alpha and beta"][len(defaults)]

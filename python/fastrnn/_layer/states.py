@@ -47,7 +47,8 @@ def states_of(
         name = what if len(shapes) == 1 else f"{what}'s {letter}"
         a = checks.array(owner, name, a)
         if a.dtype != dtype:
-            raise TypeError(f"{owner}: {name} is {a.dtype}, expected {dtype}, as its weights: .astype(np.{dtype})")
+            way = f".astype(np.{dtype})" if a.dtype.kind == "f" else "lengths and mask are passed by name"
+            raise TypeError(f"{owner}: {name} is {a.dtype}, expected {dtype}, as its weights: {way}")
         if single and a.ndim == 2:
             a = a[:, None]
         if a.shape != shape:
