@@ -275,6 +275,10 @@ def test_a_limit_that_is_never_met_changes_nothing(kind: type[fastrnn.Layer]) ->
             ValueError,
             r"expected a tuple \(f, g, h\) or a tuple of two of these",
         ),
+        (fastrnn.RNN, {"activations": ("gelu",)}, ValueError, "there is no activation 'gelu': did you mean 'elu'?"),
+        (fastrnn.RNN, {"activations": ("HardSigmoid",)}, ValueError, "'HardSigmoid': did you mean 'hard_sigmoid'?"),
+        (fastrnn.RNN, {"activations": ("linear",)}, ValueError, "'linear': did you mean 'identity'?"),
+        (fastrnn.GRU, {"activations": (("elu", "elu"), ("elu", "elu"))}, ValueError, "are for bidirectional=True"),
         (
             fastrnn.RNN,
             {"activations": ("swish",)},
@@ -315,7 +319,7 @@ def test_a_limit_that_is_never_met_changes_nothing(kind: type[fastrnn.Layer]) ->
         (fastrnn.RNN, {"gate_clip": np.nan}, ValueError, "RNN: gate_clip is nan, expected a number above 0"),
         (fastrnn.RNN, {"gate_clip": "1"}, TypeError, "RNN: gate_clip is '1', expected a number above 0"),
     ],
-    ids=range(22),
+    ids=str,
 )
 def test_what_layers_refuse(kind: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):

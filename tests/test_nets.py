@@ -1085,19 +1085,13 @@ def tokens_of(batch: int, tokens: Array) -> Array:
 
 
 def test_a_step_that_fails_has_not_been() -> None:
-    misfits = Sequential(GRU(I, H, seed=0), Linear(H + 1, O))
     of_two_dtypes = Sequential(GRU(I, H, seed=0), GRU(H, O, dtype=np.float64, seed=0))
-    x = draw(B, I, dtype=F)
-    for net, message in (
-        (misfits, r"^linear: x has shape \(4, 5\), expected \(B, I\) = \(4, 6\); in module 1 of Sequential$"),
-        (of_two_dtypes, "in module 1 of Sequential"),
-    ):
-        stream = net.stream(B)
-        stream.state = tuple(draw(*a.shape, dtype=a.dtype) for a in stream.state)
-        before = stream.state
-        with pytest.raises((TypeError, ValueError), match=message):
-            stream.step(x)
-        assert same(*zip(before, stream.state, strict=True))
+    stream = of_two_dtypes.stream(B)
+    stream.state = tuple(draw(*a.shape, dtype=a.dtype) for a in stream.state)
+    before = stream.state
+    with pytest.raises(TypeError, match="in module 1 of Sequential"):
+        stream.step(draw(B, I, dtype=F))
+    assert same(*zip(before, stream.state, strict=True))
 
 
 def test_a_step_that_is_interrupted_has_not_been(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1205,7 +1199,7 @@ def test_messages_are_in_the_users_words() -> None:
         (
             lambda: Sequential(Linear(I, H), Relu())(x, lengths=LENGTHS),
             ValueError,
-            "^Sequential: lengths given, and no module takes them: recurrent layers do, Last, Mean and Max",
+            "^Sequential: no module of this net takes lengths: recurrent layers, Last, Mean, Max do",
         ),
         (
             lambda: Sequential(Relu())(x, [1], x),
@@ -1218,9 +1212,9 @@ def test_messages_are_in_the_users_words() -> None:
             r"^GRU: x is float64, the layer is float32: x.* or GRU\(\.\.\., dtype=np\.float64\); in module 0 of Seq",
         ),
         (
-            lambda: Sequential(GRU(I, H), Sequential(Relu(), Linear(H + 1, O)))(x),
+            lambda: Sequential(GRU(I, H), Sequential(Relu(), Linear(H + 1, O))),
             ValueError,
-            r"^Linear: x has shape \(7, 4, 5\), expected \(\.\.\., 6\); in module 1\.1 of Sequential$",
+            r"^Sequential: module 1.1 is Linear\(6, 2\), which takes 6 features, and module 0, GRU\(3, 5\), gives 5$",
         ),
         (lambda: net([1.0]), TypeError, "^GRU: x is a list, expected a NumPy array"),
         (lambda: net(None), TypeError, "^GRU: x is None"),
