@@ -116,8 +116,7 @@ constexpr BackwardCell<Real> backward_cell() {
     using Of = BackwardOf<CellOf, Real>;
     static_assert(1 + kShape<CellOf>.saved <= Touched<Real>::kMost);
     BackwardCell<Real> cell{};
-    // As in forward_cell.h, one function for cells whose activations are out of line.
-    constexpr bool plain = CellOf<Vec<Real>>::kActivations == 0;
+    constexpr bool plain = !kInOneFunction<CellOf, Real>;
     cell.phase[0] = {Of::template apply<0, plain>, Of::template apply<0, false>};
     if constexpr (kShape<CellOf>.phases > 1 && kShape<CellOf>.backward[1].writes != 0)
         cell.phase[1] = {Of::template apply<1, plain>, Of::template apply<1, false>};

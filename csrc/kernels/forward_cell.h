@@ -30,7 +30,7 @@ struct ForwardOf {
         apply<p, false, 1>(at, row, block, rows, sums, sums_row, false);
     }
 
-    // The same in one function, for cells whose activations are out of line: what the others save is little there.
+    // The same, if it is in one function.
     template <int p>
     static void small_rows(const Step& at, Index row, Index rows, Index block, const Real* sums, Index sums_row) {
         any<p>(at, row, block, rows, sums, sums_row, false);
@@ -141,7 +141,7 @@ template <template <class> class CellOf, class Real>
 constexpr ForwardCell<Real> forward_cell() {
     using Of = ForwardOf<CellOf, Real>;
     ForwardCell<Real> cell{};
-    if constexpr (CellOf<Vec<Real>>::kActivations > 0) {
+    if constexpr (kInOneFunction<CellOf, Real>) {
         cell.phase[0] = {Of::template small_rows<0>, Of::template small_blocks<0>, Of::template small_rows<0>};
         if constexpr (kShape<CellOf>.phases > 1)
             cell.phase[1] = {Of::template small_rows<1>, Of::template small_blocks<1>, Of::template small_rows<1>};
