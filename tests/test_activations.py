@@ -277,6 +277,12 @@ def test_a_limit_that_is_never_met_changes_nothing(kind: type[fastrnn.Layer]) ->
         ),
         (fastrnn.RNN, {"activations": ("gelu",)}, ValueError, "there is no activation 'gelu': did you mean 'elu'?"),
         (fastrnn.RNN, {"activations": ("HardSigmoid",)}, ValueError, "'HardSigmoid': did you mean 'hard_sigmoid'?"),
+        (
+            fastrnn.GRU,
+            {"activations": (("elu", "elu"), ("elu",)), "bidirectional": True},
+            ValueError,
+            r"expected a tuple \(f, g\) or a tuple of two of these",
+        ),
         (fastrnn.RNN, {"activations": ("linear",)}, ValueError, "'linear': did you mean 'identity'?"),
         (fastrnn.GRU, {"activations": (("elu", "elu"), ("elu", "elu"))}, ValueError, "are for bidirectional=True"),
         (

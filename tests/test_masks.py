@@ -242,5 +242,20 @@ def test_bad_words() -> None:
         layer(x[:, 0], mask=MASK)
 
 
+@each_family
+def test_no_features(family: str) -> None:
+    """I of 0: what counts is the state and the biases."""
+    layer = LAYERS[family](0, H, dtype=np.float64, seed=0)
+    x, dy = np.ones((T, B, 0)), draw(T, B, H, seed=3)
+    for options in ({"mask": MASK}, {"lengths": MASK.sum(axis=0)}):
+        call = layer.record(x, **options)  # type: ignore[arg-type]
+        assert call.backward(dy).dx.shape == x.shape  # type: ignore[union-attr]
+        for b, n in enumerate(MASK.sum(axis=0)):
+            alone, _ = layer(x[:n, [b]])
+            assert np.array_equal(
+                call.state[0][0, b] if family == "lstm" else call.state[0, b], alone[-1, 0] if n else np.zeros(H)
+            )  # type: ignore[index]
+
+
 def test_there_is_every_variant() -> None:
     assert {family for family, _ in VARIANTS} == set(LAYERS)

@@ -34,6 +34,7 @@ from fastrnn import (
     Relu,
     Sequential,
     Tanh,
+    _core,
 )
 from fastrnn.optim import SGD, Adam
 from isolated import press_ctrl_c
@@ -328,7 +329,9 @@ def test_every_step_and_tokens() -> None:
 
 
 @pytest.mark.parametrize("family,options", VARIANTS, ids=str)  # noqa: PT006
-def test_the_last_output_is_not_stored_step_by_step(family: str, options: dict[str, Any]) -> None:
+def test_the_last_output_is_not_stored_step_by_step(
+    family: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Right after a layer Last is its return_sequence=False, with the bits of Last on all steps."""
     for bidirectional, batch_first, lengths in itertools.product((False, True), (False, True), (None, LENGTHS)):
         layer = LAYERS[family](I, 6, 2, bidirectional=bidirectional, batch_first=batch_first, seed=0, **options)
@@ -347,14 +350,15 @@ def test_the_last_output_is_not_stored_step_by_step(family: str, options: dict[s
             assert not one.y[2].any()
             assert not (a.dx[2] if batch_first else a.dx[:, 2]).any()
     asked: list[bool] = []
+    forward = _core.forward
 
-    class Told(GRU):
-        def record(self, *arguments: Any, return_sequence: bool = True, **options: Any) -> Any:
-            asked.append(return_sequence)
-            return super().record(*arguments, return_sequence=return_sequence, **options)
+    def told(cell: str, training: bool, sequence: bool, *others: Any) -> Any:
+        asked.append(sequence)
+        return forward(cell, training, sequence, *others)
 
-    Sequential(Told(I, H), Last())(draw(T, B, I, dtype=F))
-    Sequential(Told(I, H), Relu(), Last())(draw(T, B, I, dtype=F))
+    monkeypatch.setattr(_core, "forward", told)
+    Sequential(GRU(I, H), Last())(draw(T, B, I, dtype=F))
+    Sequential(GRU(I, H), Relu(), Last())(draw(T, B, I, dtype=F))
     assert asked == [False, True]
 
 
@@ -386,6 +390,80 @@ def test_sequences_without_steps_have_no_last_one() -> None:
     assert same((y, layer(draw(T, B, I), lengths=LENGTHS)[0][LENGTHS - 1, np.arange(B)] * (LENGTHS > 0)[:, None]))
     net.backward(np.eye(B, H)[[2]].repeat(B, 0) * (LENGTHS == 0)[:, None])
     assert not any(g.any() for g in net.grads.values())
+
+
+def test_classes_that_call_otherwise_are_called_as_they_are() -> None:
+    x = draw(T, B, I, dtype=F)
+
+    class Twice(Linear):
+        def __call__(self, x: Array) -> Array:
+            return 2 * super().__call__(x)
+
+        def record(self, x: Array) -> ModuleCall:
+            call = super().record(x)
+            return ModuleCall(2 * call.y, lambda dy: (call.backward(2 * dy)[0], dict(call.backward(2 * dy).grads)))
+
+    class Louder(GRU):
+        def record(self, x: Array) -> Any:  # type: ignore[override]
+            return super().record(2 * x)
+
+    net, plain = Sequential(Twice(I, O, seed=0)), Linear(I, O, seed=0)
+    assert same((net(x), 2 * plain(x)), (net.eval()(x), 2 * plain(x)))
+    layer = Louder(I, H, seed=0)
+    net, expected = Sequential(layer, Last()), GRU(I, H, seed=0)(2 * x)[0]
+    assert same((net(x), expected[-1]), (net.eval()(x), expected[-1]))
+    assert layer.record(x).y is not None  # nobody has taken it
+    for own in (net, Sequential(Twice(I, O))):
+        with pytest.raises(ValueError, match="of which a stream knows no steps"):
+            own.stream()
+
+
+def test_what_modules_of_ones_own_get_wrong() -> None:
+    x = draw(T, B, I, dtype=F)
+
+    class Own(Modules):
+        result: Any = None
+
+        def __init__(self) -> None:
+            super().__init__(rnn=GRU(I, H, seed=0))
+
+        def record(self, x: Array) -> Any:
+            call = self.rnn.record(x)
+            return {
+                "names": lambda: call,
+                "pair": lambda: ModuleCall((call.y, call.state), call.backward),  # type: ignore[arg-type]
+                "triple": lambda: ModuleCall(call.y, lambda dy: call.backward(dy)),  # type: ignore[arg-type,return-value]
+            }[self.result]()
+
+    def back(result: str) -> None:
+        module = Own()
+        module.result = result
+        net = Sequential(module)
+        net.backward(net(x))
+
+    for result, error, message in (
+        ("names", ValueError, r"there is a gradient of 0\.weight_ih_l0, and no such parameter; in module 0"),
+        ("pair", TypeError, "Own: y of what record returned is a tuple, expected an array; in module 0"),
+        ("triple", TypeError, r"the way back returned .*, expected \(dx, grads\); in module 0"),
+    ):
+        with pytest.raises(error, match=message):
+            back(result)
+
+    class Unfinished(Linear):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match="Sequential: 0 is of Unfinished, whose __init__ has not called super"):
+        Sequential(Unfinished())
+
+
+def test_a_stream_may_write_to_what_it_reads() -> None:
+    for batch in (1, 2, 20):
+        for modules in ([Linear(3, 3, seed=0)], [Relu()], [Linear(3, 3, seed=0), Relu(), Linear(3, 3, seed=1)]):
+            stream, x = Sequential(*modules).stream(batch), draw(batch, 3, dtype=F)
+            expected = stream.step(x)
+            stream.step(x, x)
+            assert np.array_equal(x, expected)
 
 
 def test_nets_in_nets_are_like_one() -> None:

@@ -208,6 +208,21 @@ def test_computing_again_from_the_end(family: str, lengths: Any) -> None:
         np.testing.assert_allclose({**b.grads, "x": b.dx}[name], g, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("noise", [{"dropout": 0.4}, {"zoneout": 0.3}, {"recurrent_dropout": 0.3}], ids=str)
+@pytest.mark.parametrize("reverse", [False, True])
+@each_family
+def test_computing_again_draws_the_same(family: str, reverse: bool, noise: dict[str, float]) -> None:
+    layer = LAYERS[family](I, H, 2, reverse=reverse, dtype=np.float64, seed=0, **noise)
+    x = draw(T * 30, B, I)
+    ys = []
+    for recompute in (False, True):
+        layer.rng = np.random.default_rng(3)
+        call = layer.record(x, recompute=recompute)
+        assert (len(call.parts) > 1) is recompute
+        ys.append(call.y)
+    assert np.array_equal(*ys)
+
+
 def test_what_reverse_cannot() -> None:
     with pytest.raises(ValueError, match=r"LSTM\.stream: a layer with reverse=True needs the whole sequence"):
         fastrnn.LSTM(2, 3, reverse=True).stream()

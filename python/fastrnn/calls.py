@@ -391,6 +391,8 @@ class Part:
             if regularisation is not None and k < top:
                 mask = regularisation.between(suffix, rows.shape, rows.dtype)
                 if mask is not None:
+                    # Drawn in the order in which parts are gone through, that all of them draw what one would.
+                    mask = steps.reverse(mask) if spec.from_end == (True,) else mask
                     rows = scale(rows, mask)
                     if tapes:
                         self.masks.append(mask)

@@ -278,7 +278,8 @@ class Layer(Module):
             trace: whether to leave the states and gates of every step in ``trace``.
             recompute: whether :meth:`backward` is to compute most of what it needs again, a part of the sequence at a
                 time: it takes a third more time, and memory that grows with the square root of T. Its results are the
-                same, bit for bit unless there are ``lengths``. x must not change until then.
+                same, bit for bit unless there are ``lengths``, a ``mask`` or ``reverse``; with lengths or a mask
+                dropout and zoneout draw other numbers. x must not change until then.
 
         Returns:
             y, with D*H in the place of I, zero past the end of a sequence; and the state after the last step of each.

@@ -91,7 +91,10 @@ class ModuleCall:
 
     def backward(self, dy: Array) -> Gradients:
         """Go back through the call, from the gradient by y; may be called again."""
-        dx, grads = self._back(dy)
+        found = self._back(dy)
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+            raise TypeError(f"ModuleCall.backward: the way back returned {checks.shown(found)}, expected (dx, grads)")
+        dx, grads = found
         return Gradients(dx, None, Grads(grads))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -382,6 +385,8 @@ class Several(Module):
         names: dict[int, str] = {}
         for name, module in modules.items():
             self._check_module(name, module)
+            if not hasattr(module, "_last"):
+                raise TypeError(f"{self._name}: {name} is of {module._name}, whose __init__ has not called super()'s")
             for prefix, leaf in module._leaves():
                 before = names.setdefault(id(leaf), name + "." + prefix)
                 if before != name + "." + prefix:

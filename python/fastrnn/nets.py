@@ -329,7 +329,7 @@ Kind = Literal["layer", "over time", "known", "own"]
 
 def _kind(module: Module) -> Kind:
     """Return what a net knows of a module: nothing of one that goes its own way, also of a class derived from these."""
-    if isinstance(module, Layer):
+    if _is(module, Layer):
         return "layer"
     if _is(module, _OverTime):
         return "over time"
@@ -338,7 +338,10 @@ def _kind(module: Module) -> Kind:
 
 def _is(module: Any, *kinds: Any) -> bool:
     """Whether a module is of one of these kinds, and makes its calls as they do."""
-    return any(isinstance(module, kind) and type(module).record is kind.record for kind in kinds)
+    return any(
+        isinstance(module, kind) and type(module).record is kind.record and type(module).__call__ is kind.__call__
+        for kind in kinds
+    )
 
 
 def _made(module: Any) -> str:
@@ -408,7 +411,7 @@ class Sequential(Several):
         """Raise ValueError where a module takes another number of features than the one before it gives."""
         before, width = "", None
         for name, module in self._flat():
-            takes = module.input_size if isinstance(module, Layer) else None
+            takes = module.input_size if _is(module, Layer) else None
             takes = module.in_features if _is(module, Linear) else takes
             if width is not None and takes not in (None, width):
                 raise ValueError(
@@ -438,7 +441,7 @@ class Sequential(Several):
                 steps.append(_Step(name, module, kind, False, layer))
             if kind == "over time":
                 ended = f"module {name}, {_made(module)},"
-            layer = module if isinstance(module, Layer) else layer if _is(module, Dropout, Relu, Tanh) else None
+            layer = module if kind == "layer" else layer if _is(module, Dropout, Relu, Tanh) else None
         return steps
 
     def _batch_first(self) -> bool:
@@ -534,6 +537,7 @@ class Sequential(Several):
         def back(dy: Array) -> tuple[Array | None, dict[str, Array]]:
             gradient: Array | None = check_gradient(f"{owner}.backward", dy, shape, dtype)
             found: list[dict[str, Array]] = []
+            known = frozenset(self.params)
             name = ""
             try:
                 for name, go_back in reversed(ways):
@@ -541,6 +545,9 @@ class Sequential(Several):
                         break
                     gradient, _, grads = go_back(gradient)
                     found.append({f"{name}.{p}": g for p, g in grads.items()})
+                    unknown = next((p for p in found[-1] if p not in known), None)
+                    if unknown is not None:
+                        raise ValueError(f"{owner}.backward: there is a gradient of {unknown}, and no such parameter")
             except (TypeError, ValueError, RuntimeError) as error:
                 checks.tell_where(error, f"module {name} of {owner}")
                 raise
@@ -584,6 +591,8 @@ class Sequential(Several):
                         "such as a ModuleCall"
                     )
                 y = call.y
+                if kind == "own" and not isinstance(y, np.ndarray):
+                    raise TypeError(f"{module._name}: y of what record returned is {checks.kind(y)}, expected an array")
                 if ways is None:
                     continue
                 if kind != "own":  # the way back needs none of this
@@ -625,7 +634,7 @@ class Sequential(Several):
         axes, width = all_steps if self._timed else "...", "I"
         for _, module in self._flat():
             kind = _kind(module)
-            if isinstance(module, Layer):
+            if kind == "layer":
                 axes, width = all_steps, str(_width(module))
             elif kind == "over time":
                 axes = "B"
@@ -649,7 +658,7 @@ class Sequential(Several):
         tokens = checks.boolean(owner, "tokens", tokens)
         stages: list[Stage] = []
         flat = list(self._flat())
-        if tokens and not isinstance(flat[0][1], Layer | Embedding):
+        if tokens and not _is(flat[0][1], Layer, Embedding):
             raise ValueError(
                 f"{owner}: tokens is True, and module {flat[0][0]} is {_made(flat[0][1])}: it takes numbers"
             )
@@ -659,7 +668,7 @@ class Sequential(Several):
                 raise ValueError(f"{owner}: module {name} is {_made(module)}, of which a stream knows no steps")
             if kind == "over time" and not isinstance(module, Last):
                 raise ValueError(f"{owner}: module {name} is {_made(module)}, which needs the whole sequence")
-            if isinstance(module, Layer):
+            if kind == "layer":
                 try:
                     part: Any = module.stream(batch, tokens=tokens and name == flat[0][0])
                 except ValueError as error:

@@ -211,6 +211,8 @@ class NetStream:
                 x = self._checked(x)
             if out is not None:
                 self._check_out(out, x)
+            if out is not None and not self._runs and self._first_reads(x, out):
+                x = x.copy()
             before, now = [core.state for core in self._cores], self._last
             try:
                 for now in self._runs:
@@ -221,6 +223,10 @@ class NetStream:
                 self._back_to(before)
                 checks.tell_where(error, f"module {now.name} of {self._net}")
                 raise
+
+    def _first_reads(self, x: Array, out: Array) -> bool:
+        """Whether a module that is no layer reads what it writes to."""
+        return not isinstance(self._first, Stream) and np.may_share_memory(x, out)
 
     def _back_to(self, before: list[tuple[Array, ...]]) -> None:
         """Have the layers in the states that they had."""

@@ -42,7 +42,7 @@ def full(owner: str, given: Any, family: str, directions: int, dtype: np.dtype[A
         of_each = list(given)
     elif len(given) == 2 and all(_are_some(each, count) for each in given):
         raise ValueError(f"{owner}: activations is {checks.shown(given)}, two tuples, which are for bidirectional=True")
-    elif len(given) != count:
+    elif len(given) != count or (directions == 2 and any(_are_some(each, count) for each in given)):
         raise ValueError(f"{owner}: activations is {checks.shown(given)}, expected a tuple {expected}")
     return [tuple(_full(owner, activation, dtype) for activation in each) for each in of_each]
 

@@ -91,7 +91,7 @@ class Rows:
 
     def gather(self, padded: Array) -> Array:
         """Return (N, ...) of what has the axes of x."""
-        return take(padded.reshape(-1, *padded.shape[2:]), self._at)
+        return take(padded.reshape(math.prod(self.shape), *padded.shape[2:]), self._at)
 
     def scatter(self, rows: Array) -> Array:
         """Return what has the axes of x, of (N, ...); zeros where steps do not count."""
