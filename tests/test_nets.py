@@ -9,6 +9,7 @@ import itertools
 import pickle
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -1181,8 +1182,8 @@ def test_a_step_that_is_interrupted_has_not_been(monkeypatch: pytest.MonkeyPatch
 
     def interrupted(x: Array, out: Array | None) -> Array:
         press_ctrl_c()
-        for _ in range(1000):
-            pass
+        for _ in range(1000):  # the signal may come to another thread first
+            time.sleep(0.01)
         return run(x, out)
 
     monkeypatch.setattr(stream, "_last", stream._last._replace(run=interrupted))
