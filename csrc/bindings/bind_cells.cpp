@@ -88,7 +88,7 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
         tape.size.D = static_cast<Index>(tape.tokens.id.size());
     }
     if (training) {
-        tape.options.look_at_limits(table);
+        look_at_limits(kernels_of<Real>(table), tape.options.view<Real>());
         tape.memory = Buffer(static_cast<std::size_t>(tape_size<Real>(table, in.cell, tape.size)) * sizeof(Real));
     }
 

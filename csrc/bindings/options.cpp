@@ -75,16 +75,6 @@ CellOptions<Real> converted(const Activation<double>* activation, double gate_li
     return options;
 }
 
-template <class Real>
-void look_at_limits(const Kernels<Real>& kernels, int activations, CellOptions<Real>& options) {
-    for (int i = 0; i < std::min(activations, 2); ++i) {
-        const Real limits[] = {-options.gate_limit, options.gate_limit};
-        Real value[2], slope[2];
-        kernels.math.activation(options.activation[i], limits, value, slope, 2);
-        options.gate_least[i] = std::min(value[0], value[1]), options.gate_most[i] = std::max(value[0], value[1]);
-    }
-}
-
 PyObject* new_options(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
         expect_positional("CellOptions", args, keywords, 6);
@@ -128,13 +118,20 @@ PyObject* call_activations(PyObject*, PyObject*) {
 
 }  // namespace
 
-void Options::look_at_limits(const KernelTable& table) {
-    const int activations = info_of(cell).activations;
-    if (activations == 0) return;
+template <class Real>
+void look_at_limits(const Kernels<Real>& kernels, CellOptions<Real>* options) {
+    if (!options || !options->limits_gates) return;
     const KernelFloatMode mode;
-    if (single.limits_gates) fastrnn::look_at_limits(table.f32, activations, single);
-    if (twice.limits_gates) fastrnn::look_at_limits(table.f64, activations, twice);
+    for (int i = 0; i < 2; ++i) {
+        const Real limits[] = {-options->gate_limit, options->gate_limit};
+        Real value[2], slope[2];
+        kernels.math.activation(options->activation[i], limits, value, slope, 2);
+        options->gate_least[i] = std::min(value[0], value[1]), options->gate_most[i] = std::max(value[0], value[1]);
+    }
 }
+
+template void look_at_limits(const Kernels<float>&, CellOptions<float>*);
+template void look_at_limits(const Kernels<double>&, CellOptions<double>*);
 
 Options check_options(const Function& function, Cell cell, PyObject* object) {
     const CellInfo& info = info_of(cell);

@@ -14,18 +14,6 @@
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
-template <class V>
-struct Tanh {
-    static V apply(V a) { return tanh<typename V::Real>(a); }
-    static V gradient(V y, V dy) { return dy * fnma(y, y, V::broadcast(1)); }
-};
-
-template <class V>
-struct Relu {
-    static V apply(V a) { return max(V::zero(), a); }
-    static V gradient(V y, V dy) { return where_positive(y, dy); }
-};
-
 template <class V, template <class> class Activation>
 struct Rnn : Plain {
     enum State { H };
@@ -39,7 +27,7 @@ struct Rnn : Plain {
 
     template <int phase>
     static void forward(const V* x, const V* hidden, const V* prev, Own<V> own, V* saved, V* next) {
-        saved[SavedH] = Activation<V>::apply(x[0] + hidden[0]);
+        saved[SavedH] = Activation<V>::value(x[0] + hidden[0], V::zero(), V::zero());
         restore(saved, prev, own, next);
     }
 
@@ -47,19 +35,19 @@ struct Rnn : Plain {
 
     template <int phase>
     static void backward(const V* saved, const V*, Own<V>, const V*, V, const V* dnext, V* dgate, V*) {
-        dgate[0] = Activation<V>::gradient(saved[SavedH], dnext[H]);
+        dgate[0] = Activation<V>::gradient(saved[SavedH], dnext[H], V::zero(), V::zero());
     }
 };
 
 template <class V>
-struct RnnTanh : Rnn<V, Tanh> {};
+struct RnnTanh : Rnn<V, activations::Tanh> {};
 template <class V>
-struct RnnRelu : Rnn<V, Relu> {};
+struct RnnRelu : Rnn<V, activations::Relu> {};
 
 // h = f(a), and f is data.
 template <class V>
-struct RnnGeneral : Rnn<V, Tanh> {
-    using Base = Rnn<V, Tanh>;
+struct RnnGeneral : RnnTanh<V> {
+    using Base = RnnTanh<V>;
     using Base::H, Base::SavedH;
     static constexpr int kActivations = 1;
 

@@ -19,25 +19,19 @@ struct ForwardOf {
     // See ForwardCell.
     template <int p>
     static void pairs(const Step& at, Index row, Index rows, Index block, const Real* sums, Index sums_row) {
+        if constexpr (kInOneFunction<CellOf, Real>) return any<p>(at, row, block, rows, sums, sums_row, false);
         apply<p, true, 2>(at, row, block, rows, sums, sums_row, false);
     }
     template <int p>
     static void blocks(const Step& at, Index row, Index block, Index blocks, const Real* sums) {
-        apply<p, true, 1>(at, row, block, blocks, sums, Cell::kForward[p].count * kLanes, true);
+        constexpr Index sums_step = Cell::kForward[p].count * kLanes;
+        if constexpr (kInOneFunction<CellOf, Real>) return any<p>(at, row, block, blocks, sums, sums_step, true);
+        apply<p, true, 1>(at, row, block, blocks, sums, sums_step, true);
     }
     template <int p>
     static void careful(const Step& at, Index row, Index rows, Index block, const Real* sums, Index sums_row) {
+        if constexpr (kInOneFunction<CellOf, Real>) return any<p>(at, row, block, rows, sums, sums_row, false);
         apply<p, false, 1>(at, row, block, rows, sums, sums_row, false);
-    }
-
-    // The same, if it is in one function.
-    template <int p>
-    static void small_rows(const Step& at, Index row, Index rows, Index block, const Real* sums, Index sums_row) {
-        any<p>(at, row, block, rows, sums, sums_row, false);
-    }
-    template <int p>
-    static void small_blocks(const Step& at, Index row, Index block, Index blocks, const Real* sums) {
-        any<p>(at, row, block, blocks, sums, Cell::kForward[p].count * kLanes, true);
     }
 
 private:
@@ -141,15 +135,9 @@ template <template <class> class CellOf, class Real>
 constexpr ForwardCell<Real> forward_cell() {
     using Of = ForwardOf<CellOf, Real>;
     ForwardCell<Real> cell{};
-    if constexpr (kInOneFunction<CellOf, Real>) {
-        cell.phase[0] = {Of::template small_rows<0>, Of::template small_blocks<0>, Of::template small_rows<0>};
-        if constexpr (kShape<CellOf>.phases > 1)
-            cell.phase[1] = {Of::template small_rows<1>, Of::template small_blocks<1>, Of::template small_rows<1>};
-    } else {
-        cell.phase[0] = {Of::template pairs<0>, Of::template blocks<0>, Of::template careful<0>};
-        if constexpr (kShape<CellOf>.phases > 1)
-            cell.phase[1] = {Of::template pairs<1>, Of::template blocks<1>, Of::template careful<1>};
-    }
+    cell.phase[0] = {Of::template pairs<0>, Of::template blocks<0>, Of::template careful<0>};
+    if constexpr (kShape<CellOf>.phases > 1)
+        cell.phase[1] = {Of::template pairs<1>, Of::template blocks<1>, Of::template careful<1>};
     cell.shape = &kShape<CellOf>;
     return cell;
 }

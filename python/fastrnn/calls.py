@@ -16,14 +16,7 @@ from ._base import checks
 from ._base.checks import Array
 from ._base.options import Options
 from ._base.parts import add, joined, quiet, scale
-from ._layer.arguments import (
-    checked_gradient,
-    checked_input,
-    checked_lengths,
-    checked_mask,
-    counted_of,
-    explain_tokens,
-)
+from ._layer.arguments import checked_gradient, checked_input, checked_steps, explain_tokens
 from ._layer.noise import Regularisation
 from ._layer.spec import STATES, Spec
 from ._layer.states import State, States, narrowed, states_of, widened
@@ -78,20 +71,18 @@ class Call:
         self.T, self.batch = T, batch
         self.return_sequence = return_sequence
         self.goes_back = goes_back
-        if lengths is not None:
-            lengths = checked_lengths(spec.name, lengths, T, batch, self.batch_first)
-        if mask is not None:
-            mask = checked_mask(spec.name, mask, T, batch, self.single, self.batch_first)
+        counted = None
+        if lengths is not None or mask is not None:
+            counted = checked_steps(spec.name, lengths, mask, T, batch, self.single, self.batch_first)
         steps = max(T, 1)  # without any there are states yet
         if steps * batch > 2**31 and not _core.addressable(spec.cell, steps, batch, spec.input_size, spec.hidden_size):
             raise ValueError(f"{spec.name}: x has shape {x.shape}, which is more than memory can hold")
         before = self._no_states if state is None else self._checked_states(spec.name, "state", state)
         if regularisation is not None:
             regularisation.begin()
-        counted = counted_of(lengths, mask)
         self.repeats: list[Repeats] = []
         if repeats and return_sequence and counted is not None and counted.mask is not None:
-            self.repeats = [Repeats(counted, lengths, self.batch_first, from_end) for from_end in spec.from_end]
+            self.repeats = [Repeats(counted, self.batch_first, from_end) for from_end in spec.from_end]
         self.kept = weights.kept
         self.weights = {suffix: weights.known(suffix) for suffix in self.kept}
         self.learned_states = [a is None for a in before] if spec.learn_state else []

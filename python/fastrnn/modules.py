@@ -23,6 +23,7 @@ values of parameters are those of PyTorch.
 
 from __future__ import annotations
 
+import abc
 import copy
 import itertools
 import math
@@ -267,7 +268,8 @@ class Module(Options):
             for name, a in arrays.items():
                 if a.dtype != params[name].dtype or any(np.may_share_memory(a, p) for p in own):
                     arrays[name] = converted = a.astype(params[name].dtype)
-                    if np.isinf(converted).sum() > np.isinf(a).sum():
+                    fits = np.can_cast(a.dtype, converted.dtype)
+                    if not fits and np.isinf(converted).sum() > np.isinf(a).sum():
                         raise ValueError(
                             f"{self._name}.load_state_dict: {name} has {a.dtype} numbers that {converted.dtype} has not"
                         )
@@ -374,7 +376,7 @@ def _of_all(owner: Any, name: str, value: Any) -> bool:
     return mode
 
 
-class Several(Module):
+class Several(Module, abc.ABC):
     """What modules that are made of several have in common: parameters, modes, names."""
 
     _changeable: ClassVar = {"training": _of_all}
@@ -394,9 +396,9 @@ class Several(Module):
                     raise ValueError(f"{self._name}: {both} are the same module: {self._one_name}")
         self._modules = modules
 
+    @abc.abstractmethod
     def _check_module(self, name: str, module: Any) -> None:
         """Raise what is wrong with a module under this name."""
-        raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse a module that would be none of these, in a class of the user's own too."""
@@ -415,7 +417,7 @@ class Several(Module):
 
     def _before(self, name: str) -> str:
         """Return what is before a module where it is shown as an argument."""
-        raise NotImplementedError
+        return ""
 
     def __repr__(self) -> str:
         lines = "".join(_as_argument(self._before(name) + repr(module)) for name, module in self._modules.items())

@@ -19,6 +19,7 @@ Shapes: T steps, B batch, I input size, H features.
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Literal, NamedTuple, overload
@@ -29,7 +30,7 @@ import numpy.typing as npt
 from ._base import checks
 from ._base.checks import Array
 from ._base.parts import parts, quiet, scale
-from ._layer.arguments import checked_lengths, checked_mask, counted_of
+from ._layer.arguments import checked_steps
 from ._layer.weights import refuse_ties
 from .layers import Layer
 from .modules import (
@@ -57,7 +58,7 @@ def _checked_order(owner: Any, name: str, value: Any) -> bool | None:
     return None if value is None else checks.boolean(owner._name, name, value)
 
 
-class _OverTime(Module):
+class _OverTime(Module, abc.ABC):
     """What Last, Mean and Max have in common: y (T, B, H) in, and (B, H) out."""
 
     _changeable: ClassVar = {**Module._changeable, "batch_first": _checked_order}
@@ -105,8 +106,8 @@ class _OverTime(Module):
             return a[:, None] if single else a.swapaxes(0, 1) if batch_first else a
 
         T, batch, H = by_steps(y).shape
-        counted = _counted(name, lengths, mask, T, batch, batch_first, single)
-        result, put = self._over(by_steps(y), counted, layer)
+        counted = checked_steps(name, lengths, mask, T, batch, single, batch_first)
+        result, put = self._over(by_steps(y), None if counted is None else counted.at(slice(0, T)), layer)
 
         def back(dy: Array) -> tuple[Array, dict[str, Array]]:
             dy = check_gradient(f"{name}.backward", dy, (H,) if single else (batch, H), dtype)
@@ -116,19 +117,9 @@ class _OverTime(Module):
 
         return ModuleCall(result[0] if single else result, back)
 
+    @abc.abstractmethod
     def _over(self, y: Array, counted: Array | None, layer: Layer | None) -> tuple[Array, Put]:
         """Return (B, H) of y (T, B, H), and the way back; ``counted`` (T, B) tells which steps count, None is all."""
-        raise NotImplementedError
-
-
-def _counted(name: str, lengths: Any, mask: Any, T: int, batch: int, batch_first: bool, single: bool) -> Array | None:
-    """Return which steps count, (T, B) of bool, an array of the call's own; None is all."""
-    if lengths is not None:
-        lengths = checked_lengths(name, lengths, T, batch, batch_first)
-    if mask is not None:
-        mask = checked_mask(name, mask, T, batch, single, batch_first)
-    counted = counted_of(lengths, mask)
-    return None if counted is None else counted.at(slice(0, T))
 
 
 def _ends(counted: Array | None, T: int, batch: int) -> tuple[Array, Array, Array]:
@@ -239,7 +230,7 @@ class Max(_OverTime):
 # --- each number by itself
 
 
-class _Elementwise(Module):
+class _Elementwise(Module, abc.ABC):
     """What Relu and Tanh have in common: of each number another."""
 
     def __call__(self, x: Array) -> Array:
@@ -271,12 +262,13 @@ class _Elementwise(Module):
         return y
 
     @staticmethod
+    @abc.abstractmethod
     def _into(x: Array, y: Array) -> Array:
         """Write y of x, and return it."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _way_back(self, y: Array) -> Callable[[Array], tuple[Array, dict[str, Array]]]:
-        raise NotImplementedError
+        """Return how a call that gave y goes back."""
 
 
 _ZERO = np.zeros((), np.float32)  # of the number 0 NumPy would make one each time, as long as a small maximum takes
@@ -482,9 +474,6 @@ class Sequential(Several):
         if not -len(modules) <= number < len(modules):
             raise IndexError(f"{self._name}: there is no module {number}; there are {len(modules)}")
         return modules[number]
-
-    def _before(self, name: str) -> str:
-        return ""
 
     def freeze(self) -> Sequential:
         """Freeze all recurrent layers in it, as :meth:`fastrnn.Layer.freeze` does; return the net."""

@@ -86,15 +86,20 @@ def checked_mask(name: str, mask: Any, T: int, batch: int, single: bool, batch_f
     return own[:, None] if single else own.T if batch_first else own
 
 
-def counted_of(lengths: Array | None, mask: Array | None) -> Counted | None:
-    """Return which steps count, both being checked; None: all."""
+def checked_steps(
+    name: str, lengths: Any, mask: Any, T: int, batch: int, single: bool, batch_first: bool
+) -> Counted | None:
+    """Return which steps count, by the lengths and the mask that were given; None: all."""
+    if lengths is not None:
+        lengths = checked_lengths(name, lengths, T, batch, batch_first)
     if mask is None:
         return None if lengths is None else Counted(lengths)
+    mask = checked_mask(name, mask, T, batch, single, batch_first)
     if lengths is not None:
-        for steps in parts_of(len(mask), 8 * len(lengths)):
+        for steps in parts_of(T, 8 * batch):
             mask[steps] &= Counted(lengths).at(steps)
-    counted = counted_in(mask)
-    return None if (counted.lengths == len(mask)).all() else counted
+    counted = counted_in(mask, lengths)
+    return None if (counted.lengths == T).all() else counted
 
 
 def checked_gradient(spec: Spec, dy: Any, axes: list[int]) -> Array:

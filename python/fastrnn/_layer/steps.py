@@ -18,11 +18,13 @@ class Counted(NamedTuple):
     Attributes:
         lengths: (B,), how many.
         mask: (T, B), which; None: the first ones.
+        ends: (B,), where sequences end, if they have ends of their own beside a mask.
 
     """
 
     lengths: Array
     mask: Array | None = None
+    ends: Array | None = None
 
     def at(self, steps: slice) -> Array:
         """Return whether some steps count, (steps, B)."""
@@ -38,12 +40,12 @@ class Counted(NamedTuple):
         return counted_in(self.mask[begin:end])
 
 
-def counted_in(mask: Array) -> Counted:
-    """Return what a mask (T, B) says."""
+def counted_in(mask: Array, ends: Array | None = None) -> Counted:
+    """Return what a mask (T, B) says, in which nothing counts past the ends."""
     lengths = np.zeros(mask.shape[1], np.int64)
     for steps in parts_of(*mask.shape):
         lengths += np.count_nonzero(mask[steps], axis=0)
-    return Counted(lengths, mask)
+    return Counted(lengths, mask, ends)
 
 
 class Rows:
@@ -147,7 +149,7 @@ class Repeats:
     Before the first one that counts the output stays zero, as past the end of a sequence.
     """
 
-    def __init__(self, counted: Counted, lengths: Array | None, batch_first: bool, from_end: bool) -> None:
+    def __init__(self, counted: Counted, batch_first: bool, from_end: bool) -> None:
         assert counted.mask is not None
         T, batch = counted.mask.shape
         # (M,) each, a part of the steps at a time: where steps repeat, and what; all that repeat the same side by side.
@@ -166,8 +168,8 @@ class Repeats:
             last = read[-1].copy()
             read = read[:: -1 if from_end else 1]
             repeats = masked & (read >= 0)
-            if lengths is not None:
-                repeats &= t < lengths
+            if counted.ends is not None:
+                repeats &= t < counted.ends
             at, sequence = np.nonzero(repeats)
             of = read[at, sequence]
             of = T - 1 - of if from_end else of
