@@ -19,6 +19,8 @@ MAY_KNOW: dict[str, set[str]] = {
     "_base": {"_core"},
     "_layer": {"_core", "_base"},
     **{name: {"_core", "_base", "_layer", *LIBRARY} for name in ("fastrnn", *LIBRARY)},
+    "fastrnn": {"_core", "_base", "_layer", *LIBRARY, "convert"},
+    "convert": {"_base", *LIBRARY},
     "charlm": {"fastrnn", *LIBRARY},
     "course": {"fastrnn", *LIBRARY, "charlm"},
     "command": {"fastrnn", *LIBRARY, "charlm", "course", "_base.startup"},

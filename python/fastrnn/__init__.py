@@ -16,7 +16,7 @@ float32 and float64. Layout, gate order and names of weights are PyTorch's.
 """
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from ._base import startup as _startup  # noqa: F401  the first, for it tells what goes wrong in what follows
 from ._base import threads as _threads
@@ -46,6 +46,9 @@ from .losses import cross_entropy, mean_squared_error
 from .modules import Dropout, Embedding, Gradients, Grads, Linear, Module, ModuleCall, Modules, Parameters
 from .nets import Last, Max, Mean, Relu, Sequential, Tanh
 
+if TYPE_CHECKING:
+    from .convert import Net, find_nets, from_keras, from_onnx, from_torch, gates, onnx_ops, to_onnx, to_torch
+
 __all__ = [
     "GRU",
     "LSTM",
@@ -69,6 +72,7 @@ __all__ = [
     "Module",
     "ModuleCall",
     "Modules",
+    "Net",
     "Parameters",
     "Relu",
     "RnnGradients",
@@ -80,6 +84,11 @@ __all__ = [
     "__version__",
     "available_isas",
     "cross_entropy",
+    "find_nets",
+    "from_keras",
+    "from_onnx",
+    "from_torch",
+    "gates",
     "get_num_threads",
     "gru_backward",
     "gru_forward",
@@ -90,17 +99,22 @@ __all__ = [
     "lstm_forward",
     "lstm_step",
     "mean_squared_error",
+    "onnx_ops",
     "rnn_backward",
     "rnn_forward",
     "rnn_step",
     "set_num_threads",
+    "to_onnx",
+    "to_torch",
 ]
 
 _threads.tell_threadpoolctl()
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import the modules that not everybody needs when they are first used."""
-    if name in ("data", "optim", "reference"):
+def __getattr__(name: str) -> Any:
+    """Import what not everybody needs when it is first used."""
+    if name in ("convert", "data", "optim", "reference", "torch"):
         return importlib.import_module(f".{name}", __name__)
+    if name in __all__:
+        return getattr(importlib.import_module(".convert", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

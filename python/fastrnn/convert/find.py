@@ -1,0 +1,86 @@
+"""Which recurrent nets a model holds, wherever it was trained."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+from fastrnn._base import checks
+
+from . import keras_in, onnx_in, torch_in
+from .net import Net
+
+__all__ = ["find_nets"]
+
+EXPECTED = (
+    "a PyTorch module, state dict or file, a Keras layer, model or file, or an ONNX model, file or its bytes: see "
+    "from_torch, from_keras and from_onnx"
+)
+
+
+def find_nets(source: Any) -> list[Net]:
+    """Return what recurrent nets there are in a model, of PyTorch, Keras or ONNX.
+
+    Args:
+        source: whatever :func:`fastrnn.from_torch`, :func:`fastrnn.from_keras` or :func:`fastrnn.from_onnx` takes; of a
+            file what is in it tells which of them, not its name.
+
+    Returns:
+        A :class:`Net` for each, whose name chooses it, in the order of the model; also of those that cannot be
+        imported, which say why.
+
+    Raises:
+        TypeError: it is nothing of that kind.
+        ValueError: a file is damaged, or of another kind.
+        OSError: it cannot be read.
+        ImportError: what reads it is not installed.
+
+    """
+    owner = "find_nets"
+    find = {"torch": torch_in.nets_in, "keras": keras_in.nets_in, "onnx": onnx_in.nets_in}[_maker(owner, source)]
+    nets: list[Net] = find(owner, source)
+    return nets
+
+
+def _maker(owner: str, source: Any) -> str:
+    """Return what made a model."""
+    if isinstance(source, str | os.PathLike):
+        maker = maker_of_file(os.fspath(source))
+        if maker is None:
+            raise ValueError(f"{owner}: {source} is a file of none of these kinds: {EXPECTED}")
+        return maker
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "onnx"
+    if isinstance(source, Mapping):
+        return "torch"
+    for kind in type(source).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if package in ("torch", "onnx"):
+            return package
+        if package in ("keras", "tf_keras", "tensorflow"):
+            return "keras"
+    if hasattr(source, "__next__"):  # such as named_parameters()
+        return "torch"
+    raise TypeError(f"{owner}: source is {checks.kind(source)}, expected {EXPECTED}")
+
+
+def maker_of_file(path: str) -> str | None:
+    """Return what wrote a file, by its first bytes, or None if that cannot be told."""
+    with open(path, "rb") as file:
+        begin = file.read(16)
+    if begin.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "keras"
+    if begin.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            return "torch"  # which says what is wrong with it
+        return "keras" if "config.json" in names else "torch"
+    if begin[:1] == b"\x80" or begin[8:9] == b"{":  # a pickle, as PyTorch wrote them before 1.6; safetensors
+        return "torch"
+    if begin[:1] in (b"\x08", b"\x12", b"\x1a", b"\x3a", b"\x42"):  # a field of ONNX's ModelProto
+        return "onnx"
+    return None

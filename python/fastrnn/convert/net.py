@@ -1,0 +1,171 @@
+"""A recurrent net that somebody's model holds: what there is to say of it, and how it becomes a layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn._base import checks
+from fastrnn._base.checks import Array
+from fastrnn._base.options import nearest, warn
+from fastrnn.layers import GRU, LSTM, RNN, Layer
+
+__all__ = ["Net"]
+
+KINDS: dict[str, type[Layer]] = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
+SHOWN = 20  # of candidates in a message
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Net:
+    """A recurrent net in a model, as :func:`fastrnn.find_nets` tells it.
+
+    Attributes:
+        name: by which an importer is told to take it.
+        kind: ``"RNN"``, ``"GRU"`` or ``"LSTM"``.
+        options: the arguments that make the same layer in fastrnn: sizes, and whatever is not as by default.
+        call: arguments for a call of that layer with which it gives what the model's gives, such as
+            ``{"return_sequence": False}``.
+        notes: what else a call has to heed, each in a sentence: a mask that the model makes for itself, say.
+        problem: what of it fastrnn has not, or cannot know, and the way out; "" if nothing. Else it cannot be imported.
+        only_last: why no other net can read what it gives, so that it is the last of several that are joined; "" if not.
+
+    """
+
+    name: str
+    kind: str
+    options: dict[str, Any]
+    weights: Callable[[], Mapping[str, Array]] = dataclasses.field(repr=False)  # by fastrnn's names; called when wanted
+    call: dict[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+    only_last: str = ""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its parameters are; 0 where that cannot be known."""
+        return 0 if self.problem else sum(math.prod(np.shape(w)) for w in self.weights().values())
+
+    def __str__(self) -> str:
+        sizes = ("input_size", "hidden_size", "num_layers")
+        shown = [f"{self.options[name]}" for name in sizes if self.options.get(name, 1) != 1 or name != "num_layers"]
+        shown += [f"{name}={value!r}" for name, value in self.options.items() if name not in sizes]
+        return f"{self.kind}({', '.join(shown)})"
+
+    def layer(self, owner: str, dtype: Any = None) -> Layer:
+        """Return the layer, in evaluation mode; ``owner`` is whom messages name."""
+        if self.problem:
+            raise ValueError(f"{owner}: {quoted(self.name)}{self.problem}")
+        weights = self.weights()
+        if dtype is None:
+            dtype = np.float64 if any(np.dtype(w.dtype) == np.float64 for w in weights.values()) else np.float32
+        else:
+            dtype = checks.float_dtype(owner, dtype)
+        try:
+            layer = KINDS[self.kind](**self.options, dtype=dtype)
+            layer.load_state_dict(weights)
+        except ValueError as error:
+            raise ValueError(f"{owner}: {quoted(self.name)}{error}") from None
+        if self.notes:
+            warn(f"{owner}: {quoted(self.name)}{'; '.join(self.notes)}")
+        layer.eval()
+        return layer
+
+
+def quoted(name: str) -> str:
+    """Return the name of a net as the beginning of a message."""
+    return f"{name!r}: " if name else ""
+
+
+def chosen(owner: str, argument: str, nets: Sequence[Net], choice: Any, *, source: str, joins: bool) -> Net:
+    """Return the net that a user means.
+
+    ``argument`` is the name of the argument that chooses, ``choice`` its value: None where there is but one, a name,
+    or, if ``joins``, a list of the names of single layers that follow each other. ``source`` says in what is looked.
+    """
+    if not nets:
+        raise ValueError(f"{owner}: there is no recurrent net in {source}")
+    if choice is None:
+        if len(nets) == 1:
+            return nets[0]
+        way = f": choose one, {argument}={nets[0].name!r}"
+        if joins:
+            names = [net.name for net in nets[:2]]
+            way += f", or several that follow each other, {argument}={names!r}"
+        raise ValueError(f"{owner}: there are {len(nets)} recurrent nets in {source}{way}; there are {listed(nets)}")
+    if isinstance(choice, list | tuple) and joins:
+        if not choice:
+            raise ValueError(f"{owner}: {argument} is empty, expected names; there are {listed(nets)}")
+        found = [_named(owner, argument, nets, each) for each in choice]
+        return found[0] if len(found) == 1 else joined(owner, found)
+    return _named(owner, argument, nets, choice)
+
+
+def _named(owner: str, argument: str, nets: Sequence[Net], name: Any) -> Net:
+    if not isinstance(name, str):
+        raise TypeError(f"{owner}: {argument} is {checks.shown(name)}, expected a name; there are {listed(nets)}")
+    wanted = name.rstrip("./")
+    same = [net for net in nets if net.name == wanted] or [
+        net for net in nets if wanted and net.name.endswith((f".{wanted}", f"/{wanted}"))
+    ]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        raise ValueError(f"{owner}: {argument} is {name!r}, which may be {listed(same)}")
+    near = nearest(wanted, [net.name for net in nets])
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{owner}: there is no recurrent net {name!r}{hint}; there are {listed(nets)}")
+
+
+def listed(nets: Sequence[Net]) -> str:
+    """Return nets as a message names them."""
+    shown = [f"{net.name!r}, {net}" + (" (which cannot be imported)" if net.problem else "") for net in nets[:SHOWN]]
+    more = [f"{len(nets) - SHOWN} more"] if len(nets) > SHOWN else []
+    return "; ".join(shown + more)
+
+
+def joined(owner: str, nets: Sequence[Net]) -> Net:
+    """Return several nets of which each reads the output of the one before as one of several layers."""
+    first = nets[0]
+    for net in nets:
+        if net.problem:
+            raise ValueError(f"{owner}: {quoted(net.name)}{net.problem}")
+    options = {name: value for name, value in first.options.items() if name not in ("input_size", "num_layers")}
+    for below, net in zip(nets, nets[1:], strict=False):
+        given = {name: value for name, value in net.options.items() if name not in ("input_size", "num_layers")}
+        different = [name for name in {**options, **given} if options.get(name) != given.get(name)]
+        if net.kind != first.kind or different:
+            what = ", ".join(sorted(different)) if net.kind == first.kind else "kind"
+            raise ValueError(
+                f"{owner}: {first.name!r} and {net.name!r} differ in {what}: {first} and {net}; a layer has the same at "
+                "all levels: import each, and call one after the other"
+            )
+        width = (options.get("proj_size") or options["hidden_size"]) * (1 + bool(options.get("bidirectional")))
+        if net.options["input_size"] != width:
+            raise ValueError(
+                f"{owner}: {net.name!r} reads {net.options['input_size']} features, and {below.name!r} gives {width}: "
+                "they do not follow each other"
+            )
+        if below.only_last:
+            raise ValueError(f"{owner}: {below.name!r} {below.only_last}, which {net.name!r} cannot read")
+    counts = [net.options.get("num_layers", 1) for net in nets]
+
+    def weights() -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        first_level = 0
+        for net, count in zip(nets, counts, strict=True):
+            for name, w in net.weights().items():
+                kind, _, suffix = name.rpartition("_l")
+                level, *direction = suffix.split("_")
+                found["_".join([f"{kind}_l{first_level + int(level)}", *direction])] = w
+            first_level += count
+        return found
+
+    notes = tuple(dict.fromkeys(note for net in nets for note in net.notes))
+    whole = {"input_size": first.options["input_size"], **options, "num_layers": sum(counts)}
+    name, last = " + ".join(net.name for net in nets), nets[-1]
+    return Net(name, first.kind, whole, weights, last.call, notes, only_last=last.only_last)
