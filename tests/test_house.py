@@ -13,17 +13,18 @@ import pytest
 import fastrnn
 
 PACKAGE = Path(fastrnn.__file__).parent
-LIBRARY = {"calls", "data", "files", "functional", "layers", "losses", "modules", "nets", "optim", "streams"}
+LIBRARY = {"calls", "data", "files", "functional", "layers", "losses", "modules", "nets", "optim", "saved", "streams"}
 # Whom each part, a package or a module of its own, may know besides itself; "fastrnn" is what `import fastrnn` runs.
 MAY_KNOW: dict[str, set[str]] = {
     "_base": {"_core"},
     "_layer": {"_core", "_base"},
     **{name: {"_core", "_base", "_layer", *LIBRARY} for name in ("fastrnn", *LIBRARY)},
     "fastrnn": {"_core", "_base", "_layer", *LIBRARY, "convert"},
-    "convert": {"_base", *LIBRARY},
+    "convert": {"_base", "torch", *LIBRARY},
+    "torch": {"_core", "_base", "_layer", *LIBRARY},
     "charlm": {"fastrnn", *LIBRARY},
     "course": {"fastrnn", *LIBRARY, "charlm"},
-    "command": {"fastrnn", *LIBRARY, "charlm", "course", "_base.startup"},
+    "command": {"fastrnn", *LIBRARY, "convert", "charlm", "course", "_base.startup"},
     "__main__": {"command"},
     "reference": set(),
 }

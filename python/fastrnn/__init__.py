@@ -45,6 +45,7 @@ from .layers import GRU, LSTM, RNN, IndRNN, Layer, MinGRU, Stream
 from .losses import cross_entropy, mean_squared_error
 from .modules import Dropout, Embedding, Gradients, Grads, Linear, Module, ModuleCall, Modules, Parameters
 from .nets import Last, Max, Mean, Relu, Sequential, Tanh
+from .saved import load
 
 if TYPE_CHECKING:
     from .convert import Net, find_nets, from_keras, from_onnx, from_torch, gates, onnx_ops, to_onnx, to_torch
@@ -95,6 +96,7 @@ __all__ = [
     "gru_step",
     "isa",
     "linear",
+    "load",
     "lstm_backward",
     "lstm_forward",
     "lstm_step",

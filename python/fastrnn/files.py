@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import stat
@@ -21,6 +22,7 @@ if sys.platform != "win32":  # where a file that is open cannot be removed
 
 Result = TypeVar("Result")
 
+ABOUT = "fastrnn"  # in a file's metadata, what its arrays are the parameters of
 AT_ONCE = 32 << 20  # between parts of so many bytes Ctrl-C is seen
 # On Windows: seconds after which nobody is about to rename a file any more, and how often and long to wait for one.
 ABANDONED, WAITS, WAIT = 60.0, 100, 0.01
@@ -29,12 +31,15 @@ SAFETENSORS = {"F16": "<f2"} | {f"F{8 * size}": f"<f{size}" for size in (4, 8)}
 SAFETENSORS |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
-def save_arrays(path: str, arrays: Mapping[str, Array]) -> None:
-    """Write arrays to a safetensors file, all or nothing. Raises OSError, and leaves what was there."""
+def save_arrays(path: str, arrays: Mapping[str, Array], about: Any = None) -> None:
+    """Write arrays to a safetensors file, all or nothing; ``about`` goes into its metadata as JSON, unless it is None.
+
+    Raises OSError, and leaves what was there.
+    """
     from safetensors.numpy import save  # here, for import to bring little
 
     contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    write_atomically(path, save(contiguous))
+    write_atomically(path, save(contiguous, None if about is None else {ABOUT: json.dumps(about)}))
 
 
 def load_arrays(owner: str, path: str) -> dict[str, Array]:
@@ -42,6 +47,11 @@ def load_arrays(owner: str, path: str) -> dict[str, Array]:
 
     Raises OSError where it cannot be read, and ValueError where it is damaged or has numbers that NumPy has not.
     """
+    return load_with_about(owner, path)[0]
+
+
+def load_with_about(owner: str, path: str) -> tuple[dict[str, Array], Any]:
+    """Return the arrays in a safetensors file, and what :func:`save_arrays` has written about them, None if nothing."""
     from safetensors import SafetensorError, deserialize
 
     data = read_regular(path)
@@ -54,7 +64,12 @@ def load_arrays(owner: str, path: str) -> dict[str, Array]:
         if isinstance(a, str):
             raise ValueError(f"{owner}: {name} in {path} is {a}, no real number of NumPy's: save it as F32")
         found[name] = a
-    return found
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # which deserialize has found sound
+    about = header.get("__metadata__", {}).get(ABOUT)
+    try:
+        return found, None if about is None else json.loads(about)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{owner}: what {path} says about its arrays is damaged: {error}") from None
 
 
 def _numbers(tensor: Mapping[str, Any]) -> Array | str:

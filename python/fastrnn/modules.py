@@ -26,6 +26,7 @@ from __future__ import annotations
 import abc
 import copy
 import itertools
+import json
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
@@ -40,7 +41,7 @@ from ._base.checks import Array
 from ._base.options import Options, option
 from ._base.parts import BYTES, dropout_mask, filled, outer_product, parts, product, quiet, scale, uniform
 from ._base.uses import USES
-from .files import load_arrays, save_arrays
+from .files import load_with_about, save_arrays
 
 # A Linear of so few rows takes less time than to enter NumPy's product; with a larger weight NumPy's threads count.
 FEW_ROWS = 8
@@ -285,28 +286,64 @@ class Module(Options):
             ) from None
 
     def save(self, path: str) -> None:
-        """Write all parameters to a safetensors file, all or nothing.
+        """Write all parameters to a safetensors file, all or nothing, and with them what module they are of.
+
+        :func:`fastrnn.load` makes the module again, unless it is of a class of your own, or has one of those in it.
 
         Raises OSError, and leaves what was there, where that cannot be done.
         """
-        save_arrays(path, self.params)
+        save_arrays(path, self.params, self._description())
 
     def load(self, path: str) -> None:
         """Take over the parameters in a file that :meth:`save` wrote, or any other safetensors file that has them.
 
         Raises OSError where it cannot be read, and ValueError, without changing anything, where it is damaged or holds
-        other parameters than the module's.
+        other parameters than the module's, or those of a module that computes something else.
         """
-        arrays = load_arrays(f"{self._name}.load", path)
+        arrays, about = load_with_about(f"{self._name}.load", path)
         try:
+            self._check_description(about)
             self.load_state_dict(arrays)
         except ValueError as error:
             raise ValueError(f"{error}; in {path}") from None
+
+    def _description(self) -> dict[str, Any] | None:
+        """Return what makes such a module, as JSON has it; None of a class of the user's own."""
+        if not type(self).__module__.startswith("fastrnn."):
+            return None
+        options = {n: str(v) if n == "dtype" else v for n, v in self._made_with().items()}
+        return {"kind": self._name, "options": options}
+
+    def _check_description(self, of_file: Any) -> None:
+        """Raise ValueError where parameters are those of a module that computes something else with them."""
+        for here, there in zip(_parts(self._description()), _parts(of_file), strict=False):
+            for name in _SILENT if here["kind"] == there["kind"] else ():
+                wanted, found = (json.dumps(part["options"].get(name)) for part in (here, there))
+                if wanted != found:
+                    raise ValueError(
+                        f"{self._name}.load: {name} of {there['kind']} is {found} in the file, and {wanted} here: "
+                        "fastrnn.load makes the module that was saved"
+                    )
 
     def __repr__(self) -> str:
         count = numbers_in(self.params)
         parameters = f"  # {count:,} parameters" if count else ""
         return f"{self._name}({self._arguments()}){parameters}"
+
+
+# Options of layers that the names and shapes of parameters do not show.
+_SILENT = ("nonlinearity", "activations", "gate_clip", "cell_clip", "coupled", "reset_after", "reverse")
+
+
+def _parts(description: Any) -> list[dict[str, Any]]:
+    """Return the descriptions of the modules of a net, or that of one module; a file may say anything."""
+    if not isinstance(description, dict):
+        return []
+    modules = description.get("modules")
+    if isinstance(modules, list):
+        return [part for module in modules for part in _parts(module)]
+    is_part = isinstance(description.get("kind"), str) and isinstance(description.get("options"), dict)
+    return [description] if is_part else []
 
 
 class Parameters(MutableMapping[str, Array]):
@@ -414,6 +451,9 @@ class Several(Module, abc.ABC):
         for name, module in self._modules.items():
             for prefix, leaf in module._leaves():
                 yield f"{name}.{prefix}", leaf
+
+    def _description(self) -> dict[str, Any] | None:
+        return None  # in which order they are called nobody else knows
 
     def _before(self, name: str) -> str:
         """Return what is before a module where it is shown as an argument."""

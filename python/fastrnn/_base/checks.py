@@ -1,10 +1,12 @@
 """Checks of what users pass, and the words in which they are told what is wrong with it."""
 
+import contextlib
+import contextvars
 import math
 import numbers
 import reprlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -97,10 +99,27 @@ def seed(owner: str, value: Any) -> "np.random.Generator":
     return np.random.default_rng(None if value is None else integer(owner, "seed", value, 0))
 
 
+# How many numbers the parameters of a module may be, where what is made comes from a file.
+_MOST: contextvars.ContextVar[int | None] = contextvars.ContextVar("_MOST", default=None)
+
+
+@contextlib.contextmanager
+def at_most(numbers: int) -> Iterator[None]:
+    """Have :func:`held` refuse more numbers than these for a while."""
+    token = _MOST.set(numbers)
+    try:
+        yield
+    finally:
+        _MOST.reset(token)
+
+
 def held(owner: str, numbers: int, dtype: "np.dtype[Any]", sizes: str) -> None:
     """Raise ValueError where so many numbers are more than memory can hold; ``sizes`` are the arguments to blame."""
     if numbers * dtype.itemsize > sys.maxsize:
         raise ValueError(f"{owner}: {sizes} make {numbers:,} parameters, which is more than memory can hold")
+    most = _MOST.get()
+    if most is not None and numbers > most:
+        raise ValueError(f"{owner}: {sizes} make {numbers:,} parameters, expected at most {most:,}")
 
 
 def generator(owner: str, name: str, value: Any) -> "np.random.Generator":

@@ -79,15 +79,21 @@ class Options:
         near = nearest(name, list(known))
         return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(self._changeable))}"
 
-    def _arguments(self) -> str:
+    def _made_with(self) -> dict[str, Any]:
         """Return the arguments that would make such an object, without those that are as they are by default."""
-        made: list[str] = []
+        made: dict[str, Any] = {}
         for p in inspect.signature(type(self).__init__).parameters.values():
-            if p.name not in self.__dict__:
-                continue
-            value = self.__dict__[p.name]
-            if p.default is not p.empty and (value == p.default or value is p.default):
-                continue
-            text = f"np.{value}" if p.name == "dtype" else repr(value)
-            made.append(text if p.default is p.empty else f"{p.name}={text}")
+            if p.name in self.__dict__:
+                value = self.__dict__[p.name]
+                if p.default is p.empty or not (value == p.default or value is p.default):
+                    made[p.name] = value
+        return made
+
+    def _arguments(self) -> str:
+        """Return these arguments as they are written in a call."""
+        signature = inspect.signature(type(self).__init__).parameters
+        made: list[str] = []
+        for name, value in self._made_with().items():
+            text = f"np.{value}" if name == "dtype" else repr(value)
+            made.append(text if signature[name].default is inspect.Parameter.empty else f"{name}={text}")
         return ", ".join(made)

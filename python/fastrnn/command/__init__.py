@@ -4,5 +4,6 @@ main       what runs: the parser of all commands, and what becomes of errors and
 arguments  how a command is declared, and the numbers in its arguments
 output     the standard output, where nobody may read it any more
 
-And a file for each command: training, which has demo and train, sample, history, gradients, inspect, compare, info.
+And a file for each command: training, which has demo and train, sample, history, gradients, inspect, compare, convert,
+info.
 """

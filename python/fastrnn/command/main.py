@@ -13,11 +13,11 @@ import fastrnn
 from fastrnn._base.startup import INTERRUPTED, Interrupts, catch
 from fastrnn.charlm.errors import SaveError, UserError
 
-from . import compare, gradients, history, info, inspect, sample, training
+from . import compare, convert, gradients, history, info, inspect, sample, training
 from .arguments import Parser
 from .output import discard_output, nobody_reads
 
-COMMANDS = (training, sample, history, gradients, inspect, compare, info)  # as the help shows them
+COMMANDS = (training, sample, history, gradients, inspect, compare, convert, info)  # as the help shows them
 EXIT_STATUS = """exit status:
   0    done (also when whoever reads the output, such as head, has read enough; demo and train go on to their end)
   2    a mistake in the arguments, files or environment, told in one line on the standard error output

@@ -14,5 +14,7 @@ def nets_in(owner: str, source: Any) -> list[Net]:
     raise NotImplementedError
 
 
-def from_keras(source: Any, name: Any = None, *, activations: Any = None, reset_after: Any = None, dtype: Any = None) -> Any:
+def from_keras(
+    source: Any, name: Any = None, *, activations: Any = None, reset_after: Any = None, dtype: Any = None
+) -> Any:
     raise NotImplementedError

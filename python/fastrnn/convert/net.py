@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ __all__ = ["Net"]
 
 KINDS: dict[str, type[Layer]] = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
 SHOWN = 20  # of candidates in a message
+SMALL = 2**20  # numbers that a layer may have, whatever there are in a file
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Net:
 
     Attributes:
         name: by which an importer is told to take it.
-        kind: ``"RNN"``, ``"GRU"`` or ``"LSTM"``.
+        kind: ``"RNN"``, ``"GRU"`` or ``"LSTM"``; "" where that cannot be known.
         options: the arguments that make the same layer in fastrnn: sizes, and whatever is not as by default.
         call: arguments for a call of that layer with which it gives what the model's gives, such as
             ``{"return_sequence": False}``.
@@ -51,6 +53,8 @@ class Net:
         return 0 if self.problem else sum(math.prod(np.shape(w)) for w in self.weights().values())
 
     def __str__(self) -> str:
+        if not self.options:
+            return self.kind or "a recurrent net"
         sizes = ("input_size", "hidden_size", "num_layers")
         shown = [f"{self.options[name]}" for name in sizes if self.options.get(name, 1) != 1 or name != "num_layers"]
         shown += [f"{name}={value!r}" for name, value in self.options.items() if name not in sizes]
@@ -60,15 +64,16 @@ class Net:
         """Return the layer, in evaluation mode; ``owner`` is whom messages name."""
         if self.problem:
             raise ValueError(f"{owner}: {quoted(self.name)}{self.problem}")
-        weights = self.weights()
-        if dtype is None:
-            dtype = np.float64 if any(np.dtype(w.dtype) == np.float64 for w in weights.values()) else np.float32
-        else:
+        if dtype is not None:
             dtype = checks.float_dtype(owner, dtype)
         try:
-            layer = KINDS[self.kind](**self.options, dtype=dtype)
+            weights = self.weights()
+            if dtype is None:
+                dtype = np.float64 if any(w.dtype == np.float64 for w in weights.values()) else np.float32
+            with checks.at_most(max(SMALL, sum(w.size for w in weights.values()))):
+                layer = KINDS[self.kind](**self.options, dtype=dtype)
             layer.load_state_dict(weights)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{owner}: {quoted(self.name)}{error}") from None
         if self.notes:
             warn(f"{owner}: {quoted(self.name)}{'; '.join(self.notes)}")
@@ -135,7 +140,7 @@ def joined(owner: str, nets: Sequence[Net]) -> Net:
         if net.problem:
             raise ValueError(f"{owner}: {quoted(net.name)}{net.problem}")
     options = {name: value for name, value in first.options.items() if name not in ("input_size", "num_layers")}
-    for below, net in zip(nets, nets[1:], strict=False):
+    for below, net in itertools.pairwise(nets):
         given = {name: value for name, value in net.options.items() if name not in ("input_size", "num_layers")}
         different = [name for name in {**options, **given} if options.get(name) != given.get(name)]
         if net.kind != first.kind or different:

@@ -12,10 +12,10 @@ from fastrnn._base.checks import Array
 
 __all__ = ["gates"]
 
-ORDERS = {"LSTM": "ifgo", "GRU": "rzn", "RNN": "h"}
-# What others call them: the candidate of an LSTM g, c or j; a GRU's update gate z or u, and its candidate n, h or c.
-LETTERS = {"c": "g", "j": "g", "u": "z", "h": "n"}
-OF_GRU = {**LETTERS, "c": "n"}
+ORDERS = {"LSTM": "ifgo", "GRU": "rzn"}
+# What others call some of them.
+OF_LSTM = {"c": "g", "j": "g"}
+OF_GRU = {"u": "z", "h": "n", "c": "n"}
 
 
 def gates(order: str | Sequence[str], weights: Any, *, axis: int = 0) -> Array:
@@ -41,11 +41,11 @@ def gates(order: str | Sequence[str], weights: Any, *, axis: int = 0) -> Array:
     """
     names = _names(order)
     axis = checks.integer("gates", "axis", axis, -2, 1)
+    known = _known(order, names)
     blocks = _blocks(names, weights, axis)
     if len({block.shape for block in blocks}) > 1:
         shapes = ", ".join(f"{name} {block.shape}" for name, block in zip(names, blocks, strict=True))
         raise ValueError(f"gates: weights has blocks of different shapes: {shapes}")
-    known = _known(order, names)
     wanted = next(full for full in ORDERS.values() if set(known) <= set(full))
     by_gate = dict(zip(known, blocks, strict=True))
     signs = {gate: name.startswith("-") for gate, name in zip(known, names, strict=True)}
@@ -64,9 +64,7 @@ def _known(order: Any, names: list[str]) -> list[str]:
     """Return the letters of gates as fastrnn has them."""
     plain = [name.removeprefix("-") for name in names]
     of_lstm = bool({"i", "f", "o", "g", "j"} & set(plain))
-    known = [(LETTERS if of_lstm else OF_GRU).get(name, name) for name in plain]
-    if of_lstm:
-        known = [{"n": "?"}.get(name, name) for name in known]
+    known = [(OF_LSTM if of_lstm else OF_GRU).get(name, name) for name in plain]
     full = ORDERS["LSTM" if of_lstm else "GRU"]
     if not set(known) <= set(full) or len(set(known)) != len(known):
         raise ValueError(

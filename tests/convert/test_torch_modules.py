@@ -1,0 +1,292 @@
+"""PyTorch's modules become layers, and layers and nets become modules, which compute the same."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrnn
+from problems import Array
+from tolerances import output_tolerance
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+T, B, I, H = 6, 4, 3, 5
+KINDS = ("RNN", "GRU", "LSTM")
+OPTIONS: list[dict[str, Any]] = [
+    {"num_layers": layers, "bidirectional": both, "bias": bias, "batch_first": order}
+    for layers, both, bias, order in itertools.product((1, 2), (False, True), (True, False), (False, True))
+]
+SETTINGS = [(kind, options) for kind in KINDS for options in OPTIONS]
+SETTINGS += [("RNN", {**options, "nonlinearity": "relu"}) for options in OPTIONS[:4]]
+SETTINGS += [("LSTM", {**options, "proj_size": 2}) for options in OPTIONS]
+# PyTorch says of a projection that it has no fast way, and of much else that there will be another.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:LSTM with projections:UserWarning",
+    *(f"ignore:.*({old})" for old in ("torch.jit", "torch.ao.quantization", "quantized tensor", "weight_norm")),
+)
+
+
+def make(kind: str, dtype: Any = torch.float32, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return getattr(nn, kind)(I, H, dtype=dtype, **options).eval()
+
+
+def draw(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32)
+
+
+def assert_same_numbers(module: Any, layer: fastrnn.Layer) -> None:
+    """The same y and states, from initial states, with and without lengths."""
+    order, D = layer.batch_first, 1 + layer.bidirectional
+    dtype = layer.dtype
+    x = draw(B, T, I).astype(dtype)
+    x = x if order else x.swapaxes(0, 1)
+    sizes = layer._spec.state_sizes
+    states = [draw(layer.num_layers * D, B, size, seed=s).astype(dtype) for s, size in enumerate(sizes)]
+    lengths = np.array([6, 1, 3, 6])
+    tensors: Any = tuple(map(torch.from_numpy, states))
+    padded = torch.from_numpy(x.copy())
+    packed = nn.utils.rnn.pack_padded_sequence(padded, lengths, batch_first=order, enforce_sorted=False)
+    for source, n in ((padded, None), (packed, lengths)):
+        with torch.no_grad():
+            right, right_states = module(source, tensors if len(states) == 2 else tensors[0])
+        if n is not None:
+            right, _ = nn.utils.rnn.pad_packed_sequence(right, batch_first=order)
+        y, state = layer(x, tuple(states) if len(states) == 2 else states[0], lengths=n)
+        got = [y, *(state if isinstance(state, tuple) else (state,))]
+        expected = [right, *(right_states if isinstance(right_states, tuple) else (right_states,))]
+        assert len(got) == len(expected)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=output_tolerance(dtype, terms=I + H) * 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(("kind", "options"), SETTINGS, ids=str)
+def test_there_and_back(kind: str, options: dict[str, Any], dtype: Any) -> None:
+    module = make(kind, dtype, **options)
+    layer = fastrnn.from_torch(module)
+    assert_same_numbers(module, layer)
+    again = fastrnn.to_torch(layer)
+    assert type(again) is type(module)
+    assert repr(again) == repr(module)
+    assert not again.training
+    for name, p in module.state_dict().items():
+        assert torch.equal(again.state_dict()[name], p)
+        assert layer.params[name].tobytes() == p.numpy().tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cells(kind: str) -> None:
+    torch.manual_seed(0)
+    cell = getattr(nn, kind + "Cell")(I, H)
+    layer = fastrnn.from_torch(nn.ModuleDict({"a": cell, "b": nn.Linear(3, 3)}))
+    step, state, x = layer.stream(B).step, None, draw(T, B, I)
+    for x_t in x:
+        with torch.no_grad():
+            state = cell(torch.from_numpy(x_t), state)
+        h = state[0] if isinstance(state, tuple) else state
+        np.testing.assert_allclose(step(x_t), h.numpy(), rtol=0, atol=output_tolerance(np.float32, terms=I + H))
+
+
+class Tagger(nn.Module):
+    """A model with a layer in it, as people write them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(9, I)
+        self.rnn = nn.LSTM(I, H, 2, batch_first=True, bidirectional=True, dropout=0.25)
+        self.head = nn.Linear(2 * H, 2)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.rnn(self.embed(tokens))[0])
+
+
+def test_whatever_holds_it(tmp_path: Path) -> None:
+    model = Tagger()
+    right = fastrnn.from_torch(model.rnn)
+    assert (right.batch_first, right.dropout) == (True, 0.25)
+    torch.save({"epoch": 3, "model_state": model.state_dict()}, tmp_path / "a.pt")
+    torch.save(model.state_dict(), tmp_path / "old", _use_new_zipfile_serialization=False)
+    scripted = torch.jit.script(model)
+    tokens = torch.zeros((2, 3), dtype=torch.int64)
+    with pytest.warns(UserWarning, match=r"taken so: batch_first"):
+        fastrnn.from_torch(torch.jit.trace(model.eval(), tokens))
+    sources: list[tuple[Any, dict[str, Any]]] = [
+        (model, {}),
+        (nn.DataParallel(model), {}),
+        (torch.compile(model), {}),
+        (scripted, {}),
+        (torch.jit.trace(model.eval(), tokens), {"batch_first": True}),
+        (model.state_dict(), {"batch_first": True}),
+        (torch.compile(nn.DataParallel(model)).state_dict(), {"batch_first": True}),
+        (model.named_parameters(), {"batch_first": True}),
+        (dict(model.named_parameters()), {"batch_first": True}),
+        ({"model": model}, {}),
+        (tmp_path / "a.pt", {"batch_first": True}),
+        (tmp_path / "old", {"batch_first": True}),
+    ]
+    for source, options in sources:
+        assert source is not None
+        layer = fastrnn.from_torch(source, **options)
+        assert layer.batch_first
+        for name, p in right.params.items():
+            assert layer.params[name].tobytes() == p.tobytes()
+    (net,) = fastrnn.find_nets(model)
+    assert (net.name, str(net)) == ("rnn", "LSTM(3, 5, 2, bidirectional=True, batch_first=True, dropout=0.25)")
+    assert [net.name for net in fastrnn.find_nets(tmp_path / "a.pt")] == ["model_state.rnn"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_widened(dtype: Any) -> None:
+    module = make("GRU").to(dtype)
+    layer = fastrnn.from_torch(module)
+    assert layer.dtype == np.float32
+    assert_same_numbers(module.float(), layer)
+
+
+class Own(nn.LSTM):
+    """Computes something else."""
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        return super().forward(2 * x, hx)
+
+
+class Named(nn.LSTM):
+    """Computes the same."""
+
+
+def weight_norm(old: bool) -> Any:
+    module = make("LSTM")
+    return (nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm)(module, "weight_hh_l0")
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    lstm, meta = make("LSTM"), nn.GRU(I, H, device="meta")
+    quantised = torch.ao.quantization.quantize_dynamic(
+        nn.Sequential(nn.LSTM(I, H), nn.LSTMCell(I, H)), {nn.LSTM, nn.LSTMCell}
+    )
+    sparse = {name: p.to_sparse() if name == "weight_hh_l0" else p for name, p in lstm.state_dict().items()}
+    per_row = torch.quantize_per_tensor(lstm.state_dict()["weight_hh_l0"], 0.1, 0, torch.qint8)
+    torch.save(lstm, tmp_path / "whole.pt")
+    torch.jit.script(lstm).save(tmp_path / "script.pt")
+    (tmp_path / "bad.pt").write_bytes(b"PK\3\4 no archive")
+    torch.save([1, 2], tmp_path / "list.pt")
+    cases: list[tuple[Any, str]] = [
+        (nn.Linear(2, 2), "there is no recurrent net in a Linear"),
+        (Own(I, H), "Own has a forward of its own.*state_dict"),
+        (weight_norm(True), "weight_norm"),
+        (weight_norm(False), "remove_parametrizations"),
+        (weight_norm(True).state_dict(), "weight_norm"),
+        (weight_norm(False).state_dict(), "remove_parametrizations"),
+        (quantised[0], "quantised.*quantize_dynamic"),
+        (quantised[1], "quantised.*quantize_dynamic"),
+        (nn.Sequential(quantised[0]).state_dict(), "quantised.*quantize_dynamic"),
+        (sparse, "weight_hh_l0 is sparse.*to_dense"),
+        ({**lstm.state_dict(), "weight_hh_l0": per_row}, "quantised"),
+        (meta, "meta"),
+        ({**lstm.state_dict(), "bias_ih_l0": torch.zeros(20, dtype=torch.int64)}, "bias_ih_l0 is int64"),
+        ({**lstm.state_dict(), "bias_ih_l0": torch.zeros(20, dtype=torch.complex64)}, "bias_ih_l0 is complex64"),
+        (tmp_path / "whole.pt", "more than tensors.*weights_only=False"),
+        (tmp_path / "script.pt", "TorchScript.*torch.jit.load"),
+        (tmp_path / "bad.pt", "not a file of tensors, or damaged"),
+        (tmp_path / "list.pt", "holds a list"),
+    ]
+    for source, words in cases:
+        with pytest.raises(ValueError, match=f"^from_torch: .*{words}"):
+            fastrnn.from_torch(source)
+    named = Named(I, H)
+    assert_same_numbers(named, fastrnn.from_torch(named))
+    with pytest.raises(ValueError, match="the module has 'relu'"):
+        fastrnn.from_torch(make("RNN", nonlinearity="relu"), nonlinearity="tanh")
+
+
+# --- out
+
+
+def nets() -> list[fastrnn.Sequential]:
+    """Nets of all that PyTorch has a module for."""
+    made = []
+    pools: list[tuple[Any, ...]] = [(), (fastrnn.Last,), (fastrnn.Mean,), (fastrnn.Max,)]
+    for kind, pool, both, order, dtype in itertools.product(
+        (fastrnn.RNN, fastrnn.GRU, fastrnn.LSTM), pools, (False, True), (False, True), (np.float32, np.float64)
+    ):
+        layer = kind(I, H, 2, bidirectional=both, batch_first=order, dtype=dtype, seed=1)
+        inner = fastrnn.Sequential(layer, fastrnn.Tanh())
+        modules = [fastrnn.Embedding(9, I, dtype=dtype, seed=0), inner, *(each() for each in pool)]
+        head = fastrnn.Linear(H * (1 + both), 2, dtype=dtype, seed=3)
+        made.append(fastrnn.Sequential(*modules, head, fastrnn.Relu(), fastrnn.Dropout(0.5)).eval())
+    return made
+
+
+def test_nets_become_modules() -> None:
+    tokens = np.random.default_rng(0).integers(0, 9, (T, T))
+    for net in nets():
+        module = fastrnn.to_torch(net)
+        assert isinstance(module, nn.Sequential)
+        for name, p in net.params.items():
+            assert module.state_dict()[name].numpy().tobytes() == p.tobytes()
+        for lengths in (None, np.array([6, 0, 1, 3, 5, 6])):
+            right = net(tokens, lengths)
+            with torch.no_grad():
+                y = module(torch.from_numpy(tokens), None if lengths is None else torch.from_numpy(lengths)).numpy()
+            assert (y.dtype, y.shape) == (right.dtype, right.shape)
+            np.testing.assert_allclose(y, right, rtol=0, atol=4 * output_tolerance(y.dtype, terms=I + H))
+
+
+def test_modules_learn_and_keep_what_is_tied() -> None:
+    embedding, decoder = fastrnn.Embedding(9, I, seed=0), fastrnn.Linear(I, 9, seed=0)
+    decoder.params["weight"] = embedding.params["weight"]
+    net = fastrnn.Sequential(embedding, fastrnn.GRU(I, I, seed=0), decoder)
+    module = fastrnn.to_torch(net)
+    assert module.training
+    assert module[0].weight is module[2].weight
+    before = embedding.params["weight"].copy()
+    module(torch.zeros((T, B), dtype=torch.int64)).sum().backward()
+    torch.optim.SGD(module.parameters(), 0.1).step()
+    assert not np.array_equal(module[0].weight.detach().numpy(), before)
+    np.testing.assert_array_equal(embedding.params["weight"], before)
+
+
+class Twice(fastrnn.Module):
+    """A module of one's own."""
+
+    def record(self, x: Array) -> Any:
+        return fastrnn.ModuleCall(2 * x, lambda dy: (2 * dy, {}))
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        (fastrnn.GRU(I, H, reset_after=False), "no layer that computes what GRU"),
+        (fastrnn.LSTM(I, H, peepholes=True), "peepholes"),
+        (fastrnn.LSTM(I, H, layer_norm=True), "layer_norm"),
+        (fastrnn.LSTM(I, H, cell_clip=1.0), "cell_clip"),
+        (fastrnn.RNN(I, H, activations=("softsign",)), "softsign"),
+        (fastrnn.IndRNN(I, H), "IndRNN"),
+        (fastrnn.MinGRU(I, H), "MinGRU"),
+        (fastrnn.RNN(I, H, zoneout=0.1), "zoneout is 0.1"),
+        (fastrnn.RNN(I, H, recurrent_dropout=0.1), "recurrent_dropout is 0.1"),
+        (fastrnn.GRU(I, H, reverse=True), "reverse is True"),
+        (fastrnn.GRU(I, H, learn_state=True), "learn_state is True"),
+        (fastrnn.Sequential(fastrnn.Linear(I, I), fastrnn.Sequential(fastrnn.MinGRU(I, H))), "module 1.0: "),
+        (fastrnn.Sequential(Twice()), "module 0: Twice"),
+        (Twice(), "Twice is a class of its own"),
+        (fastrnn.Modules(a=fastrnn.Linear(I, I)), "Modules is a class of its own"),
+    ],
+    ids=str,
+)
+def test_what_pytorch_has_not(net: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^to_torch: .*{words}"):
+        fastrnn.to_torch(net)
+
+
+def test_what_is_no_net() -> None:
+    with pytest.raises(TypeError, match=r"^to_torch: layer_or_net is a LSTM"):
+        fastrnn.to_torch(nn.LSTM(I, H))
