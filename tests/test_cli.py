@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fastrnn
 from fastrnn.charlm.checkpoint import load
 from fastrnn.command.main import main
+from fastrnn.files import save_arrays
 from isolated import NO_SUCH_FILE, Interruptible
 
 TEXT = "Was it a rat I saw? Ünïcode, too: 漢字.\n" * 60
@@ -571,7 +573,78 @@ def test_info() -> None:
         assert part in result.stdout
 
 
-COMMANDS = ("demo", "train", "sample", "history", "gradients", "inspect", "compare", "info")
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with models of others, and a text that is none."""
+    one, two = fastrnn.GRU(3, 4, 2, seed=0), fastrnn.RNN(3, 4, seed=1)
+    save_arrays(str(tmp_path / "one.safetensors"), {f"net.gru.{name}": p for name, p in one.params.items()})
+    both = {f"{prefix}.{name}": p for prefix, net in (("a", one), ("b", two)) for name, p in net.params.items()}
+    save_arrays(str(tmp_path / "two.safetensors"), both)
+    save_arrays(str(tmp_path / "none.safetensors"), {"weight": np.zeros(3)})
+    save_arrays(str(tmp_path / "odd.safetensors"), {"weight_hh_l0_g": np.zeros(3)})
+    (tmp_path / "text").write_text("hello", encoding="utf-8")
+    return tmp_path
+
+
+def test_info_of_a_model(models: Path) -> None:
+    for model, right in {
+        "one.safetensors": ["net.gru  GRU(3, 4, 2)  # 228 parameters"],
+        "two.safetensors": ["a  GRU(3, 4, 2)  # 228 parameters", "b  RNN(3, 4)  # 36 parameters", "tanh or relu"],
+        "none.safetensors": ["There is no recurrent net in none.safetensors."],
+        "odd.safetensors": ["a recurrent net, which cannot be imported: its weights are made anew"],
+    }.items():
+        result = run("info", model, cwd=models)
+        assert (result.returncode, result.stderr) == (0, "")
+        lines = result.stdout.splitlines()
+        assert len(lines) == len(right)
+        for line, part in zip(lines, right, strict=True):
+            assert part in line
+    assert_fails(run("info", "missing", cwd=models), "cannot read missing", NO_SUCH_FILE)
+    assert_fails(run("info", "text", cwd=models), "text is a file of none of these kinds")
+
+
+def test_convert(models: Path) -> None:
+    result = run("convert", "one.safetensors", "out.safetensors", cwd=models)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "out.safetensors: GRU(3, 4, num_layers=2)  # 228 parameters\n"
+    loaded = fastrnn.load(str(models / "out.safetensors"))
+    for name, p in fastrnn.GRU(3, 4, 2, seed=0).params.items():
+        np.testing.assert_array_equal(loaded.params[name], p)
+    options = ("--net", "b", "--batch-first", "--nonlinearity", "relu", "--float64")
+    assert run("convert", "two.safetensors", "b.safetensors", *options, cwd=models).returncode == 0
+    made = "RNN(3, 4, nonlinearity='relu', batch_first=True, dtype=np.float64)"
+    assert repr(fastrnn.load(str(models / "b.safetensors"))).startswith(made)
+    assert run("info", "b.safetensors", cwd=models).stdout.startswith(
+        "RNN(3, 4, nonlinearity='relu', batch_first=True)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["two.safetensors", "out.safetensors"], ["there are 2 recurrent nets", "'a', GRU(3, 4, 2)"]),
+        (["two.safetensors", "out.safetensors", "--net", "c"], ["there is no recurrent net 'c'"]),
+        (["two.safetensors", "out.safetensors", "--net", "a", "b"], ["prefix is", "expected a name"]),
+        (["none.safetensors", "out.safetensors"], ["there is no recurrent net in none.safetensors"]),
+        (["odd.safetensors", "out.safetensors"], ["weight_norm"]),
+        (["missing", "out.safetensors"], ["cannot read missing", NO_SUCH_FILE]),
+        (["text", "out.safetensors"], ["text is a file of none of these kinds"]),
+        (["one.safetensors", "out.pt"], ["will not save out.pt", ".safetensors"]),
+        (["one.safetensors", "one.safetensors"], ["will not replace one.safetensors"]),
+        (["one.safetensors", "no/out.safetensors"], ["cannot save no/out.safetensors"]),
+        (["one.safetensors", "out.safetensors", "--activations", "tanh"], ["--activations is of no use"]),
+        (["one.safetensors", "out.safetensors", "--activations", "elu,x"], ["expected a name and numbers"]),
+        (["one.safetensors", "out.safetensors", "--reset-after", "yes"], ["--reset-after is of no use"]),
+        (["one.safetensors", "out.safetensors", "--nonlinearity", "relu"], ["of kind GRU"]),
+    ],
+)
+def test_convert_refuses(arguments: list[str], parts: list[str], models: Path) -> None:
+    before = sorted(models.iterdir())
+    assert_fails(run("convert", *arguments, cwd=models), *parts)
+    assert sorted(models.iterdir()) == before
+
+
+COMMANDS = ("demo", "train", "sample", "history", "gradients", "inspect", "compare", "convert", "info")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
@@ -585,6 +658,6 @@ def test_importing_fastrnn_imports_no_command() -> None:
     code = (
         "import sys, numpy; before = set(sys.modules); import fastrnn; new = set(sys.modules) - before; "
         "assert not new & {'argparse', 'rich', 'safetensors', 'matplotlib'}, new; "
-        "assert not new & {'fastrnn.command', 'fastrnn.charlm', 'fastrnn.course'}, new"
+        "assert not new & {'fastrnn.command', 'fastrnn.charlm', 'fastrnn.course', 'fastrnn.convert'}, new"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

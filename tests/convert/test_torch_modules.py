@@ -28,7 +28,10 @@ SETTINGS += [("LSTM", {**options, "proj_size": 2}) for options in OPTIONS]
 # PyTorch says of a projection that it has no fast way, and of much else that there will be another.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:LSTM with projections:UserWarning",
-    *(f"ignore:.*({old})" for old in ("torch.jit", "torch.ao.quantization", "quantized tensor", "weight_norm")),
+    *(
+        f"ignore:.*({old})"
+        for old in ("torch.jit", "torch.ao.quantization", "quantized tensor", "weight_norm", "might cause the trace")
+    ),
 )
 
 
@@ -116,14 +119,15 @@ def test_whatever_holds_it(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "old", _use_new_zipfile_serialization=False)
     scripted = torch.jit.script(model)
     tokens = torch.zeros((2, 3), dtype=torch.int64)
+    traced = torch.jit.trace(model.eval(), tokens)
     with pytest.warns(UserWarning, match=r"taken so: batch_first"):
-        fastrnn.from_torch(torch.jit.trace(model.eval(), tokens))
+        fastrnn.from_torch(traced)
     sources: list[tuple[Any, dict[str, Any]]] = [
         (model, {}),
         (nn.DataParallel(model), {}),
         (torch.compile(model), {}),
         (scripted, {}),
-        (torch.jit.trace(model.eval(), tokens), {"batch_first": True}),
+        (traced, {"batch_first": True}),
         (model.state_dict(), {"batch_first": True}),
         (torch.compile(nn.DataParallel(model)).state_dict(), {"batch_first": True}),
         (model.named_parameters(), {"batch_first": True}),

@@ -73,12 +73,14 @@ def layer_of(options: argparse.Namespace) -> Layer:
     dtype = "float64" if options.float64 else None
     names = options.net if options.net is None or len(options.net) > 1 else options.net[0]
     maker = maker_of_file(options.model)
+    if maker is None:
+        raise ValueError(f"{options.model} is a file of none of these kinds: PyTorch's, Keras', ONNX' or safetensors")
     of_torch = {"batch_first": options.batch_first or None, "nonlinearity": options.nonlinearity}
     reset_after = None if options.reset_after is None else options.reset_after == "yes"
     of_keras = {"activations": options.activations and tuple(options.activations), "reset_after": reset_after}
     for owner, given in (("torch", of_torch), ("keras", of_keras)):
         for name, value in given.items():
-            if value is not None and maker not in (owner, None):
+            if value is not None and maker != owner:
                 raise SettingsError(f"--{name.replace('_', '-')} is of no use for {options.model}")
     if maker == "keras":
         layer: Layer = from_keras(options.model, names, **of_keras, dtype=dtype)
