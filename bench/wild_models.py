@@ -294,6 +294,20 @@ PACKAGES = (
         ),
     ),
     Package(
+        "LanguageIdentifier-1.1.1-py3-none-any.whl",
+        "788613b3dd3ef9533ad746ae34fe0ca8285316bc9b2a7093397da22c0d74481f",
+        (
+            Row(
+                "LanguageIdentifier/LID_mixed_model.pkl",
+                "from_torch(file, batch_first=True)",
+                torch_module(
+                    lambda nn: nn.LSTM(150, 150, 2, batch_first=True, bidirectional=True), "lstm.", "model_state_dict"
+                ),
+                (1, 60, 150),
+            ),
+        ),
+    ),
+    Package(
         "khmer_ocr_ocm-0.1.0-py3-none-any.whl",
         "89cfedfe07dc937fde881878bc7ab9261695392139f8e187885ba091761bbe05",
         (
