@@ -30,7 +30,14 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:LSTM with projections:UserWarning",
     *(
         f"ignore:.*({old})"
-        for old in ("torch.jit", "torch.ao.quantization", "quantized tensor", "weight_norm", "might cause the trace")
+        for old in (
+            "torch.jit",
+            "torch.ao.quantization",
+            "quantized tensor",
+            "weight_norm",
+            "might cause the trace",
+            "TypedStorage",
+        )
     ),
 )
 
@@ -180,6 +187,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
     per_row = torch.quantize_per_tensor(lstm.state_dict()["weight_hh_l0"], 0.1, 0, torch.qint8)
     torch.save(lstm, tmp_path / "whole.pt")
     torch.jit.script(lstm).save(tmp_path / "script.pt")
+    with torch.package.PackageExporter(tmp_path / "package.pt") as package:
+        package.extern("torch.**")
+        package.save_pickle("models", "model.pkl", lstm)
     (tmp_path / "bad.pt").write_bytes(b"PK\3\4 no archive")
     torch.save([1, 2], tmp_path / "list.pt")
     cases: list[tuple[Any, str]] = [
@@ -198,7 +208,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ({**lstm.state_dict(), "bias_ih_l0": torch.zeros(20, dtype=torch.int64)}, "bias_ih_l0 is int64"),
         ({**lstm.state_dict(), "bias_ih_l0": torch.zeros(20, dtype=torch.complex64)}, "bias_ih_l0 is complex64"),
         (tmp_path / "whole.pt", "more than tensors.*weights_only=False"),
-        (tmp_path / "script.pt", "TorchScript.*torch.jit.load"),
+        (tmp_path / "script.pt", "code of its own.*torch.jit.load"),
+        (tmp_path / "package.pt", "code of its own.*PackageImporter"),
         (tmp_path / "bad.pt", "not a file of tensors, or damaged"),
         (tmp_path / "list.pt", "holds a list"),
     ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastrnn._base import checks
 from fastrnn._base.checks import Array
@@ -60,8 +61,15 @@ class Net:
         shown += [f"{name}={value!r}" for name, value in self.options.items() if name not in sizes]
         return f"{self.kind}({', '.join(shown)})"
 
-    def layer(self, owner: str, dtype: Any = None) -> Layer:
-        """Return the layer, in evaluation mode; ``owner`` is whom messages name."""
+    def layer(self, dtype: npt.DTypeLike | None = None, *, owner: str = "Net.layer") -> Layer:
+        """Return the layer, in evaluation mode, with weights of its own.
+
+        Args:
+            dtype: float32 or float64; None is float64 for weights of float64, and float32 for all others.
+            owner: whom messages name.
+
+        Raises ValueError where there is a problem, and warns of the notes.
+        """
         if self.problem:
             raise ValueError(f"{owner}: {quoted(self.name)}{self.problem}")
         if dtype is not None:

@@ -84,7 +84,7 @@ def from_onnx(source: Any, node: str | list[str] | None = None, *, dtype: npt.DT
             f"{owner}: there is no recurrent net in {where}: a net that was unrolled into single operators cannot be "
             "recognised"
         )
-    return chosen(owner, "node", nets, node, source=where, joins=True).layer(owner, dtype)
+    return chosen(owner, "node", nets, node, source=where, joins=True).layer(dtype, owner=owner)
 
 
 def nets_in(owner: str, source: Any) -> list[Net]:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -90,7 +91,7 @@ def from_torch(
         nonlinearity = checks.choice(OWNER, "nonlinearity", nonlinearity, ("tanh", "relu"))  # type: ignore[assignment]
     nets = nets_in(OWNER, source)
     net = chosen(OWNER, "prefix", nets, prefix, source=_said(source), joins=False)
-    return _with(net, batch_first, nonlinearity).layer(OWNER, dtype)
+    return _with(net, batch_first, nonlinearity).layer(dtype, owner=OWNER)
 
 
 def _with(net: Net, batch_first: bool | None, nonlinearity: str | None) -> Net:
@@ -150,10 +151,10 @@ def _of_file(owner: str, path: str) -> list[Net]:
         arrays, about = load_with_about(owner, path)
         return list(_of_saved(arrays, about, "") if about else _of_mapping(arrays, ""))
     torch = needed(owner, "torch")
-    if _is_torchscript(path):
+    way = _with_code(path)
+    if way:
         raise ValueError(
-            f"{owner}: {path} is TorchScript, which runs code of its own: where you trust it, torch.jit.load(path) is "
-            "the source to give"
+            f"{owner}: {path} has code of its own, which would run: where you trust it, {way} is the source to give"
         )
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -187,14 +188,16 @@ def _of_saved(arrays: Mapping[str, Array], about: Any, prefix: str) -> Iterator[
         yield Net(prefix, kind, options, lambda: own)
 
 
-def _is_torchscript(path: str) -> bool:
-    import zipfile
-
+def _with_code(path: str) -> str:
+    """Return how a file is read that holds code beside tensors; "" if it is none of those."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("constants.pkl") for name in archive.namelist())
+            names = {name.partition("/")[2] for name in archive.namelist()}
     except zipfile.BadZipFile:
-        return False
+        return ""
+    if ".data/extern_modules" in names:
+        return "what torch.package.PackageImporter(path).load_pickle(...) returns"
+    return "torch.jit.load(path)" if "constants.pkl" in names else ""
 
 
 # --- modules
