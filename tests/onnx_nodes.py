@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn.reference.activations import activation
 from problems import Array
 
 KINDS = ("RNN", "GRU", "LSTM")
@@ -127,3 +129,84 @@ def run_onnxruntime(model: Any, given: dict[str, Array]) -> dict[str, Array]:
 
 
 RUNNERS = {"onnx": run_onnx, "onnxruntime": run_onnxruntime}
+
+
+def run_plainly(node: Any, given: dict[str, Array]) -> dict[str, Array]:
+    """What ONNX says that a node gives, in float64; where a sequence is empty, what ONNX Runtime gives."""
+    import onnx
+
+    kind, has = node.op_type, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    v = {slot: given[name].astype(np.float64) for slot, name in zip(INPUTS, node.input, strict=False) if name}
+    by_batch = bool(has.get("layout"))
+    x, *states = (
+        None if a is None else a.swapaxes(0, 1) if by_batch else a
+        for a in (v["X"], v.get("initial_h"), v.get("initial_c"))
+    )
+    assert x is not None
+    (T, B, _), (D, _, H) = x.shape, v["R"].shape
+    lengths = v["sequence_lens"].astype(int) if "sequence_lens" in v else np.full(B, T)
+    Y, Y_h, Y_c = np.zeros((T, D, B, H)), np.zeros((D, B, H)), np.zeros((D, B, H))
+    for d, functions in enumerate(functions_of(kind, has, D)):
+        from_end = d == 1 or has.get("direction") == b"reverse"
+        cell = Cell(kind, has, {name: a[d] for name, a in v.items() if name in "WRBP"}, functions)
+        for b, length in enumerate(lengths):
+            h, c = (np.zeros(H) if s is None else s[d, b] for s in states)
+            for t in range(length)[:: -1 if from_end else 1]:
+                h, c = cell.step(x[t, b], h, c)
+                Y[t, d, b] = h
+            if length:
+                Y_h[d, b], Y_c[d, b] = h, c
+    results = dict(zip(node.output, (Y, Y_h, Y_c), strict=False))
+    if by_batch:
+        results = {n: a.transpose(2, 0, 1, 3) if a.ndim == 4 else a.swapaxes(0, 1) for n, a in results.items()}
+    return {name: a.astype(given["X"].dtype) for name, a in results.items() if name}
+
+
+def functions_of(kind: str, has: dict[str, Any], D: int) -> list[list[Any]]:
+    """The functions f, g and h of each direction."""
+    defaults = {"RNN": [b"Tanh"], "GRU": [b"Sigmoid", b"Tanh"], "LSTM": [b"Sigmoid", b"Tanh", b"Tanh"]}[kind]
+    lists = [list(has.get(f"activation_{letter}", ())) for letter in ("alpha", "beta")]
+    found = []
+    for name in (each.decode() for each in has.get("activations", defaults * D)):
+        snake = re.sub(r"\B(?=[A-Z])", "_", name).lower()  # HardSigmoid is hard_sigmoid
+        own = [of.pop(0) for of, _ in zip(lists, PARAMETERS[name], strict=False) if of]
+        found.append(activation((snake, *own)).value)
+    return [found[d * len(defaults) : (d + 1) * len(defaults)] for d in range(D)]
+
+
+class Cell:
+    """One direction of a node, by ONNX's equations."""
+
+    def __init__(self, kind: str, has: dict[str, Any], weights: dict[str, Array], functions: list[Any]) -> None:
+        self.kind, self.has, self.functions = kind, has, functions
+        G = GATES[kind]
+        self.W, self.R = (np.split(weights[name], G) for name in "WR")
+        H = weights["R"].shape[1]
+        b = weights.get("B", np.zeros(2 * G * H))
+        self.Wb, self.Rb = np.split(b[: G * H], G), np.split(b[G * H :], G)
+        self.P = np.split(weights.get("P", np.zeros(3 * H)), 3)
+
+    def clip(self, a: Array) -> Array:
+        limit = self.has.get("clip", np.inf)
+        return np.clip(a, -limit, limit)
+
+    def sum(self, k: int, x: Array, h: Array) -> Array:
+        return self.W[k] @ x + self.R[k] @ h + self.Wb[k] + self.Rb[k]
+
+    def step(self, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        f, clip = self.functions[0], self.clip
+        if self.kind == "RNN":
+            return f(clip(self.sum(0, x, h))), c
+        g = self.functions[1]
+        if self.kind == "GRU":
+            z, r = (f(clip(self.sum(k, x, h))) for k in (0, 1))
+            if self.has.get("linear_before_reset"):
+                n = g(clip(self.W[2] @ x + self.Wb[2] + r * (self.R[2] @ h + self.Rb[2])))
+            else:
+                n = g(clip(self.sum(2, x, r * h)))
+            return (1 - z) * n + z * h, c
+        i = f(clip(self.sum(0, x, h) + self.P[0] * c))
+        forget = 1 - i if self.has.get("input_forget") else f(clip(self.sum(2, x, h) + self.P[2] * c))
+        c = forget * c + i * g(clip(self.sum(3, x, h)))
+        o = f(clip(self.sum(1, x, h) + self.P[1] * c))
+        return o * self.functions[2](c), c
