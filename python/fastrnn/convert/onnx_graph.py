@@ -22,6 +22,8 @@ MOST_SCOPES = 10_000  # of a model: what calls of functions in functions can mak
 MOST_DEEP = 100  # graphs in graphs, and functions in functions
 MOST_NAMES = 10_000  # under which a value goes, from graph to graph
 RUN_IT = "fastrnn.onnx_ops() computes such nodes"
+# What the evaluator has of later versions only, which mean the same by what earlier ones have.
+EVALUATED = {"DequantizeLinear": 19}
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
@@ -280,8 +282,9 @@ class Scope:
         try:
             self._check_sizes(node, feeds)
             graph = self._graph(node, feeds)
+            opsets = {domain: max(v, EVALUATED.get(node.op_type, 0)) for domain, v in self.opsets.items()}
             with quiet():
-                results = self.model.evaluator(graph, opsets=self.opsets).run(None, feeds)
+                results = self.model.evaluator(graph, opsets=opsets).run(None, feeds)
         except Exception as error:  # noqa: BLE001  whatever the evaluator stumbles over
             reason = f"is made by {what}, which cannot be computed before the model is run ({_line(error)})"
             raise Unknown(f"{reason}: {RUN_IT}") from None
