@@ -6,5 +6,6 @@ checks   of what users pass, in their words
 options  of whatever is made with some, checked also when they are set later
 memory   which arrays share theirs
 uses     which arrays are parameters of modules
+version  of the library
 parts    work on large arrays, a part at a time
 """

@@ -6,6 +6,8 @@ find        which recurrent nets a model of any kind holds
 torch_in    from_torch
 torch_out   to_torch
 keras_in    from_keras, without Keras
+onnx_cell   what a recurrent node of ONNX means
+onnx_graph  the graphs of an ONNX model, and which of their values are constant
 onnx_in     from_onnx
 onnx_out    to_onnx
 onnx_nodes  onnx_ops: recurrent nodes, for ONNX's own evaluator

@@ -26,8 +26,8 @@ OPERATORS = {
     (MICROSOFT, "DynamicQuantizeLSTM"): ("LSTM", QUANTISED_SLOTS),
 }
 STATES = {"RNN": ("initial_h",), "GRU": ("initial_h",), "LSTM": ("initial_h", "initial_c")}
-ORDERS = {"RNN": "", "GRU": "zrh", "LSTM": "iofc"}  # of the gates' blocks
-GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+ORDERS = {"RNN": "h", "GRU": "zrh", "LSTM": "iofc"}  # of the gates' blocks
+FASTRNN = {"RNN": "h", "GRU": "rzh", "LSTM": "ifco"}  # what they are in a layer, by the same letters
 PEEPHOLES = "iof"
 DEFAULTS = {"RNN": ("tanh",), "GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh")}
 SUFFIXES = ("_l0", "_l0_reverse")
@@ -201,7 +201,7 @@ def sizes_of(kind: str, attributes: Mapping[str, Any], given: Mapping[str, Array
     W, R = given["W"], given["R"]
     if W is None or R is None:
         raise ValueError(f"it has no {'W' if W is None else 'R'}")
-    D, G = directions_of(attributes), GATES[kind]
+    D, G = directions_of(attributes), len(ORDERS[kind])
     H = _integer(attributes, "hidden_size") or (R.shape[2] if R.ndim == 3 else 0)
     I = W.shape[2] if W.ndim == 3 else 0
     expected = {"W": (D, G * H, I), "R": (D, G * H, H), "B": (D, 2 * G * H), "P": (D, 3 * H)}
@@ -237,7 +237,15 @@ def parameters_of(kind: str, given: Mapping[str, Array | None]) -> dict[str, Arr
 
 
 def _ordered(kind: str, weights: Array) -> Array:
-    return gates(ORDERS[kind], weights) if ORDERS[kind] else weights
+    return weights if kind == "RNN" else gates(ORDERS[kind], weights)
+
+
+def from_fastrnn(kind: str, letter: str, weights: Array) -> Array:
+    """Return W, R, a half of B, or P, (D, ...), of parameters of each direction: the way back of parameters_of."""
+    known, order = ("ifo", PEEPHOLES) if letter == "P" else (FASTRNN[kind], ORDERS[kind])
+    blocks = dict(zip(known, np.split(weights, len(known), axis=1), strict=True))
+    ordered = np.concatenate([blocks[gate] for gate in order], axis=1)
+    return ordered.reshape(len(weights), -1) if letter == "P" else ordered
 
 
 def optional_of(given: Mapping[str, Array | None]) -> dict[str, Any]:

@@ -21,6 +21,9 @@ SMALL = 2**10  # numbers of a value on which the shapes of others may depend
 MOST_SCOPES = 10_000  # of a model: what calls of functions in functions can make of a short file is without limit
 MOST_DEEP = 100  # graphs in graphs, and functions in functions
 MOST_NAMES = 10_000  # under which a value goes, from graph to graph
+RUN_IT = "fastrnn.onnx_ops() computes such nodes"
+# What the evaluator has of later versions only, which mean the same by what earlier ones have.
+EVALUATED = {"DequantizeLinear": 19}
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
@@ -40,8 +43,7 @@ class Model:
     """
 
     def __init__(self, owner: str, source: Any) -> None:
-        self.onnx = needed(owner, "onnx")
-        needed(owner, "onnx.reference")
+        self.onnx, self._owner = needed(owner, "onnx"), owner
         self.folder: str | None = None
         if isinstance(source, self.onnx.ModelProto):
             self.proto = source
@@ -66,6 +68,11 @@ class Model:
             return self.onnx.load_model_from_string(data)
         except Exception as error:  # noqa: BLE001  of protobuf's, which knows no ValueError
             raise ValueError(f"{owner}: {name} is no ONNX model, or damaged: {_line(error)}") from None
+
+    @property
+    def evaluator(self) -> Any:
+        """What computes models in onnx itself, which is imported only where it is needed."""
+        return needed(self._owner, "onnx.reference").ReferenceEvaluator
 
     def scope(self) -> Scope:
         """Return the model's own graph."""
@@ -158,12 +165,21 @@ class Scope:
         self.model, self.opsets, self.graph = model, dict(opsets), graph
         self.nodes = list(graph.node) if nodes is None else nodes
         self.made = {name: node for node in self.nodes for name in node.output if name}
-        self.inputs = {value if isinstance(value, str) else value.name for value in graph.input}
+        self.inputs = {value if isinstance(value, str | bytes) else value.name for value in graph.input}
         self._tensors = {t.name: t for t in getattr(graph, "initializer", ())}
         self._sparse = {t.values.name: t for t in getattr(graph, "sparse_initializer", ())}
+        self._check_names()
         self._outer, self._bound = outer, bound or {}
         self._bodies: dict[int, Scope] = {}
         self._known: dict[str, Array] = {}
+
+    def _check_names(self) -> None:
+        """Raise ValueError where a name is none: where it is damaged, protobuf has bytes in its place."""
+        names = [*self.made, *self.inputs, *self._tensors, *self._sparse]
+        for node in self.nodes:
+            names += [node.name, node.op_type, node.domain, *node.input, *(a.name for a in node.attribute)]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("the model is damaged: there is a name that is no text")
 
     # --- graphs in graphs
 
@@ -243,7 +259,8 @@ class Scope:
         elif name in self._sparse:
             self._known[name] = self.model.dense(self._sparse[name])
         elif node is None:
-            raise Unknown(f"is given when the model is run, as {name!r}" if name in self.inputs else "is made nowhere")
+            given = f"is given when the model is run, as {name!r}: {RUN_IT}"
+            raise Unknown(given if name in self.inputs else "is made nowhere")
         else:
             homes = [self.home(each) for each in node.input if each]
             for scope, at in homes:
@@ -258,17 +275,19 @@ class Scope:
         """Return what a node makes of constants, by name, by onnx itself; ``inputs`` are without those left out."""
         what = f"{node.op_type} {node.name!r}" if node.name else node.op_type
         if node.op_type in RANDOM or any(True for attribute in node.attribute for _ in _graphs(attribute)):
-            raise Unknown(f"is made when the model is run, by {what}")
+            raise Unknown(f"is made when the model is run, by {what}: {RUN_IT}")
         if node.op_type == "Constant":
             return {node.output[0]: self.model.constant(node)}
         feeds = dict(zip([name for name in node.input if name], inputs, strict=True))
         try:
             self._check_sizes(node, feeds)
             graph = self._graph(node, feeds)
+            opsets = {domain: max(v, EVALUATED.get(node.op_type, 0)) for domain, v in self.opsets.items()}
             with quiet():
-                results = self.model.onnx.reference.ReferenceEvaluator(graph, opsets=self.opsets).run(None, feeds)
+                results = self.model.evaluator(graph, opsets=opsets).run(None, feeds)
         except Exception as error:  # noqa: BLE001  whatever the evaluator stumbles over
-            raise Unknown(f"is made by {what}, which cannot be computed beforehand: {_line(error)}") from None
+            reason = f"is made by {what}, which cannot be computed before the model is run ({_line(error)})"
+            raise Unknown(f"{reason}: {RUN_IT}") from None
         outputs = [name for name in node.output if name]
         return {name: a for name, a in zip(outputs, results, strict=True) if isinstance(a, np.ndarray)}
 

@@ -30,7 +30,7 @@ from .onnx_cell import (
     plain_weights,
     sizes_of,
 )
-from .onnx_graph import Model, Scope, Unknown
+from .onnx_graph import RUN_IT, Model, Scope, Unknown
 
 __all__ = ["from_onnx"]
 
@@ -40,10 +40,9 @@ LONGEST = 20  # nodes, between a state and what it is made of
 SELECTING = {"Cast", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 SPREADING = {"Expand", "Tile"}
 
-RUN_IT = "fastrnn.onnx_ops() computes such a node"
 ROUNDED = (
     "ONNX Runtime rounds the inputs and states of DynamicQuantizeLSTM to 8 bits at every step, which a layer does not: "
-    "results differ in the second or third digit"
+    "its results differ by some hundredths"
 )
 
 
@@ -147,13 +146,16 @@ def attributes_of(scope: Scope, node: Any) -> dict[str, Any]:
     """Return the attributes of a node by name."""
     found: dict[str, Any] = {}
     for attribute in node.attribute:
-        value = scope.model.onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        elif attribute.strings:
-            value = [each.decode("utf-8", "replace") for each in value]
-        found[attribute.name] = value
+        try:
+            value = scope.model.onnx.helper.get_attribute_value(attribute)
+        except ValueError:
+            raise ValueError(f"its attribute {attribute.name!r} has no value of a kind that ONNX has") from None
+        found[attribute.name] = [_text(each) for each in value] if isinstance(value, list) else _text(value)
     return found
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _weights(scope: Scope, inputs: Mapping[str, str]) -> dict[str, Array | None]:
@@ -165,7 +167,7 @@ def _constant(scope: Scope, slot: str, name: str) -> Array:
     try:
         return scope.constant(name)
     except Unknown as error:
-        raise Unknown(f"its {slot}, {name!r}, {error}: {RUN_IT}") from None
+        raise Unknown(f"its {slot}, {name!r}, {error}") from None
 
 
 # --- states that it begins with

@@ -88,7 +88,7 @@ class _Recurrent:
             outputs = self._run(*given, **self._attributes)
         except (TypeError, ValueError) as error:
             name = f"{node.op_type} {node.name or next(filter(None, node.output), '')!r}"
-            raise type(error)(f"{name}: {error}") from None
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {error}") from None
         return tuple(a if name else None for name, a in zip(node.output, outputs, strict=False))
 
     def _found(self, linked: Mapping[str, Any]) -> dict[str, Any]:
