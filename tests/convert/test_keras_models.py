@@ -27,6 +27,9 @@ SEEDS = range(40)
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`:UserWarning"),
+    # Which it says of a model in a model, whose own layers hand the mask on all the same.
+    pytest.mark.filterwarnings("ignore:.*this layer does not support masking:UserWarning"),
     pytest.mark.parametrize("package", PACKAGES, ids=lambda package: f"{package.__name__} {package.__version__}"),
 ]
 
@@ -128,10 +131,17 @@ def as_array(tensor: Any) -> Array:
     return found
 
 
-def with_keras(s: Setting) -> tuple[list[Array], Array]:
+def as_tensor(package: Any, a: Array) -> Any:
+    if major(package) < 3:
+        return importlib.import_module("tensorflow").convert_to_tensor(a)
+    return package.ops.convert_to_tensor(a)
+
+
+def with_keras(package: Any, s: Setting) -> tuple[list[Array], Array]:
     """Outputs, which are two without a merge_mode, and states (1 or 2, D * levels, B, H)."""
-    states = None if s.states is None else list(s.states)
-    results = [as_array(each) for each in flat(s.layer(s.x, mask=s.mask, initial_state=states))]
+    states = None if s.states is None else [as_tensor(package, a) for a in s.states]
+    mask = None if s.mask is None else as_tensor(package, s.mask)
+    results = [as_array(each) for each in flat(s.layer(as_tensor(package, s.x), mask=mask, initial_state=states))]
     count = 2 if s.bidirectional and s.merge_mode is None else 1
     outputs, states_n = results[:count], results[count:]
     N = 2 if s.kind == "LSTM" else 1
@@ -140,10 +150,11 @@ def with_keras(s: Setting) -> tuple[list[Array], Array]:
 
 def merged(y: Array, mode: str | None) -> list[Array]:
     """As the note on merge_mode says."""
-    H = y.shape[-1] // 2
-    one, other = y[..., :H], y[..., H:]
-    by_mode = {"concat": [y], "sum": [one + other], "mul": [one * other], "ave": [(one + other) / 2]}
-    return by_mode.get(mode or "", [one, other])
+    if mode == "concat":
+        return [y]
+    one, other = np.split(y, 2, axis=-1)
+    by_mode = {"sum": [one + other], "mul": [one * other], "ave": [(one + other) / 2], None: [one, other]}
+    return by_mode[mode]
 
 
 def imported(source: Any, **arguments: Any) -> tuple[Any, Any, list[str]]:
@@ -159,7 +170,8 @@ def imported(source: Any, **arguments: Any) -> tuple[Any, Any, list[str]]:
 def assert_close(got: Array, right: Array, s: Setting, where: str) -> None:
     I, H = s.x.shape[2], got.shape[-1]
     atol = output_tolerance(np.float32, terms=I + H) * max(1.0, float(np.abs(right).max()))
-    assert got.shape == right.shape and got.dtype == np.float32
+    assert got.shape == right.shape
+    assert got.dtype == np.float32
     np.testing.assert_allclose(got, right, rtol=0, atol=atol, equal_nan=False, err_msg=f"{where}: {s}")
 
 
@@ -185,7 +197,7 @@ def saved(s: Setting, package: Any, folder: Path) -> list[Any]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_same_as_keras(package: Any, seed: int, tmp_path: Path) -> None:
     s = draw_setting(package, seed)
-    right, right_states = with_keras(s)
+    right, right_states = with_keras(package, s)
     H = right_states.shape[-1]
     for source in saved(s, package, tmp_path):
         where = f"{package.__name__}, {source}"
@@ -208,7 +220,9 @@ def test_same_as_keras(package: Any, seed: int, tmp_path: Path) -> None:
         assert len(told) == any(words.values()), where
         assert all((word in "".join(told)) is bool(wanted) for word, wanted in words.items()), where
         assert net.call == ({} if s.options["return_sequences"] else {"return_sequence": False})
-        assert bool(net.only_last) is (not s.options["return_sequences"] or words["go_backwards"] or words["merge_mode"])
+        assert bool(net.only_last) is (
+            not s.options["return_sequences"] or words["go_backwards"] or words["merge_mode"]
+        )
         assert (layer.hidden_size, layer.num_layers) == (H, s.levels)
 
 
@@ -217,7 +231,7 @@ def test_same_as_keras_from_weights_alone(package: Any, seed: int, tmp_path: Pat
     s = draw_setting(package, seed)
     if s.options["go_backwards"]:
         pytest.skip("which weights alone do not tell")
-    _, right = with_keras(s)
+    _, right = with_keras(package, s)
     names = [s.cell_options.get(name) for name in ("recurrent_activation", "activation")]
     f, g = (expected_activation(package, name) if name else None for name in names)
     activations = {"LSTM": (f, g, g), "GRU": (f, g), "SimpleRNN": (g,)}[s.kind]
@@ -225,7 +239,6 @@ def test_same_as_keras_from_weights_alone(package: Any, seed: int, tmp_path: Pat
     files = [tmp_path / "all.weights.h5", *([tmp_path / "all.h5"] if major(package) == 2 else [])]
     for file in files:
         s.model.save_weights(file)
-        (net,) = fastrnn.find_nets(file)
         layer = fastrnn.from_keras(file, activations=activations, **given)
         _, states = run(layer, s)
         assert_close(states, right, s, str(file))
@@ -276,7 +289,9 @@ def test_each_layer_of_a_nested_model_has_its_own_weights(package: Any, tmp_path
     model = nested(package)
     rng = np.random.default_rng(5)
     model.set_weights([rng.uniform(0, 1, w.shape) for w in model.get_weights()])
-    files = [tmp_path / name for name in ("m.keras", "m.h5", "m.weights.h5", *(["w.h5"] if major(package) == 2 else []))]
+    files = [
+        tmp_path / name for name in ("m.keras", "m.h5", "m.weights.h5", *(["w.h5"] if major(package) == 2 else []))
+    ]
     for file in files[:2]:
         model.save(file)
     for file in files[2:]:
@@ -314,7 +329,7 @@ def test_layers_that_follow_each_other_become_one(package: Any, tmp_path: Path) 
         y, _ = lstm(x, return_sequence=False)
         np.testing.assert_allclose(y, as_array(model(x)), atol=1e-6)
         with pytest.raises(ValueError, match="gives its last output only"):
-            fastrnn.from_keras(tmp_path / "model.keras", names[::-1] + names[:1])
+            fastrnn.from_keras(tmp_path / "model.keras", [names[1], names[1]])
 
 
 def test_a_model_of_a_class_of_its_own(package: Any, tmp_path: Path) -> None:
@@ -336,14 +351,14 @@ def test_a_model_of_a_class_of_its_own(package: Any, tmp_path: Path) -> None:
             return self.block(self.reader(x))
 
     class Own(package.layers.LSTM):  # type: ignore[misc, name-defined]
-        def call(self, x: Any, **options: Any) -> Any:
-            return -super().call(x, **options)
+        def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+            return -super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     model = Whole()
     x = np.random.default_rng(3).uniform(-1, 1, (2, 5, 3)).astype(np.float32)
     right = as_array(model(x))
     lstm, gru = (fastrnn.from_keras(model, net.name) for net in fastrnn.find_nets(model))
-    y, h_n = gru(lstm(x)[0])
+    _, h_n = gru(lstm(x)[0])
     np.testing.assert_allclose(h_n[0], right, atol=1e-6)
     model.save_weights(tmp_path / "whole.weights.h5")
     nets = sorted(fastrnn.find_nets(tmp_path / "whole.weights.h5"), key=lambda net: net.kind)
@@ -367,7 +382,8 @@ def test_what_the_model_gives_a_layer_is_told(package: Any, tmp_path: Path) -> N
     for source in (model, tmp_path / "model.keras", tmp_path / "model.h5"):
         notes = {net.name: net.notes for net in fastrnn.find_nets(source)}
         assert len(notes["encoder"]) == 1
-        assert "'words'" in notes["encoder"][0] and "mask=tokens != 0" in notes["encoder"][0]
+        assert "'words'" in notes["encoder"][0]
+        assert "mask=tokens != 0" in notes["encoder"][0]
         assert notes["decoder"] == ("the model gives it initial states: pass them as state",)
         assert notes["last"] == ()
         with pytest.warns(UserWarning, match="'encoder': .*mask=tokens != 0"):
@@ -391,7 +407,8 @@ def test_activations_that_are_layers(package: Any, tmp_path: Path) -> None:
     ):
         model = package.Sequential([L.Input((None, 3)), L.SimpleRNN(4, activation=activation)])
         layer = fastrnn.from_keras(model)
-        assert expected in (layer.nonlinearity, *(layer.activations or ()))
+        (got,) = layer.activations or (layer.nonlinearity,)
+        assert got == expected or (got[0], pytest.approx(got[1])) == expected  # which Keras has in float32
         x = np.random.default_rng(0).uniform(-1, 1, (2, 5, 3)).astype(np.float32)
         np.testing.assert_allclose(layer(x, return_sequence=False)[0], as_array(model(x)), atol=1e-5)
     for activation in (lambda x: x, L.ReLU(max_value=6.0), "selu", "swish"):
@@ -402,14 +419,15 @@ def test_activations_that_are_layers(package: Any, tmp_path: Path) -> None:
 
 def test_numbers_of_every_precision(package: Any, tmp_path: Path) -> None:
     L = package.layers
-    for dtype, wanted in (("float64", np.float64), ("float32", np.float32), ("bfloat16", np.float32)):
-        if dtype == "bfloat16" and major(package) < 3:
-            continue
-        model = package.Sequential([L.Input((None, 3), dtype=dtype), L.GRU(4, dtype=dtype)])
+    for dtype in ("float64", "float32", "float16", "bfloat16"):
+        model = package.Sequential(
+            [L.Input((None, 3), dtype=dtype), L.GRU(4, dtype=dtype, recurrent_initializer="uniform")]
+        )
         model.save(tmp_path / "model.keras")
         for source in (model, tmp_path / "model.keras"):
             layer = fastrnn.from_keras(source)
-            assert layer.dtype == wanted
+            its_own = np.asarray(model.get_weights()[0]).dtype  # which with JAX is no float64
+            assert layer.dtype == (np.float64 if its_own == np.float64 else np.float32)
             assert layer.params["weight_ih_l0"].astype(float).sum() == pytest.approx(
                 float(np.asarray(model.get_weights()[0]).astype(float).sum()), rel=1e-6
             )

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fastrnn._base import checks
 
 Config = Mapping[str, Any]
@@ -110,6 +112,8 @@ class Version:
 def value(config: Config, name: str, kind: type, default: Any) -> Any:
     """Return an entry of a configuration that is of this type, or not there."""
     found = config.get(name, default)
+    if kind is int and isinstance(found, np.integer):  # of a live layer
+        return int(found)
     if type(found) is not kind and found is not default:
         raise LayerError(f"its {name} is {checks.shown(found)}, expected {checks.kind(kind())}")
     return found
@@ -167,6 +171,8 @@ def _number(config: Config, name: str, default: float) -> float:
     found = config.get(name, default)
     if found is None:
         found = default
+    if isinstance(found, np.ndarray | np.floating) and np.ndim(found) == 0:  # of a live layer
+        found = float(found)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise LayerError(f"its activation has {name} {checks.shown(found)}, expected a number")
     return float(found)

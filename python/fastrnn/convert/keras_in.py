@@ -169,10 +169,10 @@ def _walked(layer: Layer, weights: Weights, name: str, given: Given) -> Iterator
             yield from _walked(inner, its_own, _joined(name, inner.name), given)
     else:
         others = weights.others()
-        for inner, its_own in others:
+        for inner, its_own in others or ():
             yield from _walked(inner, its_own, _joined(name, inner.name), given)
-        if not others and name and any(part in layer.class_name for part in ("LSTM", "GRU", "RNN")):
-            yield from _nets_of(name, layer, weights, given)  # which says that it is of another class
+        if others is None or (not others and any(part in layer.class_name for part in ("LSTM", "GRU", "RNN"))):
+            yield from _nets_of(name or layer.name, layer, weights, given)  # which says that it is of another class
 
 
 def _joined(outer: str, inner: str) -> str:

@@ -7,6 +7,8 @@ import graphlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fastrnn._base import checks
+
 from .keras_config import Config, LayerError, mapping
 
 # What hands on the mask of its input, or of one of them; layers of somebody's own do not unless they say so.
@@ -187,15 +189,16 @@ def _references(value: Any) -> Iterator[str]:
         else:
             for each in value.values():
                 yield from _references(each)
-    elif isinstance(value, list) and not _is_tensor(value):
-        for each in value:
-            yield from _references(each)
-    elif isinstance(value, list):
-        yield value[0]
+    elif isinstance(value, list | tuple):
+        if _is_tensor(value):
+            yield value[0]
+        else:
+            for each in value:
+                yield from _references(each)
 
 
-def _tensors(value: Any) -> Iterator[list[Any]]:
-    if isinstance(value, list):
+def _tensors(value: Any) -> Iterator[Sequence[Any]]:
+    if isinstance(value, list | tuple):
         if _is_tensor(value):
             yield value
         else:
@@ -203,14 +206,13 @@ def _tensors(value: Any) -> Iterator[list[Any]]:
                 yield from _tensors(each)
 
 
-def _is_tensor(value: list[Any]) -> bool:
+def _is_tensor(value: Sequence[Any]) -> bool:
     """Whether it is what Keras 2 has for a tensor: name, number of the call and of the output, keyword arguments."""
     return len(value) in (3, 4) and isinstance(value[0], str) and all(isinstance(k, int) for k in value[1:3])
 
 
 def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise LayerError("its inbound_nodes are no list")
-    return value
+    """Return what is a list in a file, and in a live model may be a tuple."""
+    if value is not None and not isinstance(value, list | tuple):
+        raise LayerError(f"inbound_nodes have {checks.shown(value)}, expected a list")
+    return list(value or ())

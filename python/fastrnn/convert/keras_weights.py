@@ -25,6 +25,7 @@ class Cell(NamedTuple):
 
 
 Cells = list[list[Cell]]  # of each direction, from the bottom
+Others = Sequence[tuple[Layer, "Weights"]] | None
 
 
 class Weights(Protocol):
@@ -39,8 +40,8 @@ class Weights(Protocol):
     def cells(self, directions: int) -> Cells:
         """Return those of a recurrent layer. Raises LayerError where they cannot be told."""
 
-    def others(self) -> Sequence[tuple[Layer, Weights]]:
-        """Return the recurrent layers in one of which the configuration says nothing, and their weights."""
+    def others(self) -> Others:
+        """Return the recurrent layers in one of somebody's own class; None if that is recurrent itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Found:
             raise LayerError(self.problem)
         return self.found
 
-    def others(self) -> Sequence[tuple[Layer, Weights]]:
+    def others(self) -> Others:
         return []
 
 
@@ -125,9 +126,9 @@ class _OfObjects:
         )
         return [found for place in places if (found := _cell_in(place)) is not None]
 
-    def others(self) -> Sequence[tuple[Layer, Weights]]:
-        if self.folder.folder("cell") is not None:  # a recurrent layer of somebody's own
-            return []
+    def others(self) -> Others:
+        if self.folder.folder("cell") is not None:
+            return None
         seen = {self.folder.place}
         inner = self.folder.folders()
         return [_recurrent(name, cells) for each in inner for name, cells in _searched(each, "", seen)]
@@ -248,7 +249,7 @@ class _OfLayers:
     def cells(self, directions: int) -> Cells:
         raise LayerError("its weights are not there")
 
-    def others(self) -> Sequence[tuple[Layer, Weights]]:
+    def others(self) -> Others:
         found: list[tuple[Layer, Weights]] = []
         for name in self.folder.texts("layer_names") or self.folder.names():
             group = self.folder.folder(*name.split("/"))
@@ -256,7 +257,7 @@ class _OfLayers:
                 continue
             found += [
                 (dataclasses.replace(layer, name="/".join(filter(None, (name, layer.name)))), weights)
-                for layer, weights in _OfGroup(name, _named(group)).others()
+                for layer, weights in _OfGroup(name, _named(group)).inside()
             ]
             if any(OF_KERAS_1.fullmatch(each) for each in group.texts("weight_names")):
                 kind = "LSTM" if any("_W_f" in each for each in group.texts("weight_names")) else "GRU"
@@ -314,7 +315,10 @@ class _OfGroup:
         half = len(cells) // 2
         return [cells[:half], cells[half:]]
 
-    def others(self) -> Sequence[tuple[Layer, Weights]]:
+    def others(self) -> Others:
+        return self.inside()
+
+    def inside(self) -> list[tuple[Layer, Weights]]:
         by_path: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
         for path, cell in self.named:
             own = [each for each in path if not OF_CELL.fullmatch(each)]
@@ -371,10 +375,10 @@ class _OfLive:
         sides = [self.layer] if directions == 1 else [self.layer.forward_layer, self.layer.backward_layer]
         return [[_live(cell) for cell in _cells_of(side)] for side in sides]
 
-    def others(self) -> Sequence[tuple[Layer, Weights]]:
+    def others(self) -> Others:
         """Return layers of a model, or in a layer, of somebody's own class, which have their configurations."""
-        if hasattr(self.layer, "cell"):  # a recurrent layer of somebody's own
-            return []
+        if hasattr(self.layer, "cell"):
+            return None
         inner = getattr(self.layer, "layers", None)
         if not isinstance(inner, list):
             flat = getattr(self.layer, "_flatten_layers", None)
