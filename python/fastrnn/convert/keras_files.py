@@ -1,0 +1,247 @@
+"""Keras' files, zip archives and HDF5, of which nothing but the file itself is ever read, and no more than it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import itertools
+import json
+import math
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fastrnn._base.checks import Array
+from fastrnn._base.extras import needed
+
+HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+# Keras writes archives and arrays that are not compressed. What claims to be this much larger than what is stored, and
+# is not small, is made to fill the memory.
+EXPANSION, SMALL = 100, 64 << 20
+OF_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError, KeyError)
+OF_HDF5 = (OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError)
+
+
+class FileError(ValueError):
+    """What is wrong with a file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+    """What a file has: how its model is made, unless it has weights alone, of which version, and the weights."""
+
+    config: Any
+    version: str | None
+    weights: Folder
+    by_layer: bool  # whether the weights are listed for each layer, as in .h5, or each object has its own, as in .keras
+
+
+@contextlib.contextmanager
+def opened(owner: str, path: str) -> Iterator[ModelFile]:
+    """Open a file, whatever its name. Raises OSError where it cannot be read, and ValueError where it is no such."""
+    h5py = needed(owner, "h5py")
+    begin = _begin(path)
+    try:
+        if begin.startswith(HDF5):
+            with _hdf5(h5py, path) as root:
+                yield _of_hdf5(root)
+        elif begin.startswith(ZIP):
+            config, version, weights = _of_archive(path)
+            with _hdf5(h5py, io.BytesIO(weights)) as root:
+                yield ModelFile(config, version, root, by_layer=False)
+        else:
+            raise FileError("is no file of Keras, which are HDF5 or a zip archive")
+    except FileError as error:
+        raise ValueError(f"{owner}: {path} {error}") from None
+
+
+def _begin(path: str) -> bytes:
+    kind = os.stat(path).st_mode
+    if stat.S_ISDIR(kind):
+        way = "it is a folder, such as TensorFlow's SavedModel, which is not read: save the model as .keras or .h5"
+        raise IsADirectoryError(errno.EISDIR, way, path)
+    if not stat.S_ISREG(kind):  # a pipe or a device, which might have no end
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    with open(path, "rb") as file:
+        return file.read(len(HDF5))
+
+
+# --- archives
+
+
+def _of_archive(path: str) -> tuple[Any, str | None, bytes]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except OF_ZIP as error:
+        raise FileError(f"is damaged: {_line(error)}") from None
+    with archive:
+        names = archive.namelist()
+        if WEIGHTS not in names or CONFIG not in names:
+            raise FileError(f"is a zip archive without {CONFIG} and {WEIGHTS}, which Keras' have")
+        config = _json(_member(archive, CONFIG), CONFIG)
+        metadata = _json(_member(archive, METADATA), METADATA) if METADATA in names else None
+        version = metadata.get("keras_version") if isinstance(metadata, dict) else None
+        return config, version if isinstance(version, str) else None, _member(archive, WEIGHTS)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    info = archive.getinfo(name)
+    if info.file_size > max(SMALL, EXPANSION * info.compress_size):
+        raise FileError(f"has {name} of {info.file_size:,} bytes, and holds {info.compress_size:,} for it")
+    try:
+        return archive.read(name)
+    except OF_ZIP as error:
+        raise FileError(f"has {name}, which is damaged: {_line(error)}") from None
+
+
+def _json(text: bytes | str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"has {name}, which is damaged: {_line(error)}") from None
+
+
+# --- HDF5
+
+
+def _of_hdf5(root: Folder) -> ModelFile:
+    text = root.text("model_config")
+    config = None if text is None else _json(text, "model_config")
+    whole = root.folder("model_weights")
+    weights = whole or root
+    version = root.text("keras_version") or weights.text("keras_version")
+    by_layer = whole is not None or bool(root.texts("layer_names"))
+    return ModelFile(config, version, weights, by_layer)
+
+
+@contextlib.contextmanager
+def _hdf5(h5py: Any, file: str | io.BytesIO) -> Iterator[Folder]:
+    with _reading("it"):
+        opened = h5py.File(file, "r")
+    with opened:
+        yield Folder(h5py, opened, "")
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Say of what HDF5's library cannot read that it is damaged."""
+    try:
+        yield
+    except OF_HDF5 as error:
+        raise FileError(f"is damaged: {what} cannot be read: {_line(error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+class Folder:
+    """A group of an HDF5 file, from which no link leads out of it."""
+
+    def __init__(self, h5py: Any, group: Any, path: str) -> None:
+        self._h5py, self._group, self.path = h5py, group, path
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def place(self) -> Any:
+        """Where in the file it is, which two that are the same share."""
+        with _reading(self.path):
+            return self._h5py.h5o.get_info(self._group.id).addr
+
+    def names(self) -> list[str]:
+        """Return what is in it."""
+        with _reading(self.path or "its root"):
+            return list(self._group)
+
+    def folders(self) -> list[Folder]:
+        """Return the groups in it."""
+        found = map(self.folder, self.names())
+        return [folder for folder in found if folder is not None]
+
+    def folder(self, *names: str) -> Folder | None:
+        """Return a group in this one, or in one of it and so on; None if there is none."""
+        folder = self
+        for name in names:
+            item = folder._item(name)
+            if not isinstance(item, self._h5py.Group):
+                return None
+            folder = Folder(self._h5py, item, f"{folder.path}/{name}".lstrip("/"))
+        return folder
+
+    def array(self, name: str) -> Array | None:
+        """Return an array in this group, in float32 at least; None if there is none."""
+        item = self._item(name)
+        if not isinstance(item, self._h5py.Dataset):
+            return None
+        what = f"{self.path}/{name}"
+        with _reading(what):
+            dtype, shape = item.dtype, item.shape
+            leads_out = item.is_virtual or bool(item.external)
+            stored = item.id.get_storage_size()
+        if leads_out:
+            raise FileError(f"has {what}, which is kept in another file: that is not read")
+        if shape is None or dtype.kind not in "fV" or dtype.itemsize not in ((2,) if dtype.kind == "V" else (2, 4, 8)):
+            raise FileError(f"has {what} of {dtype}, expected floating-point numbers")
+        size = math.prod(shape) * dtype.itemsize
+        if size > max(SMALL, EXPANSION * stored):
+            raise FileError(f"has {what} of shape {shape}, {size:,} bytes, and holds {stored:,} for it")
+        with _reading(what):
+            return widened(item[()])
+
+    def _item(self, name: str) -> Any:
+        links = self._group.id.links
+        with _reading(f"{self.path}/{name}"):
+            key = name.encode()
+            if not name or "\0" in name or not links.exists(key):
+                return None
+            is_hard = links.get_info(key).type == self._h5py.h5l.TYPE_HARD
+        if not is_hard:
+            raise FileError(f"has {self.path}/{name}, which is a link to somewhere else: that is not followed")
+        with _reading(f"{self.path}/{name}"):
+            return self._group[name]
+
+    # --- attributes
+
+    def text(self, name: str) -> str | None:
+        """Return an attribute that is a text, or None if there is none."""
+        found = self._attribute(name)
+        if isinstance(found, np.ndarray) and found.ndim == 0:
+            found = found.item()
+        return _text(found) if isinstance(found, str | bytes) else None
+
+    def texts(self, name: str) -> list[str]:
+        """Return an attribute that is a list of texts, which a long one has in parts: name0, name1 and so on."""
+        whole = self._attribute(name)
+        parts = [whole] if whole is not None else []
+        if whole is None:
+            numbered = (self._attribute(f"{name}{k}") for k in itertools.count())
+            parts = list(itertools.takewhile(lambda part: part is not None, numbered))
+        found = [each for part in parts for each in np.ravel(part).tolist()]
+        return [_text(each) for each in found if isinstance(each, str | bytes)]
+
+    def _attribute(self, name: str) -> Any:
+        with _reading(f"{name} of {self.path or 'the file'}"):
+            return self._group.attrs.get(name)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def widened(a: Array) -> Array:
+    """Return numbers in float32 at least, and in this machine's order of bytes."""
+    if a.dtype.kind == "V" and a.dtype.itemsize == 2 and a.dtype.name != "bfloat16":  # as HDF5 has bfloat16
+        return (np.ascontiguousarray(a).view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return a.astype(np.float64 if a.dtype == np.float64 else np.float32)

@@ -1,0 +1,411 @@
+"""Which weights belong to which layer of a model of Keras: in the two kinds of its files, and in live objects."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from fastrnn._base.checks import Array
+
+from .keras_config import LAYERS, LayerError
+from .keras_files import Folder, widened
+from .keras_model import WEIGHTS, Layer, layer_of
+
+
+class Cell(NamedTuple):
+    """The weights of a cell, as Keras has them."""
+
+    kernel: Array
+    recurrent: Array
+    bias: Array | None = None
+
+
+Cells = list[list[Cell]]  # of each direction, from the bottom
+Others = Sequence[tuple[Layer, "Weights"]] | None
+
+
+class Weights(Protocol):
+    """The weights of a layer or model, wherever they are."""
+
+    def of_each(self, layers: Sequence[Layer]) -> Sequence[Weights]:
+        """Return those of each layer of a model."""
+
+    def wrapped(self) -> Weights:
+        """Return those of the layer that this one wraps."""
+
+    def cells(self, directions: int) -> Cells:
+        """Return those of a recurrent layer. Raises LayerError where they cannot be told."""
+
+    def others(self) -> Others:
+        """Return the recurrent layers in one of somebody's own class; None if that is recurrent itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """The weights of a recurrent layer."""
+
+    found: Cells
+    problem: str = ""
+
+    def of_each(self, layers: Sequence[Layer]) -> Sequence[Weights]:
+        return [self for _ in layers]
+
+    def wrapped(self) -> Weights:
+        return self
+
+    def cells(self, directions: int) -> Cells:
+        if self.problem:
+            raise LayerError(self.problem)
+        return self.found
+
+    def others(self) -> Others:
+        return []
+
+
+MISSING: Weights = _Found([], "its weights are not there")
+
+
+def of_objects(folder: Folder) -> Weights:
+    """Return the weights in a file that has those of each object of a model apart: .keras, or .weights.h5."""
+    return _OfObjects(folder)
+
+
+def of_layers(folder: Folder) -> Weights:
+    """Return the weights in a file that lists their names by layer: .h5."""
+    return _OfLayers(folder)
+
+
+def of_live(layer: Any) -> Weights:
+    """Return the weights of a layer or model that is there."""
+    return _OfLive(layer)
+
+
+def _recurrent(name: str, cells: Cells) -> tuple[Layer, Weights]:
+    """Return a layer of which there are only weights."""
+    return Layer(name, WEIGHTS, {}), _Found(cells)
+
+
+# --- files in which each object of a model has its own
+
+
+CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
+INSIDE = (*CONTAINERS, "vars", "cell", "layer")
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfObjects:
+    """Weights in groups that are called as the attributes of the model, and in a list of layers after their class."""
+
+    folder: Folder
+
+    def of_each(self, layers: Sequence[Layer]) -> Sequence[Weights]:
+        container = next(filter(None, map(self.folder.folder, CONTAINERS)), None)
+        groups = container.folders() if container is not None else []
+        return [MISSING if group is None else _OfObjects(group) for group in _grouped(layers, groups)]
+
+    def wrapped(self) -> Weights:
+        inside = self.folder.folder("layer")
+        return MISSING if inside is None else _OfObjects(inside)
+
+    def cells(self, directions: int) -> Cells:
+        if directions == 1:
+            return [self._stack()]
+        sides = [self.folder.folder(name) for name in ("forward_layer", "backward_layer")]
+        return [_OfObjects(side)._stack() for side in sides if side is not None]
+
+    def _stack(self) -> list[Cell]:
+        """Return the cells of a layer: one in it, several in one, or, of cuDNN's layers, its own weights."""
+        cell = self.folder.folder("cell")
+        several = cell.folder("cells") if cell is not None else None
+        places = (
+            [cell or self.folder] if several is None else sorted(several.folders(), key=lambda f: _split(f.name)[1])
+        )
+        return [found for place in places if (found := _cell_in(place)) is not None]
+
+    def others(self) -> Others:
+        if self.folder.folder("cell") is not None:
+            return None
+        seen = {self.folder.place}
+        inner = self.folder.folders()
+        return [_recurrent(name, cells) for each in inner for name, cells in _searched(each, "", seen)]
+
+
+def _grouped(layers: Sequence[Layer], groups: Sequence[Folder]) -> list[Folder | None]:
+    """Return which group is each layer's.
+
+    They are called after the class, with a number from the second on, which some versions counted up twice; some
+    versions say the layer's name.
+    """
+    by_name: dict[str | None, list[Folder]] = {}
+    for group in groups:
+        own = group.folder("vars")
+        by_name.setdefault(own.text("name") if own is not None else None, []).append(group)
+    by_class: dict[str, list[Folder]] = {}
+    for group in sorted(groups, key=lambda group: _split(group.name)[1]):
+        by_class.setdefault(_split(group.name)[0].replace("_", ""), []).append(group)
+    names, classes = [layer.name for layer in layers], [_plain(layer.class_name) for layer in layers]
+    found: list[Folder | None] = []
+    for k, (name, plain) in enumerate(zip(names, classes, strict=True)):
+        named, of_class = by_name.get(name, []), by_class.get(plain, [])
+        if len(named) == 1 and names.count(name) == 1:
+            found.append(named[0])
+        elif len(of_class) == classes.count(plain):
+            found.append(of_class[classes[:k].count(plain)])
+        else:
+            found.append(None)
+    return found
+
+
+def _plain(class_name: str) -> str:
+    return re.sub(r"\W|_", "", class_name.rpartition(">")[2]).lower()
+
+
+def _split(name: str) -> tuple[str, int]:
+    """Return a name without the number at its end, and the number."""
+    found = re.fullmatch(r"(.*?)_(\d{1,9})", name)
+    return (found[1], int(found[2])) if found else (name, 0)
+
+
+def _cell_in(folder: Folder) -> Cell | None:
+    own = folder.folder("vars")
+    arrays = [own.array(f"{k}") for k in range(3)] if own is not None else [None]
+    if arrays[0] is None or arrays[1] is None:
+        return None
+    return Cell(arrays[0], arrays[1], arrays[2])
+
+
+def _searched(folder: Folder, above: str, seen: set[Any]) -> Iterator[tuple[str, Cells]]:
+    """Yield every recurrent layer in a group, with its name."""
+    if folder.place in seen:
+        return
+    seen.add(folder.place)
+    own = folder.folder("vars")
+    stated = own.text("name") if own is not None else None
+    name = above
+    if folder.name and folder.name not in INSIDE:
+        name = f"{above}/{stated or folder.name}".lstrip("/")
+    here = _OfObjects(folder)
+    directions = 2 if folder.folder("backward_layer") is not None else 1
+    is_layer = directions == 2 or folder.folder("cell") is not None or _split(folder.name)[0] in OF_CUDNN
+    cells = here.cells(directions) if is_layer else []
+    if all(map(all, cells)) and cells and all(cells) and all(map(_are_cells, cells)):
+        yield name or "layer", cells
+        return
+    for inner in folder.folders():
+        yield from _searched(inner, name, seen)
+
+
+OF_CUDNN = ("cu_dnnlstm", "cu_dnngru")
+
+
+def _are_cells(cells: Sequence[Cell]) -> bool:
+    return bool(cells) and all(gates_of(cell) for cell in cells)
+
+
+def gates_of(cell: Cell) -> int:
+    """Return how many gates a cell has whose weights are these; 0 if that is none that there is."""
+    kernel, recurrent, _ = cell
+    if kernel.ndim != 2 or recurrent.ndim != 2 or kernel.shape[1] != recurrent.shape[1] or not recurrent.shape[0]:
+        return 0
+    gates, rest = divmod(recurrent.shape[1], recurrent.shape[0])
+    return gates if gates in (1, 3, 4) and not rest else 0
+
+
+# --- files in which weights are listed by layer
+
+
+LEAF = re.compile(r"(?:(.*)/)?(kernel|recurrent_kernel|bias)(_\d+)?(?::\d+)?")
+OF_CELL = re.compile(r"(lstm|gru|simple_rnn)_cell(_\d+)?|stacked_rnn_cells(_\d+)?")
+OF_KERAS_1 = re.compile(r"(.*?)(?:_[WUb]_[ifcozrh])(?::\d+)?")
+
+
+class Named(NamedTuple):
+    """A cell, and the names on the way to its weights."""
+
+    path: tuple[str, ...]
+    cell: Cell
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfLayers:
+    """Weights in a group for each layer of the outermost model, which lists their names."""
+
+    folder: Folder
+
+    def of_each(self, layers: Sequence[Layer]) -> Sequence[Weights]:
+        groups = [self.folder.folder(*layer.name.split("/")) for layer in layers]
+        return [
+            MISSING if group is None else _OfGroup(layer.name, _named(group))
+            for layer, group in zip(layers, groups, strict=True)
+        ]
+
+    def wrapped(self) -> Weights:
+        return self
+
+    def cells(self, directions: int) -> Cells:
+        raise LayerError("its weights are not there")
+
+    def others(self) -> Others:
+        found: list[tuple[Layer, Weights]] = []
+        for name in self.folder.texts("layer_names") or self.folder.names():
+            group = self.folder.folder(*name.split("/"))
+            if group is None:
+                continue
+            found += [
+                (dataclasses.replace(layer, name="/".join(filter(None, (name, layer.name)))), weights)
+                for layer, weights in _OfGroup(name, _named(group)).inside()
+            ]
+            if any(OF_KERAS_1.fullmatch(each) for each in group.texts("weight_names")):
+                kind = "LSTM" if any("_W_f" in each for each in group.texts("weight_names")) else "GRU"
+                found.append((Layer(name, kind, {"output_dim": None}), MISSING))
+        return found
+
+
+def _named(group: Folder) -> list[Named]:
+    """Return the cells in the group of a layer, in their order."""
+    parts: dict[tuple[str, str], dict[str, Array]] = {}
+    for name in group.texts("weight_names"):
+        leaf = LEAF.fullmatch(name)
+        if leaf is None:
+            continue
+        path = name.split("/")
+        place = group.folder(*path[:-1])
+        a = place.array(path[-1]) if place is not None else None
+        if a is None:
+            continue
+        # What has the same names, Keras 2.2 tells apart by a number at the end of them.
+        parts.setdefault((leaf[1] or "", leaf[3] or ""), {})[leaf[2]] = a
+    return [
+        Named(tuple(path.split("/")), Cell(each["kernel"], each["recurrent_kernel"], each.get("bias")))
+        for (path, _), each in parts.items()
+        if "kernel" in each and "recurrent_kernel" in each
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfGroup:
+    """The weights of some of the cells that are in the group of a layer."""
+
+    name: str
+    named: list[Named]
+
+    def of_each(self, layers: Sequence[Layer]) -> Sequence[Weights]:
+        counts = [_count(layer) for layer in layers]
+        found = [[each for each in self.named if layer.name in each.path] for layer in layers]
+        if [len(each) for each in found] != counts:
+            # Those that are not trained come after the others.
+            if sum(counts) != len(self.named) or any(map(_is_frozen, layers)):
+                problem = f"which of the weights of {self.name!r} are its own cannot be told"
+                return [_Found([], problem) for _ in layers]
+            ends = np.cumsum(counts).tolist()
+            found = [self.named[end - count : end] for end, count in zip(ends, counts, strict=True)]
+        return [_OfGroup(layer.name, each) for layer, each in zip(layers, found, strict=True)]
+
+    def wrapped(self) -> Weights:
+        return self
+
+    def cells(self, directions: int) -> Cells:
+        cells = [each.cell for each in self.named]
+        if directions == 1:
+            return [cells]
+        half = len(cells) // 2
+        return [cells[:half], cells[half:]]
+
+    def others(self) -> Others:
+        return self.inside()
+
+    def inside(self) -> list[tuple[Layer, Weights]]:
+        by_path: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
+        for path, cell in self.named:
+            own = [each for each in path if not OF_CELL.fullmatch(each)]
+            sides = [each for each in own if each.startswith(("forward_", "backward_"))]
+            if sides:
+                own = own[: own.index(sides[-1])]
+            by_path.setdefault(tuple(own), {}).setdefault(sides[-1].partition("_")[0] if sides else "", []).append(cell)
+        found = {path: list(sides.values()) for path, sides in by_path.items()}
+        several = len(found) > 1
+        return [
+            _recurrent("/".join(path[path[:1] == (self.name,) :]) if several else "", cells)
+            for path, cells in found.items()
+            if all(map(_are_cells, cells))
+        ]
+
+
+def _count(layer: Layer) -> int:
+    """Return how many cells a layer has, all in it included."""
+    if layer.inner:
+        return sum(map(_count, layer.inner))
+    if layer.class_name == "Bidirectional":
+        inner = layer.config.get("layer")
+        once = _count(layer_of(inner.get("class_name", ""), inner.get("config"))) if isinstance(inner, Mapping) else 1
+        return 2 * once
+    if layer.class_name == "RNN":
+        cell = layer.config.get("cell")
+        config = cell.get("config") if isinstance(cell, Mapping) else None
+        several = config.get("cells") if isinstance(config, Mapping) else None
+        return len(several) if isinstance(several, list) else 1
+    return int(layer.class_name in LAYERS or layer.class_name.startswith("ConvLSTM"))
+
+
+def _is_frozen(layer: Layer) -> bool:
+    return layer.config.get("trainable") is False or any(map(_is_frozen, layer.inner))
+
+
+# --- live objects
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfLive:
+    """The weights of a layer or model that is there."""
+
+    layer: Any
+
+    def of_each(self, layers: Sequence[Layer]) -> Sequence[Weights]:
+        by_name = {each.name: each for each in self.layer.layers}
+        return [_OfLive(by_name[each.name]) if each.name in by_name else MISSING for each in layers]
+
+    def wrapped(self) -> Weights:
+        return _OfLive(self.layer.layer)
+
+    def cells(self, directions: int) -> Cells:
+        sides = [self.layer] if directions == 1 else [self.layer.forward_layer, self.layer.backward_layer]
+        return [[_live(cell) for cell in _cells_of(side)] for side in sides]
+
+    def others(self) -> Others:
+        """Return layers of a model, or in a layer, of somebody's own class, which have their configurations."""
+        if hasattr(self.layer, "cell"):
+            return None
+        inner = getattr(self.layer, "layers", None)
+        if not isinstance(inner, list):
+            flat = getattr(self.layer, "_flatten_layers", None)
+            inner = [] if flat is None else list(flat(recursive=False, include_self=False))
+        return [(live_layer(each), _OfLive(each)) for each in inner]
+
+
+def live_layer(layer: Any) -> Layer:
+    """Return what there is to know of a layer or model that is there."""
+    own = type(layer)
+    class_name = (
+        own.__name__ if own.__module__.partition(".")[0] in ("keras", "tf_keras", "tensorflow") else f">{own.__name__}"
+    )
+    try:
+        config = layer.get_config()
+    except (NotImplementedError, AttributeError, TypeError, ValueError):  # as those of somebody's own may
+        config = {}
+    return layer_of(class_name, config, str(layer.name))
+
+
+def _cells_of(layer: Any) -> list[Any]:
+    cell = getattr(layer, "cell", layer)
+    return list(getattr(cell, "cells", [cell]))
+
+
+def _live(cell: Any) -> Cell:
+    arrays = [widened(np.asarray(w)) for w in cell.get_weights()[:3]]
+    if len(arrays) < 2:
+        raise LayerError("it has no weights yet: call it once, or build(...) it")
+    return Cell(*arrays)
