@@ -1,6 +1,7 @@
 """``fastrnn convert``: a model of PyTorch, Keras or ONNX as a file that fastrnn loads."""
 
 import argparse
+from typing import Any
 
 from fastrnn.charlm.errors import SaveError, SettingsError, UserError
 from fastrnn.convert import from_keras, from_onnx, from_torch
@@ -75,17 +76,16 @@ def layer_of(options: argparse.Namespace) -> Layer:
     maker = maker_of_file(options.model)
     if maker is None:
         raise ValueError(f"{options.model} is a file of none of these kinds: PyTorch's, Keras', ONNX' or safetensors")
-    of_torch = {"batch_first": options.batch_first or None, "nonlinearity": options.nonlinearity}
+    of_torch: dict[str, Any] = {"batch_first": options.batch_first or None, "nonlinearity": options.nonlinearity}
     reset_after = None if options.reset_after is None else options.reset_after == "yes"
-    of_keras = {"activations": options.activations and tuple(options.activations), "reset_after": reset_after}
+    activations = None if options.activations is None else tuple(options.activations)
+    of_keras: dict[str, Any] = {"activations": activations, "reset_after": reset_after}
     for owner, given in (("torch", of_torch), ("keras", of_keras)):
         for name, value in given.items():
             if value is not None and maker != owner:
                 raise SettingsError(f"--{name.replace('_', '-')} is of no use for {options.model}")
     if maker == "keras":
-        layer: Layer = from_keras(options.model, names, **of_keras, dtype=dtype)
-    elif maker == "onnx":
-        layer = from_onnx(options.model, names, dtype=dtype)
-    else:
-        layer = from_torch(options.model, names, **of_torch, dtype=dtype)
-    return layer
+        return from_keras(options.model, names, **of_keras, dtype=dtype)
+    if maker == "onnx":
+        return from_onnx(options.model, names, dtype=dtype)
+    return from_torch(options.model, names, **of_torch, dtype=dtype)

@@ -21,7 +21,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         run,
         "show the version, the CPU and how fastrnn uses it, or what nets a model has",
         "Show the version, the CPU and how fastrnn uses it. Of a file of PyTorch, Keras or ONNX, or one that fastrnn\n"
-        "has saved: what recurrent nets there are in it, with sizes, options and parameters, and what cannot be imported.",
+        "has saved: what recurrent nets there are in it, with sizes, options and parameters, and what is against one.",
     )
     command.add_argument("model", nargs="?", metavar="MODEL", help="the file of a model")
 

@@ -34,7 +34,7 @@ class Net:
         call: arguments for a call of that layer with which it gives what the model's gives, such as
             ``{"return_sequence": False}``.
         notes: what else a call has to heed, each in a sentence: a mask that the model makes for itself, say.
-        problem: what of it fastrnn has not, or cannot know, and the way out; "" if nothing. Else it cannot be imported.
+        problem: what of it fastrnn has not, or cannot know, and the way out; "" if it can be imported.
         only_last: why no other net can read what it gives, so that it is the last of several that are joined; "" if not.
 
     """
@@ -68,7 +68,11 @@ class Net:
             dtype: float32 or float64; None is float64 for weights of float64, and float32 for all others.
             owner: whom messages name.
 
-        Raises ValueError where there is a problem, and warns of the notes.
+        Raises:
+            ValueError: there is a problem.
+
+        Warns of the notes.
+
         """
         if self.problem:
             raise ValueError(f"{owner}: {quoted(self.name)}{self.problem}")
@@ -154,8 +158,8 @@ def joined(owner: str, nets: Sequence[Net]) -> Net:
         if net.kind != first.kind or different:
             what = ", ".join(sorted(different)) if net.kind == first.kind else "kind"
             raise ValueError(
-                f"{owner}: {first.name!r} and {net.name!r} differ in {what}: {first} and {net}; a layer has the same at "
-                "all levels: import each, and call one after the other"
+                f"{owner}: {first.name!r} and {net.name!r} differ in {what}, which is the same at all levels of a layer: "
+                f"{first} and {net}; import each, and call one after the other"
             )
         width = (options.get("proj_size") or options["hidden_size"]) * (1 + bool(options.get("bidirectional")))
         if net.options["input_size"] != width:

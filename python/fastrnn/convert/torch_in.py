@@ -231,8 +231,8 @@ def _of_layer(module: Any, kind: str, name: str) -> Net:
         return _refused(
             name,
             kind,
-            f"{own} has a forward of its own: where that does what PyTorch's {kind} does, its state_dict() is the source "
-            "to give",
+            f"{own} has a forward of its own: where that does what PyTorch's {kind} does, its state_dict() is the "
+            "source to give",
         )
     tensors = dict(module.named_parameters(recurse=False))
     if any(MADE.fullmatch(each) for each in tensors) or hasattr(module, "parametrizations"):
