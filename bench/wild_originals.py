@@ -106,7 +106,16 @@ def keras_layer(make: Callable[[Any], Any], *groups: str) -> Original:
 def keras_bidirectional(make: Callable[[Any], Any], groups: str, **options: Any) -> Original:
     """A layer in both directions; "{}" in the name of a group is "forward" or "backward"."""
     directions = (groups.format(direction) for direction in ("forward", "backward"))
-    return keras_layer(lambda layers: layers.Bidirectional(make(layers), **options), *directions)
+
+    def both(layers: Any) -> Any:
+        layer = make(layers)
+        wrapper = layers.Bidirectional(layer, **options)
+        # It makes copies by names, and finds Keras 3's function of a name for that of Keras 2.
+        for copy in (wrapper.forward_layer, wrapper.backward_layer):
+            copy.cell.recurrent_activation = layer.cell.recurrent_activation
+        return wrapper
+
+    return keras_layer(both, *directions)
 
 
 def _weights(file: str, group: str) -> list[Array]:

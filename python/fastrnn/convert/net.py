@@ -33,7 +33,7 @@ class Net:
         options: the arguments that make the same layer in fastrnn: sizes, and whatever is not as by default.
         call: arguments for a call of that layer with which it gives what the model's gives, such as
             ``{"return_sequence": False}``.
-        notes: what else a call has to heed, each in a sentence: a mask that the model makes for itself, say.
+        notes: what else a call has to heed, each in a sentence: a mask that the model makes itself, say.
         problem: what of it fastrnn has not, or cannot know, and the way out; "" if it can be imported.
         only_last: why no other net can read what it gives, so that it is the last of several that are joined; "" if not.
 
@@ -158,7 +158,7 @@ def joined(owner: str, nets: Sequence[Net]) -> Net:
         if net.kind != first.kind or different:
             what = ", ".join(sorted(different)) if net.kind == first.kind else "kind"
             raise ValueError(
-                f"{owner}: {first.name!r} and {net.name!r} differ in {what}, which is the same at all levels of a layer: "
+                f"{owner}: {first.name!r} and {net.name!r} differ in {what}, which all levels of a layer share: "
                 f"{first} and {net}; import each, and call one after the other"
             )
         width = (options.get("proj_size") or options["hidden_size"]) * (1 + bool(options.get("bidirectional")))
