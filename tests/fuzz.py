@@ -9,10 +9,15 @@ bits that they gave at first. `targets` lists what is called; test_fuzz.py shows
 
 from __future__ import annotations
 
+import atexit
 import copy
 import faulthandler
+import importlib.util
+import json
+import os
 import random
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -323,9 +328,96 @@ def core() -> Iterator[Target]:
     yield Target("_core._math", _core._math, at("tanh", draw(9)))
 
 
+# Where the models are that importers read; and what reads them, if it is installed.
+FOLDER = tempfile.TemporaryDirectory()
+atexit.register(FOLDER.cleanup)
+INSTALLED = {name for name in ("h5py", "onnx") if importlib.util.find_spec(name)}
+
+
+def keras_file(path: str) -> str:
+    """Write a layer of Keras', as Keras 2.3 did."""
+    import h5py
+
+    rng = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        weights, config = file.create_group("model_weights"), {"name": "gru", "units": H, "reset_after": True}
+        layers = [{"class_name": "GRU", "config": {**config, "activation": "tanh", "recurrent_activation": "sigmoid"}}]
+        file.attrs["keras_version"] = weights.attrs["keras_version"] = "2.3.1"
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": layers}})
+        weights.attrs["layer_names"] = [b"gru"]
+        group = weights.create_group("gru")
+        shapes = {"kernel": (I, 3 * H), "recurrent_kernel": (H, 3 * H), "bias": (2, 3 * H)}
+        group.attrs["weight_names"] = [f"gru/{name}:0".encode() for name in shapes]
+        for name, shape in shapes.items():
+            group[f"gru/{name}:0"] = rng.uniform(-1, 1, shape).astype(F)
+    return path
+
+
+def conversions() -> Iterator[Target]:
+    def path_of(name: str) -> str:
+        return os.path.join(FOLDER.name, name)
+
+    def outcome(call: Callable[..., Any], **a: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what a call has to heed
+            try:
+                result = call(**a)
+            except OSError as error:  # there is no such file
+                raise ValueError from error
+            except ImportError as error:
+                raise ValueError from error
+        return result.state_dict() if isinstance(result, fastrnn.Layer) else len(repr(result))
+
+    layer = fastrnn.LSTM(I, H, 2, seed=0).eval()
+    net = fastrnn.Sequential(fastrnn.Embedding(6, I, seed=0), layer, fastrnn.Last(), fastrnn.Linear(H, 2, seed=0))
+    state, saved = layer.state_dict(), path_of("layer.safetensors")
+    layer.save(saved)
+    for weights in (draw(3 * H, I), list(draw(3, H, I)), dict(zip("zrh", draw(3, H, I), strict=True))):
+        yield Target("fastrnn.gates", fastrnn.gates, {"order": "zrh", "weights": weights, "axis": 0})
+    yield Target("fastrnn.load", lambda **a: outcome(fastrnn.load, **a), {"path": saved})
+    of_torch = {"prefix": "", "batch_first": True, "nonlinearity": None, "dtype": F}
+    inside = {"a": {f"b.{name}": p for name, p in state.items()}}
+    for source, prefix in ((state, ""), (saved, ""), (inside, "a.b")):
+        arguments = {**of_torch, "source": source, "prefix": prefix}
+        yield Target("fastrnn.from_torch", lambda **a: outcome(fastrnn.from_torch, **a), arguments)
+        yield Target("fastrnn.find_nets", lambda **a: outcome(fastrnn.find_nets, **a), {"source": source})
+    (found,) = fastrnn.find_nets(state)
+    yield Target("fastrnn.Net", lambda **a: outcome(found.layer, **a), {"dtype": F, "owner": "a"})
+    yield Target("fastrnn.to_torch", lambda **a: outcome(fastrnn.to_torch, **a), {"layer_or_net": net}, False)
+    yield Target(
+        "fastrnn.to_onnx",
+        lambda path, **a: outcome(fastrnn.to_onnx, path=path_of(path) if isinstance(path, str) else path, **a),
+        {"layer_or_net": net, "path": "net.onnx", "tokens": True, "lengths": True, "state": False},
+        False,
+    )
+    if "onnx" in INSTALLED:
+        fastrnn.to_onnx(layer, path_of("layer.onnx"))
+        with open(path_of("layer.onnx"), "rb") as file:
+            data = file.read()
+        names = [each.name for each in fastrnn.find_nets(data)]
+    else:
+        data, names = b"", ["a", "b"]
+    for node in (names[0], names):
+        yield Target(
+            "fastrnn.from_onnx",
+            lambda **a: outcome(fastrnn.from_onnx, **a),
+            {"source": data, "node": node, "dtype": F},
+            "onnx" in INSTALLED,
+        )
+    yield Target("fastrnn.onnx_ops", lambda: len(fastrnn.onnx_ops()) if "onnx" in INSTALLED else 0, {})
+    of_keras = {"name": "gru", "activations": ("sigmoid", "tanh"), "reset_after": True, "dtype": F}
+    file = keras_file(path_of("model.h5")) if "h5py" in INSTALLED else ""
+    yield Target(
+        "fastrnn.from_keras",
+        lambda **a: outcome(fastrnn.from_keras, **a),
+        {**of_keras, "source": file},
+        "h5py" in INSTALLED,
+    )
+
+
 def targets() -> list[Target]:
     """Return everything that is called."""
-    return [*functions(), *layers(), *modules(), *nets(), *optimisers(), *core()]
+    return [*functions(), *layers(), *modules(), *nets(), *optimisers(), *conversions(), *core()]
 
 
 def invoke(target: Target, arguments: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from ._base.checks import Array
+from ._base.checks import Array, shown
 
 if sys.platform != "win32":  # where a file that is open cannot be removed
     import fcntl
@@ -54,6 +54,8 @@ def load_with_about(owner: str, path: str) -> tuple[dict[str, Array], Any]:
     """Return the arrays in a safetensors file, and what :func:`save_arrays` has written about them, None if nothing."""
     from safetensors import SafetensorError, deserialize
 
+    if not isinstance(path, str | os.PathLike):  # the number of an open file is none, either
+        raise TypeError(f"{owner}: path is {shown(path)}, expected the path of a file")
     data = read_regular(path)
     try:
         arrays = {name: _numbers(tensor) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
