@@ -59,6 +59,7 @@ FUNCTIONS = {
     "Affine": Function("affine", 2),
 }
 LETTERS = ("alpha", "beta")
+BY_NAME = {function.name: name for name, function in FUNCTIONS.items()}
 BY_LOWER_CASE = {name.lower(): name for name in FUNCTIONS}
 
 Activation = str | tuple[str | float, ...]
@@ -165,6 +166,36 @@ def _activation(name: str, lists: dict[str, list[float]]) -> Activation:
     return (function.name, *parameters) if parameters else function.name
 
 
+def attributes_for(kind: str, layer: Any) -> dict[str, Any]:
+    """Return the attributes of a node that computes a level of a layer, but for its size: as options_of reads them."""
+    direction = "bidirectional" if layer.bidirectional else "reverse" if layer.reverse else "forward"
+    found: dict[str, Any] = {"direction": direction}
+    if layer.gate_clip is not None:
+        found["clip"] = layer.gate_clip
+    if kind == "GRU":
+        found["linear_before_reset"] = int(layer.reset_after)
+    if kind == "LSTM" and layer.coupled:
+        found["input_forget"] = 1
+    functions = [function for of_direction in layer._full_activations() for function in of_direction]
+    if [name for name, *_ in functions] != [*DEFAULTS[kind]] * (1 + layer.bidirectional):
+        found |= _named(kind, functions)
+    return found
+
+
+def _named(kind: str, functions: Sequence[tuple[str, float, float]]) -> dict[str, list[Any]]:
+    """Return the attributes that say what activations there are: parameters only of those that have some."""
+    found: dict[str, list[Any]] = {"activations": [], "activation_alpha": [], "activation_beta": []}
+    for name, *parameters in functions:
+        known, given = ("Affine", [1.0, 0.0]) if name == "identity" else (BY_NAME[name], parameters)
+        found["activations"].append(known)
+        for letter, p in zip(LETTERS[: FUNCTIONS[known].parameters], given, strict=False):
+            found[f"activation_{letter}"].append(p)
+    if kind == "RNN" and len(functions) == 2:
+        # ONNX Runtime before 1.29 reads one for each direction of an RNN, also past the end. What remains counts not.
+        found |= {name: values * 2 for name, values in found.items() if len(values) == 1}
+    return {name: values for name, values in found.items() if values}
+
+
 # --- weights
 
 
@@ -181,12 +212,15 @@ def plain_weights(given: Mapping[str, Array | None]) -> dict[str, Array | None]:
 def dequantised(name: str, weight: Array, scale: Array, zero_point: Array | None) -> Array:
     """Return W (D, G*H, I), or R, of the 8 bits (D, I, G*H) that DynamicQuantizeLSTM has of it."""
     if weight.ndim != 3 or weight.dtype.kind not in "iu":
-        raise ValueError(f"{name} is {weight.dtype} of shape {weight.shape}, expected 8-bit integers (D, inputs, 4*H)")
+        raise ValueError(
+            f"its {name} is {weight.dtype} of shape {weight.shape}, expected 8-bit integers (D, inputs, 4*H)"
+        )
     D, _, width = weight.shape
 
     def spread(what: str, a: Array) -> Array:
-        if a.shape not in ((D,), (D, width), (1,), ()):
-            raise ValueError(f"{name}_{what} has shape {a.shape}, expected (D,) or (D, 4*H) = {(D, width)}")
+        if a.shape not in ((D,), (D, width), (1,), ()) or a.dtype.kind not in "fiu":
+            shapes = f"(D,) or (D, 4*H) = {(D, width)}"
+            raise ValueError(f"its {name}_{what} is {a.dtype} of shape {a.shape}, expected numbers of shape {shapes}")
         return a[:, None, :] if a.ndim == 2 else a.reshape(-1, 1, 1)
 
     steps = weight.astype(np.float32)

@@ -22,9 +22,24 @@ MOST_SCOPES = 10_000  # of a model: what calls of functions in functions can mak
 MOST_DEEP = 100  # graphs in graphs, and functions in functions
 MOST_NAMES = 10_000  # under which a value goes, from graph to graph
 RUN_IT = "fastrnn.onnx_ops() computes such nodes"
+# Of a Constant: its attributes, where an AttributeProto has their values, and of which dtype these are.
+PLAIN_VALUES = (
+    ("value_float", "f", np.float32),
+    ("value_floats", "floats", np.float32),
+    ("value_int", "i", np.int64),
+    ("value_ints", "ints", np.int64),
+)
 # What the evaluator has of later versions only, which mean the same by what earlier ones have.
 EVALUATED = {"DequantizeLinear": 19}
-RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "Dropout",
+}
 
 
 class Unknown(Exception):  # noqa: N818  it is no error of anybody's
@@ -109,9 +124,9 @@ class Model:
             return self.array(attributes["value"].t)
         if "sparse_value" in attributes:
             return self.dense(attributes["sparse_value"].sparse_tensor)
-        for name, dtype in (("value_float", "f4"), ("value_floats", "f4"), ("value_int", "i8"), ("value_ints", "i8")):
+        for name, field, dtype in PLAIN_VALUES:
             if name in attributes:
-                return np.array(self.onnx.helper.get_attribute_value(attributes[name]), dtype)
+                return np.array(getattr(attributes[name], field), dtype)
         raise Unknown("is a Constant without numbers")
 
 
@@ -268,7 +283,7 @@ class Scope:
                     return scope, at
             self._known |= self.computed(node, [scope._known[at] for scope, at in homes])
             if name not in self._known:
-                raise Unknown("is made by nothing that gives so many values")
+                raise Unknown(f"is made by {node.op_type}, which gives nothing there")
         return None
 
     def computed(self, node: Any, inputs: list[Array]) -> dict[str, Array]:
