@@ -59,6 +59,7 @@ FUNCTIONS = {
     "Affine": Function("affine", 2),
 }
 LETTERS = ("alpha", "beta")
+BY_NAME = {function.name: name for name, function in FUNCTIONS.items()}
 BY_LOWER_CASE = {name.lower(): name for name in FUNCTIONS}
 
 Activation = str | tuple[str | float, ...]
@@ -163,6 +164,36 @@ def _activation(name: str, lists: dict[str, list[float]]) -> Activation:
                 "numbers: write it into the model"
             )
     return (function.name, *parameters) if parameters else function.name
+
+
+def attributes_for(kind: str, layer: Any) -> dict[str, Any]:
+    """Return the attributes of a node that computes a level of a layer, but for its size: as options_of reads them."""
+    direction = "bidirectional" if layer.bidirectional else "reverse" if layer.reverse else "forward"
+    found: dict[str, Any] = {"direction": direction}
+    if layer.gate_clip is not None:
+        found["clip"] = layer.gate_clip
+    if kind == "GRU":
+        found["linear_before_reset"] = int(layer.reset_after)
+    if kind == "LSTM" and layer.coupled:
+        found["input_forget"] = 1
+    functions = [function for of_direction in layer._full_activations() for function in of_direction]
+    if [name for name, *_ in functions] != [*DEFAULTS[kind]] * (1 + layer.bidirectional):
+        found |= _named(kind, functions)
+    return found
+
+
+def _named(kind: str, functions: Sequence[tuple[str, float, float]]) -> dict[str, list[Any]]:
+    """Return the attributes that say what activations there are: parameters only of those that have some."""
+    found: dict[str, list[Any]] = {"activations": [], "activation_alpha": [], "activation_beta": []}
+    for name, *parameters in functions:
+        known, given = ("Affine", [1.0, 0.0]) if name == "identity" else (BY_NAME[name], parameters)
+        found["activations"].append(known)
+        for letter, p in zip(LETTERS[: FUNCTIONS[known].parameters], given, strict=False):
+            found[f"activation_{letter}"].append(p)
+    if kind == "RNN" and len(functions) == 2:
+        # ONNX Runtime before 1.29 reads one for each direction of an RNN, also past the end. What remains counts not.
+        found |= {name: values * 2 for name, values in found.items() if len(values) == 1}
+    return {name: values for name, values in found.items() if values}
 
 
 # --- weights

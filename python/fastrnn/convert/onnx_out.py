@@ -21,14 +21,13 @@ from fastrnn.layers import GRU, LSTM, RNN, Layer
 from fastrnn.modules import Dropout, Embedding, Linear, Module
 from fastrnn.nets import Last, Max, Mean, Relu, Sequential, Tanh
 
-from .onnx_cell import DEFAULTS, FUNCTIONS, LETTERS, SUFFIXES, from_fastrnn
+from .onnx_cell import SUFFIXES, attributes_for, from_fastrnn
 
 __all__ = ["to_onnx"]
 
 OWNER = "to_onnx"
 OPSET, IR_VERSION = 14, 8  # which ONNX Runtime reads since 1.10, of 2021
 LARGEST = 2**31 - 2**20  # bytes of parameters: protobuf has no larger messages, and there are names in it
-ACTIVATIONS = {function.name: name for name, function in FUNCTIONS.items()}
 # What ONNX has no attribute for, by the values that change nothing.
 PLAIN: dict[str, Any] = {"layer_norm": False, "proj_size": 0, "cell_clip": None, "zoneout": 0.0}
 
@@ -269,6 +268,10 @@ class _Writer:
         """Which sequences have no steps, (B, 1)."""
         return self._at(self.add("Equal", self._counts, self._ints(0)))
 
+    def _unless_empty(self, a: str, other: str) -> str:
+        """Return a (..., B, H), but of sequences without steps ``other``: there runtimes differ."""
+        return self.add("Where", self._empty, other, a) if self.lengths else a
+
     def _at(self, mask: str) -> str:
         return self.add("Unsqueeze", mask, self._ints(-1))
 
@@ -308,7 +311,7 @@ class _Writer:
         if counted is None:
             return self.add("ReduceMax", y, axes=[0], keepdims=0)
         largest = self.add("ReduceMax", self.add("Where", counted, y, self.constant(-np.inf)), axes=[0], keepdims=0)
-        return self.add("Where", self._empty, self.constant(0), largest)
+        return self._unless_empty(largest, self.constant(0))
 
     def _last(self, y: str, layer: Layer | None) -> str:
         """Return what each direction has put out last: of a layer that reads from the end that is the first step."""
@@ -324,7 +327,8 @@ class _Writer:
     def _end(self, y: str, from_end: bool) -> str:
         """Return y (T, B, H) of the last step that counts, or of the first; zeros where there is none."""
         if not self.lengths:
-            return self.add("Gather", y, self.constant(0 if from_end else -1, np.int64), axis=0)
+            one = self.add("Gather", y, self._ints(0 if from_end else -1), axis=0)
+            return self.add("Squeeze", one, self._ints(0))
         last = self._ints(0) if from_end else self.add("Sub", self._counts, self._ints(1))
         at = self._at(self.add("Equal", self._each_step, last))
         return self._sum(y, self.add("And", at, self._counted))
@@ -352,17 +356,15 @@ class _Writer:
             wants_y = not (only_last and level == L - 1)
             y, last = self._node(layer, level, before, y, initial, wants_y, has_states or not wants_y)
             if has_states:
-                for of_all, a, first in zip(ends, last, initial or [""] * len(last), strict=True):
-                    of_all.append(self.add("Where", self._empty, first, a) if self.lengths and first else a)
+                for of_all, a, first in zip(ends, last, initial or [self.constant(0)] * len(last), strict=True):
+                    of_all.append(self._unless_empty(a, first))
         if has_states:
             for letter, of_levels in zip(letters, ends, strict=True):
                 whole = self.add("Concat", *of_levels, axis=0) if L > 1 else of_levels[0]
                 self._ends.append(self._output(f"{before}{letter}_n", whole, L * D, "B", H))
         if not only_last:
             return y
-        h = last[0]
-        if self.lengths and initial:
-            h = self.add("Where", self._empty, self.constant(0), h)
+        h = self._unless_empty(last[0], self.constant(0))
         return self._joined(h, [1, 0, 2], [0, D * H]) if D == 2 else self.add("Squeeze", h, self._ints(0))
 
     def _joined(self, a: str, perm: list[int], shape: list[int]) -> str:
@@ -404,7 +406,7 @@ class _Writer:
         letters = "hc" if kind == "LSTM" else "h"
         outputs = [f"{name}_Y" if wants_y else "", *(f"{name}_Y_{c}" for c in letters if wants_states)]
         self._nodes.append(
-            self._helper.make_node(kind, inputs, outputs, name=name, hidden_size=H, **_attributes(kind, layer))
+            self._helper.make_node(kind, inputs, outputs, name=name, hidden_size=H, **attributes_for(kind, layer))
         )
         if not wants_y:
             return "", outputs[1:]
@@ -419,31 +421,3 @@ class _Writer:
             value = getattr(layer, option, plain)
             if value not in (plain, (plain, plain)):
                 raise ValueError(f"{OWNER}: {self._where(name)}{option} is {value}, which ONNX's {layer._name} has not")
-
-
-def _attributes(kind: str, layer: Any) -> dict[str, Any]:
-    """Return the attributes of a node, but for its size."""
-    direction = "bidirectional" if layer.bidirectional else "reverse" if layer.reverse else "forward"
-    found: dict[str, Any] = {"direction": direction}
-    if layer.gate_clip is not None:
-        found["clip"] = layer.gate_clip
-    if kind == "GRU":
-        found["linear_before_reset"] = int(layer.reset_after)
-    if kind == "LSTM" and layer.coupled:
-        found["input_forget"] = 1
-    functions = [function for of_direction in layer._full_activations() for function in of_direction]
-    if [name for name, *_ in functions] != [*DEFAULTS[kind]] * (1 + layer.bidirectional):
-        found |= _named(functions)
-    return found
-
-
-def _named(functions: list[tuple[str, float, float]]) -> dict[str, list[Any]]:
-    """Return the attributes that say what activations there are: parameters only of those that have some."""
-    found: dict[str, list[Any]] = {"activations": [], "activation_alpha": [], "activation_beta": []}
-    for name, *parameters in functions:
-        known = "Affine" if name == "identity" else ACTIVATIONS[name]
-        given = (1.0, 0.0) if name == "identity" else parameters
-        found["activations"].append(known)
-        for letter, p in zip(LETTERS[: FUNCTIONS[known].parameters], given, strict=False):
-            found[f"activation_{letter}"].append(p)
-    return {name: values for name, values in found.items() if values}
