@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -767,6 +768,16 @@ def refused() -> list[tuple[Any, str]]:
         (with_attribute(clip=float("nan")), "its clip is nan, expected a number above 0, or none"),
         (with_attribute(clip="much"), "its clip is much, expected a number above 0, or none"),
         (with_attribute(layout="first"), "its layout is 'first', expected an integer"),
+        (
+            with_attribute(hidden_size=numpy_helper.from_array(np.ones(3))),
+            "its hidden_size is 'a TensorProto', expected an integer",
+        ),
+        (changed("W", np.full((1, 3 * H, I), "a")), "its W is "),
+        (
+            made_by(helper.make_node("Constant", [], ["W"], value_string="much")),
+            "its W, 'W', is a Constant without numbers",
+        ),
+        (made_by(helper.make_node("Identity", [], ["W"])), "its W, 'W', is made by Identity, which cannot be computed"),
         (with_attribute(hidden_size=6.0), "its hidden_size is 6.0, expected an integer"),
         (strings, "its activations is [1, 2], expected names"),
         (with_attribute(activations=["Tanh"]), "its activations are Tanh, expected 2 of them"),
@@ -806,6 +817,15 @@ def test_refused(k: int) -> None:
     (net,) = nets(source)
     assert net.problem == "" or net.problem.startswith(message)
     assert str(net)
+
+
+@pytest.mark.parametrize("call", [fastrnn.from_onnx, fastrnn.find_nets], ids=["from_onnx", "find_nets"])
+def test_without_onnx(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = model([node_of("GRU")], weights()).SerializeToString()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    message = f'{call.__name__} needs onnx, which is not installed: pip install "fastrnn[onnx]"'
+    with pytest.raises(ImportError, match="^" + re.escape(message) + "$"):
+        call(data)
 
 
 def test_others_are_imported_beside_what_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import Any
 
@@ -44,6 +45,12 @@ def test_the_operators() -> None:
         ("com.microsoft", "DynamicQuantizeLSTM"),
     }
     assert ops == fastrnn.onnx_ops()
+
+
+def test_without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"^onnx_ops needs onnx, which is not installed: "):
+        fastrnn.onnx_ops()
 
 
 def node_tests() -> list[Any]:
@@ -301,3 +308,29 @@ def test_dynamic_quantize_lstm(runner: str, D: int, signed: bool, per_channel: b
     some = rest["lens"] > 0  # those without steps keep their states in a layer
     got = {"Y": y.reshape(T, B, D, H).swapaxes(1, 2), "Y_h": h_n[:, some], "Y_c": c_n[:, some]}
     assert_close(got, {"Y": expected["Y"], **{n: expected[n][:, some] for n in ("Y_h", "Y_c")}}, I + H, node)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"W_scale": np.array(["a"])},
+            r"its W_scale is .* of shape \(1,\), expected numbers of shape \(D,\) or \(D, 4\*H\)",
+        ),
+        ({"R_scale": np.ones(3, np.float32)}, r"its R_scale is float32 of shape \(3,\), expected numbers of shape"),
+        (
+            {"W_zero_point": np.zeros((1, 5), np.uint8)},
+            r"its W_zero_point is uint8 of shape \(1, 5\), expected numbers",
+        ),
+        ({"W": np.ones((1, I, 4 * H), np.float32)}, r"its W is float32 of shape \(1, 4, 24\), expected 8-bit integers"),
+        ({"W": np.ones((I, 4 * H), np.uint8)}, r"its W is uint8 of shape \(4, 24\), expected 8-bit integers"),
+        ({"R": np.ones((1, H, 3 * H), np.uint8)}, r"its R has shape \(1, 18, 6\), expected \(1, 24, 6\)"),
+    ],
+)
+def test_dynamic_quantize_lstm_that_is_refused(arrays: dict[str, Array], message: str) -> None:
+    given, _ = quantised(np.random.default_rng(0), 1, signed=False, per_channel=False)
+    inputs = ["X", "W", "R", *[""] * 5, *QUANTISED[8:]]
+    node = helper.make_node("DynamicQuantizeLSTM", inputs, ["Y"], domain="com.microsoft", hidden_size=H)
+    whole = {**given, **arrays, "X": np.zeros((T, B, I), np.float32)}
+    with pytest.raises(ValueError, match=f"^from_onnx: 'Y': {message}"):
+        fastrnn.from_onnx(model_of([node], whole, {"Y": np.float32}, set(given)))

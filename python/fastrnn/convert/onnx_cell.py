@@ -212,12 +212,15 @@ def plain_weights(given: Mapping[str, Array | None]) -> dict[str, Array | None]:
 def dequantised(name: str, weight: Array, scale: Array, zero_point: Array | None) -> Array:
     """Return W (D, G*H, I), or R, of the 8 bits (D, I, G*H) that DynamicQuantizeLSTM has of it."""
     if weight.ndim != 3 or weight.dtype.kind not in "iu":
-        raise ValueError(f"{name} is {weight.dtype} of shape {weight.shape}, expected 8-bit integers (D, inputs, 4*H)")
+        raise ValueError(
+            f"its {name} is {weight.dtype} of shape {weight.shape}, expected 8-bit integers (D, inputs, 4*H)"
+        )
     D, _, width = weight.shape
 
     def spread(what: str, a: Array) -> Array:
-        if a.shape not in ((D,), (D, width), (1,), ()):
-            raise ValueError(f"{name}_{what} has shape {a.shape}, expected (D,) or (D, 4*H) = {(D, width)}")
+        if a.shape not in ((D,), (D, width), (1,), ()) or a.dtype.kind not in "fiu":
+            shapes = f"(D,) or (D, 4*H) = {(D, width)}"
+            raise ValueError(f"its {name}_{what} is {a.dtype} of shape {a.shape}, expected numbers of shape {shapes}")
         return a[:, None, :] if a.ndim == 2 else a.reshape(-1, 1, 1)
 
     steps = weight.astype(np.float32)

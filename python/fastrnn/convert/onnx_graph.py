@@ -22,6 +22,13 @@ MOST_SCOPES = 10_000  # of a model: what calls of functions in functions can mak
 MOST_DEEP = 100  # graphs in graphs, and functions in functions
 MOST_NAMES = 10_000  # under which a value goes, from graph to graph
 RUN_IT = "fastrnn.onnx_ops() computes such nodes"
+# Of a Constant: its attributes, where an AttributeProto has their values, and of which dtype these are.
+PLAIN_VALUES = (
+    ("value_float", "f", np.float32),
+    ("value_floats", "floats", np.float32),
+    ("value_int", "i", np.int64),
+    ("value_ints", "ints", np.int64),
+)
 # What the evaluator has of later versions only, which mean the same by what earlier ones have.
 EVALUATED = {"DequantizeLinear": 19}
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -109,9 +116,9 @@ class Model:
             return self.array(attributes["value"].t)
         if "sparse_value" in attributes:
             return self.dense(attributes["sparse_value"].sparse_tensor)
-        for name, dtype in (("value_float", "f4"), ("value_floats", "f4"), ("value_int", "i8"), ("value_ints", "i8")):
+        for name, field, dtype in PLAIN_VALUES:
             if name in attributes:
-                return np.array(self.onnx.helper.get_attribute_value(attributes[name]), dtype)
+                return np.array(getattr(attributes[name], field), dtype)
         raise Unknown("is a Constant without numbers")
 
 

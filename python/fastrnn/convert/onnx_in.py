@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn._base import checks
 from fastrnn._base.checks import Array
 from fastrnn.layers import Layer
 
@@ -150,12 +151,15 @@ def attributes_of(scope: Scope, node: Any) -> dict[str, Any]:
             value = scope.model.onnx.helper.get_attribute_value(attribute)
         except ValueError:
             raise ValueError(f"its attribute {attribute.name!r} has no value of a kind that ONNX has") from None
-        found[attribute.name] = [_text(each) for each in value] if isinstance(value, list) else _text(value)
+        found[attribute.name] = [_plain(each) for each in value] if isinstance(value, list) else _plain(value)
     return found
 
 
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _plain(value: Any) -> Any:
+    """Return a number or a text; of something else, which no recurrent node has, what it is."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, int | float) else checks.kind(value)
 
 
 def _weights(scope: Scope, inputs: Mapping[str, str]) -> dict[str, Array | None]:
@@ -235,13 +239,16 @@ def _in_every_row(scope: Scope, name: str, depth: int = 0) -> Array:
         if node.op_type == "ConstantOfShape":
             values = [scope.model.array(a.t) for a in node.attribute if a.name == "value"]
             return np.asarray(values[0].reshape(-1)[0] if values and values[0].size else np.float32(0))
-        if node.op_type not in SELECTING | SPREADING:
+        if node.op_type not in SELECTING | SPREADING or not node.input:
             raise
         first = _in_every_row(scope, node.input[0], depth + 1)
         if node.op_type in SPREADING or np.ndim(first) == 0:
             return first
         others = [scope.constant(each) for each in node.input[1:] if each]
-        return scope.computed(node, [first, *others])[name]
+        made = scope.computed(node, [first, *others])
+        if name in made:
+            return made[name]
+        raise
 
 
 def _is_given(scope: Scope, name: str) -> bool:
@@ -249,7 +256,7 @@ def _is_given(scope: Scope, name: str) -> bool:
     for _ in range(LONGEST):
         scope, name = scope.home(name)
         node = scope.made.get(name)
-        if node is None or node.op_type not in SELECTING:
+        if node is None or node.op_type not in SELECTING or not node.input:
             return node is None
         name = node.input[0]
     return False
@@ -268,7 +275,7 @@ def _notes_on_steps(scope: Scope, inputs: Mapping[str, str], options: Mapping[st
     except Unknown:
         return [f"the model has lengths of sequences, sequence_lens {name!r}: pass them as lengths"]
     T = _static_steps(scope, inputs.get("X", ""), bool(options.get("batch_first")))
-    if T is not None and (lengths == T).all():
+    if T is not None and lengths.dtype.kind in "iu" and (lengths == T).all():
         return []
     shown = ", ".join(map(str, lengths.reshape(-1)[:10])) + (", ..." if lengths.size > 10 else "")
     return [f"the model's sequences have lengths of their own, sequence_lens {name!r} of {shown}: pass them as lengths"]

@@ -327,8 +327,7 @@ class _Writer:
     def _end(self, y: str, from_end: bool) -> str:
         """Return y (T, B, H) of the last step that counts, or of the first; zeros where there is none."""
         if not self.lengths:
-            one = self.add("Gather", y, self._ints(0 if from_end else -1), axis=0)
-            return self.add("Squeeze", one, self._ints(0))
+            return self.add("Gather", y, self.constant(0 if from_end else -1, np.int64), axis=0)
         last = self._ints(0) if from_end else self.add("Sub", self._counts, self._ints(1))
         at = self._at(self.add("Equal", self._each_step, last))
         return self._sum(y, self.add("And", at, self._counted))
