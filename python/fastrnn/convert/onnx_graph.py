@@ -31,7 +31,15 @@ PLAIN_VALUES = (
 )
 # What the evaluator has of later versions only, which mean the same by what earlier ones have.
 EVALUATED = {"DequantizeLinear": 19}
-RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+    "Dropout",
+}
 
 
 class Unknown(Exception):  # noqa: N818  it is no error of anybody's
@@ -275,7 +283,7 @@ class Scope:
                     return scope, at
             self._known |= self.computed(node, [scope._known[at] for scope, at in homes])
             if name not in self._known:
-                raise Unknown("is made by nothing that gives so many values")
+                raise Unknown(f"is made by {node.op_type}, which gives nothing there")
         return None
 
     def computed(self, node: Any, inputs: list[Array]) -> dict[str, Array]:
