@@ -7,14 +7,17 @@ import json
 import os
 import secrets
 import stat
+import struct
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
 from ._base.checks import Array, shown
+from ._base.described import Description, sound
 
 if sys.platform != "win32":  # where a file that is open cannot be removed
     import fcntl
@@ -27,69 +30,106 @@ AT_ONCE = 32 << 20  # between parts of so many bytes Ctrl-C is seen
 # On Windows: seconds after which nobody is about to rename a file any more, and how often and long to wait for one.
 ABANDONED, WAITS, WAIT = 60.0, 100, 0.01
 # NumPy's real numbers, as safetensors calls them.
-SAFETENSORS = {"F16": "<f2"} | {f"F{8 * size}": f"<f{size}" for size in (4, 8)}
+SAFETENSORS = {"F16": "<f2", "BOOL": "|b1"} | {f"F{8 * size}": f"<f{size}" for size in (4, 8)}
 SAFETENSORS |= {f"{kind.upper()}{8 * size}": f"<{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 
 
-def save_arrays(path: str, arrays: Mapping[str, Array], about: Any = None) -> None:
-    """Write arrays to a safetensors file, all or nothing; ``about`` goes into its metadata as JSON, unless it is None.
+def save_arrays(path: str, arrays: Mapping[str, Array], description: Description | None = None) -> None:
+    """Write arrays to a safetensors file, all or nothing, and what they are the parameters of into its metadata.
 
     Raises OSError, and leaves what was there.
     """
     from safetensors.numpy import save  # here, for import to bring little
 
     contiguous = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    write_atomically(path, save(contiguous, None if about is None else {ABOUT: json.dumps(about)}))
+    write_atomically(path, save(contiguous, None if description is None else {ABOUT: json.dumps(description)}))
 
 
 def load_arrays(owner: str, path: str) -> dict[str, Array]:
-    """Return the arrays in a safetensors file.
+    """Return the arrays in a safetensors file, in its order.
 
     Raises OSError where it cannot be read, and ValueError where it is damaged or has numbers that NumPy has not.
     """
-    return load_with_about(owner, path)[0]
+    arrays, _ = load_with_description(owner, path)
+    refuse_unread(owner, path, arrays)
+    return arrays
 
 
-def load_with_about(owner: str, path: str) -> tuple[dict[str, Array], Any]:
-    """Return the arrays in a safetensors file, and what :func:`save_arrays` has written about them, None if nothing."""
+class Unread(NamedTuple):
+    """A tensor in a file, of a dtype that NumPy has not."""
+
+    dtype: str
+    shape: list[int]
+
+
+def refuse_unread(owner: str, path: str, arrays: Mapping[str, Any]) -> None:
+    """Raise ValueError where one of these is no array."""
+    for name, a in arrays.items():
+        if isinstance(a, Unread):
+            raise ValueError(f"{owner}: {name} in {path} is {a.dtype}, no real number of NumPy's: save it as F32")
+
+
+def load_with_description(owner: str, path: str) -> tuple[dict[str, Any], Description | None]:
+    """Return the arrays in a safetensors file, in its order, and what :func:`save_arrays` has written about them.
+
+    What has a dtype that NumPy has not is :class:`Unread`.
+    """
     from safetensors import SafetensorError, deserialize
 
     if not isinstance(path, str | os.PathLike):  # the number of an open file is none, either
         raise TypeError(f"{owner}: path is {shown(path)}, expected the path of a file")
     data = read_regular(path)
     try:
-        arrays = {name: _numbers(tensor) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
+        found = {name: _numbers(tensor) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
     except (SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{owner}: {path} is not a safetensors file, or damaged: {error}") from None
-    found: dict[str, Array] = {}
-    for name, a in arrays.items():
-        if isinstance(a, str):
-            raise ValueError(f"{owner}: {name} in {path} is {a}, no real number of NumPy's: save it as F32")
-        found[name] = a
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # which deserialize has found sound
-    about = header.get("__metadata__", {}).get(ABOUT)
+    about = header.pop("__metadata__", {}).get(ABOUT)
+    in_order = sorted(found, key=lambda name: (header[name]["data_offsets"], name))
     try:
-        return found, None if about is None else json.loads(about)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{owner}: what {path} says about its arrays is damaged: {error}") from None
+        description = None if about is None else sound(json.loads(about))
+    except (ValueError, RecursionError):  # what others have written under the same key
+        description = None
+    return {name: found[name] for name in in_order}, description
 
 
-def _numbers(tensor: Mapping[str, Any]) -> Array | str:
-    """Return a tensor of a safetensors file as an array, or the name of its dtype where that is none of NumPy's."""
+def _numbers(tensor: Mapping[str, Any]) -> Array | Unread:
+    """Return a tensor of a safetensors file as an array, if NumPy has its dtype."""
     name: str = tensor["dtype"]
     shape: list[int] = tensor["shape"]
     if name == "BF16":  # the upper half of a float32
         return (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
     dtype = SAFETENSORS.get(name)
-    return name if dtype is None else np.frombuffer(tensor["data"], dtype).reshape(shape)
+    return Unread(name, shape) if dtype is None else np.frombuffer(tensor["data"], dtype).reshape(shape)
 
 
 def read_regular(path: str) -> bytes:
     """Return what is in a regular file. Raises OSError, also where it is a pipe or a device: they might have no end."""
+    with _open_regular(path) as file:
+        return b"".join(iter(lambda: file.read(AT_ONCE), b""))
+
+
+def beginning(path: str, size: int) -> bytes:
+    """Return the first bytes of a regular file. Raises OSError as :func:`read_regular` does."""
+    with _open_regular(path) as file:
+        return file.read(size)
+
+
+@contextlib.contextmanager
+def _open_regular(path: str) -> Iterator[BinaryIO]:
     with _when_free(lambda: open(path, "rb", opener=_open_at_once)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", path)
-        return b"".join(iter(lambda: file.read(AT_ONCE), b""))
+        yield file
+
+
+def names_in_zip(path: str) -> list[str] | None:
+    """Return the names of what is in a zip file, or None if it is none, or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error):
+        return None
 
 
 def _open_at_once(name: str, flags: int) -> int:

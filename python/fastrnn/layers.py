@@ -20,7 +20,7 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ import numpy.typing as npt
 from . import _core
 from ._base import checks
 from ._base.checks import Array
+from ._base.described import Description
 from ._base.options import option, warn
 from ._layer.activations import DEFAULTS, full, options_of, plain, without_gradient
 from ._layer.initial import initial
@@ -212,6 +213,35 @@ class Layer(Module):
             dtype=self.dtype,
         )
         self._weights = Weights(self._spec, self._params)
+
+    def _unlike(self, part: Description) -> str:
+        other = super()._unlike(part)
+        here, there = self._computing(self._made_with(self._kind)), self._computing(part.get("options", {}))
+        different = [name for name in here if here[name] != there[name]]
+        if other or not different:
+            return other
+        name = different[0]
+        return f"{name} is {here[name]!r}, and {there[name]!r} in the file"
+
+    def _computing(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return, of these options, those that names and shapes of parameters do not show, however they are written."""
+        found: dict[str, Any] = {name: options.get(name) for name in ("gate_clip", "cell_clip")}
+        found |= {name: options.get(name, False) for name in ("coupled", "reverse")}
+        found["reset_after"] = options.get("reset_after", True)
+        zoneout = options.get("zoneout", 0.0)
+        found["zoneout"] = zoneout if isinstance(zoneout, tuple) else (zoneout,) * self._family.states
+        nonlinearity = self._kind.__signature__.parameters.get("nonlinearity")
+        usual = DEFAULTS.get(self._family.name)
+        if nonlinearity is not None:
+            usual = (options.get("nonlinearity", nonlinearity.default),)
+        activations = options.get("activations", usual)
+        try:
+            each = full(self._name, activations, self._family.name, self._directions, self.dtype)
+            # Those are the numbers that the kernels get.
+            both = [[(name, *map(float, np.array(p, self.dtype))) for name, *p in direction] for direction in each]
+        except (KeyError, TypeError, ValueError):  # of a file that says anything, or of a family that has no choice
+            both = activations
+        return found | {"activations": both}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name not in ("_spec", "_weights")}

@@ -24,9 +24,9 @@ values of parameters are those of PyTorch.
 from __future__ import annotations
 
 import abc
+import collections
 import copy
 import itertools
-import json
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
@@ -38,10 +38,12 @@ import numpy.typing as npt
 from . import _core
 from ._base import checks
 from ._base.checks import Array
+from ._base.described import Description
+from ._base.described import parts as parts_of
 from ._base.options import Options, option
 from ._base.parts import BYTES, dropout_mask, filled, outer_product, parts, product, quiet, scale, uniform
 from ._base.uses import USES
-from .files import load_with_about, save_arrays
+from .files import load_with_description, refuse_unread, save_arrays
 
 # A Linear of so few rows takes less time than to enter NumPy's product; with a larger weight NumPy's threads count.
 FEW_ROWS = 8
@@ -292,58 +294,62 @@ class Module(Options):
 
         Raises OSError, and leaves what was there, where that cannot be done.
         """
-        save_arrays(path, self.params, self._description())
+        description, names = self._description(), collections.defaultdict(list)
+        for name, p in self.params.items():
+            names[id(p)].append(name)
+        tied = [group for group in names.values() if len(group) > 1]
+        save_arrays(path, self.params, {**description, "tied": tied} if tied else description)
 
     def load(self, path: str) -> None:
         """Take over the parameters in a file that :meth:`save` wrote, or any other safetensors file that has them.
 
         Raises OSError where it cannot be read, and ValueError, without changing anything, where it is damaged or holds
-        other parameters than the module's, or those of a module that computes something else.
+        other parameters than the module's, or says that they are of a module that computes something else.
         """
-        arrays, about = load_with_about(f"{self._name}.load", path)
+        arrays, description = load_with_description(f"{self._name}.load", path)
+        refuse_unread(f"{self._name}.load", path, arrays)
         try:
-            self._check_description(about)
+            if description is not None and arrays.keys() == self.params.keys():
+                self._check_description(description)
             self.load_state_dict(arrays)
-        except ValueError as error:
-            raise ValueError(f"{error}; in {path}") from None
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error}; in {path}") from None
 
-    def _description(self) -> dict[str, Any] | None:
-        """Return what makes such a module, as JSON has it; None of a class of the user's own."""
-        if not type(self).__module__.startswith("fastrnn."):
-            return None
-        options = {n: str(v) if n == "dtype" else v for n, v in self._made_with().items()}
-        return {"kind": self._name, "options": options}
+    @property
+    def _kind(self) -> type[Module]:
+        """The class of fastrnn's that it is of, or derived from."""
+        return next(kind for kind in type(self).__mro__ if kind.__module__.startswith("fastrnn."))
 
-    def _check_description(self, of_file: Any) -> None:
+    def _description(self) -> Description:
+        """Return what makes such a module, as JSON has it."""
+        own = {} if type(self) is self._kind else {"own": self._name}
+        return {"kind": self._kind.__name__, **own, **self._inside()}
+
+    def _inside(self) -> Description:
+        """Return its options, or its modules."""
+        options = {} if self._kind is Module else self._made_with(self._kind)
+        return {"options": {name: str(value) if name == "dtype" else value for name, value in options.items()}}
+
+    def _check_description(self, of_file: Description) -> None:
         """Raise ValueError where parameters are those of a module that computes something else with them."""
-        for here, there in zip(_parts(self._description()), _parts(of_file), strict=False):
-            for name in _SILENT if here["kind"] == there["kind"] else ():
-                wanted, found = (json.dumps(part["options"].get(name)) for part in (here, there))
-                if wanted != found:
-                    raise ValueError(
-                        f"{self._name}.load: {name} of {there['kind']} is {found} in the file, and {wanted} here: "
-                        "fastrnn.load makes the module that was saved"
-                    )
+        modules = dict(self._leaves())
+        for prefix, part in parts_of(of_file).items():
+            module = modules.get(prefix)
+            if module is not None:
+                other = module._unlike(part)
+                if other:
+                    where = f"module {prefix[:-1]}: " if prefix else ""
+                    raise ValueError(f"{self._name}.load: {where}{other}: fastrnn.load makes the module that was saved")
+
+    def _unlike(self, part: Description) -> str:
+        """Return what a module of this description computes otherwise, if it does."""
+        kind = self._kind.__name__
+        return "" if part["kind"] == kind else f"it is of kind {kind}, and {part['kind']} in the file"
 
     def __repr__(self) -> str:
         count = numbers_in(self.params)
         parameters = f"  # {count:,} parameters" if count else ""
         return f"{self._name}({self._arguments()}){parameters}"
-
-
-# Options of layers that the names and shapes of parameters do not show.
-_SILENT = ("nonlinearity", "activations", "gate_clip", "cell_clip", "coupled", "reset_after", "reverse")
-
-
-def _parts(description: Any) -> list[dict[str, Any]]:
-    """Return the descriptions of the modules of a net, or that of one module; a file may say anything."""
-    if not isinstance(description, dict):
-        return []
-    modules = description.get("modules")
-    if isinstance(modules, list):
-        return [part for module in modules for part in _parts(module)]
-    is_part = isinstance(description.get("kind"), str) and isinstance(description.get("options"), dict)
-    return [description] if is_part else []
 
 
 class Parameters(MutableMapping[str, Array]):
@@ -452,8 +458,8 @@ class Several(Module, abc.ABC):
             for prefix, leaf in module._leaves():
                 yield f"{name}.{prefix}", leaf
 
-    def _description(self) -> dict[str, Any] | None:
-        return None  # in which order they are called nobody else knows
+    def _inside(self) -> Description:
+        return {"modules": {name: module._description() for name, module in self._modules.items()}}
 
     def _before(self, name: str) -> str:
         """Return what is before a module where it is shown as an argument."""

@@ -594,12 +594,6 @@ class Sequential(Several):
         result: Array = y
         return result
 
-    def _description(self) -> dict[str, Any] | None:
-        modules = [module._description() for module in self]
-        if type(self) is not Sequential or None in modules:
-            return None
-        return {"kind": self._name, "modules": modules}
-
     # --- what it looks like
 
     def summary(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ._base import checks
-from .files import load_with_about
+from ._base.described import Description, own_in
+from .files import load_with_description, refuse_unread
 from .layers import GRU, LSTM, RNN, IndRNN, MinGRU
-from .modules import Dropout, Embedding, Linear, Module
+from .modules import Dropout, Embedding, Linear, Module, Modules
 from .nets import Last, Max, Mean, Relu, Sequential, Tanh
 
 __all__ = ["load"]
@@ -16,48 +17,49 @@ KINDS: dict[str, type[Module]] = {
     kind.__name__: kind
     for kind in (RNN, GRU, LSTM, IndRNN, MinGRU, Linear, Embedding, Dropout, Last, Mean, Max, Relu, Tanh)
 }
-DEPTH = 50  # of nets in nets
 
 
 def load(path: str) -> Any:
     """Return the layer, module or net whose ``save`` wrote a file, with its parameters, in evaluation mode.
 
     Raises OSError where the file cannot be read, and ValueError where it is damaged, or does not say what module its
-    parameters are of: then make the module, and call its ``load``; or of a model of PyTorch's,
-    :func:`fastrnn.from_torch`.
+    parameters are of, or that it is of a class of your own: then make the module, and call its ``load``; or of a model
+    of PyTorch's, :func:`fastrnn.from_torch`.
     """
     owner = "load"
-    arrays, about = load_with_about(owner, path)
-    if about is None:
+    arrays, description = load_with_description(owner, path)
+    refuse_unread(owner, path, arrays)
+    if description is None:
         raise ValueError(
-            f"{owner}: {path} does not say what module its parameters are of: make the module, and call its load, or "
-            "from_torch"
+            f"{owner}: {path} does not say what module its parameters are of: make the module, and call its load; or "
+            "from_torch, of a model of PyTorch's"
         )
+    own = own_in(description)
+    if own is not None:
+        raise ValueError(f"{owner}: {path} has what is of a class of your own, {own}: make it, and call its load")
     try:
         with checks.at_most(sum(a.size for a in arrays.values())):
-            module = _made(about, DEPTH)
+            module = _made(description)
         module.load_state_dict(arrays)
-    except (TypeError, ValueError) as error:
+        for first, *others in description.get("tied", ()):
+            for name in others:
+                module.params[name] = module.params[first]
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{owner}: {path} describes no module of fastrnn's, or one of a later version: {error}"
         ) from None
     return module.eval()
 
 
-def _made(description: Any, depth: int) -> Module:
+def _made(description: Description) -> Module:
     """Return the module of a description, with parameters of any values."""
-    if not isinstance(description, dict) or not depth:
-        raise ValueError(f"it is {checks.shown(description)}")
-    kind, modules, options = (description.get(name) for name in ("kind", "modules", "options"))
-    if not isinstance(kind, str):
-        raise ValueError(f"it is {checks.shown(description)}")
-    if kind == "Sequential" and isinstance(modules, list):
-        return Sequential(*(_made(module, depth - 1) for module in modules))
-    if kind not in KINDS or not isinstance(options, dict):
-        raise ValueError(f"there is no {checks.shown(kind)}")
-    return KINDS[kind](**{name: plain(value) for name, value in options.items()})
-
-
-def plain(value: Any) -> Any:
-    """Return an option with tuples for JSON's lists."""
-    return tuple(map(plain, value)) if isinstance(value, list) else value
+    kind = description["kind"]
+    if "modules" in description:
+        modules = {name: _made(module) for name, module in description["modules"].items()}
+        if kind == "Sequential":
+            return Sequential(*modules.values())
+        if kind == "Modules":
+            return Modules(**modules)
+    elif kind in KINDS:
+        return KINDS[kind](**description["options"])
+    raise ValueError(f"there is no {checks.shown(kind)}")

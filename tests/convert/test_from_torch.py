@@ -166,7 +166,7 @@ def zeros(*shape: int, dtype: Any = np.float32) -> Array:
         ("weight_hh_l0 has shape", changed(weight_hh_l0=zeros(0, 0))),
         ("weight_hh_l1 has shape", changed(weight_hh_l1=zeros(16, 5))),
         ("bias_ih_l1 has shape", changed(bias_ih_l1=zeros(15))),
-        ("missing weight_ih_l0_reverse", changed(weight_ih_l1_reverse=zeros(16, 8))),
+        ("another level or direction", changed(weight_ih_l1_reverse=zeros(16, 8))),
         ("bias_ih_l1 is int32", changed(bias_ih_l1=zeros(16, dtype=np.int32))),
         ("bias_ih_l1 is complex64", changed(bias_ih_l1=zeros(16, dtype=np.complex64))),
         ("bias_ih_l1 is a str", changed(bias_ih_l1="a")),
@@ -176,7 +176,10 @@ def zeros(*shape: int, dtype: Any = np.float32) -> Array:
         ("quantised", {"rnn._packed_weight_ih": object()}),
         ("weight_norm", changed(weight_hh_l0=None, weight_hh_l0_g=zeros(16, 1), weight_hh_l0_v=zeros(16, 4))),
         ("weight_norm", {"weight_ih": zeros(16, 3), "weight_hh_v": zeros(16, 4)}),
-        ("weight_norm", changed(weight_hh_l0=None, **{"parametrizations.weight_hh_l0.original0": zeros(16, 1)})),
+        (
+            "remove_parametrizations",
+            changed(weight_hh_l0=None, **{"parametrizations.weight_hh_l0.original0": zeros(16, 1)}),
+        ),
     ],
 )
 def test_what_is_refused(words: str, state: dict[str, Any]) -> None:

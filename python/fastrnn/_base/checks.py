@@ -99,27 +99,29 @@ def seed(owner: str, value: Any) -> "np.random.Generator":
     return np.random.default_rng(None if value is None else integer(owner, "seed", value, 0))
 
 
-# How many numbers the parameters of a module may be, where what is made comes from a file.
-_MOST: contextvars.ContextVar[int | None] = contextvars.ContextVar("_MOST", default=None)
+# How many numbers are left for the parameters of modules, where what is made comes from a file.
+_LEFT: contextvars.ContextVar[int | None] = contextvars.ContextVar("_LEFT", default=None)
 
 
 @contextlib.contextmanager
 def at_most(numbers: int) -> Iterator[None]:
-    """Have :func:`held` refuse more numbers than these for a while."""
-    token = _MOST.set(numbers)
+    """Have :func:`held` refuse more numbers than these for a while, in all."""
+    token = _LEFT.set(numbers)
     try:
         yield
     finally:
-        _MOST.reset(token)
+        _LEFT.reset(token)
 
 
 def held(owner: str, numbers: int, dtype: "np.dtype[Any]", sizes: str) -> None:
     """Raise ValueError where so many numbers are more than memory can hold; ``sizes`` are the arguments to blame."""
     if numbers * dtype.itemsize > sys.maxsize:
         raise ValueError(f"{owner}: {sizes} make {numbers:,} parameters, which is more than memory can hold")
-    most = _MOST.get()
-    if most is not None and numbers > most:
-        raise ValueError(f"{owner}: {sizes} make {numbers:,} parameters, expected at most {most:,}")
+    left = _LEFT.get()
+    if left is not None:
+        if numbers > left:
+            raise ValueError(f"{owner}: {sizes} make {numbers:,} parameters, and there are no more than {left:,}")
+        _LEFT.set(left - numbers)
 
 
 def generator(owner: str, name: str, value: Any) -> "np.random.Generator":

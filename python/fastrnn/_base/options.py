@@ -79,10 +79,13 @@ class Options:
         near = nearest(name, list(known))
         return f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(self._changeable))}"
 
-    def _made_with(self) -> dict[str, Any]:
-        """Return the arguments that would make such an object, without those that are as they are by default."""
+    def _made_with(self, kind: type | None = None) -> dict[str, Any]:
+        """Return the arguments that would make such an object, or one of the class that it is derived from.
+
+        Those that are as they are by default are left out.
+        """
         made: dict[str, Any] = {}
-        for p in inspect.signature(type(self).__init__).parameters.values():
+        for p in inspect.signature(kind or type(self)).parameters.values():
             if p.name in self.__dict__:
                 value = self.__dict__[p.name]
                 if p.default is p.empty or not (value == p.default or value is p.default):

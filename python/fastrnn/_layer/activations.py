@@ -23,8 +23,10 @@ CORNERED = ("leaky_relu", "elu", "thresholded_relu")
 
 
 def plain(given: Any) -> Any:
-    """Return what a user gave with tuples for lists, as it may be shown and compared."""
-    return tuple(map(plain, given)) if isinstance(given, tuple | list) else given
+    """Return what a user gave with tuples for lists and Python's numbers, as it may be shown, compared and saved."""
+    if isinstance(given, tuple | list):
+        return tuple(map(plain, given))
+    return float(given) if isinstance(given, np.floating) else given
 
 
 def full(owner: str, given: Any, family: str, directions: int, dtype: np.dtype[Any]) -> list[tuple[Full, ...]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastrnn._base import checks
+from fastrnn.files import beginning, names_in_zip
 
 from . import keras_in, onnx_in, torch_in
 from .net import Net
@@ -61,24 +62,18 @@ def _maker(owner: str, source: Any) -> str:
             return package
         if package in ("keras", "tf_keras", "tensorflow"):
             return "keras"
-    if hasattr(source, "__next__"):  # such as named_parameters()
+    if isinstance(source, list | tuple | Iterator) and not isinstance(source, io.IOBase):  # such as named_parameters()
         return "torch"
     raise TypeError(f"{owner}: source is {checks.kind(source)}, expected {EXPECTED}")
 
 
 def maker_of_file(path: str) -> str | None:
     """Return what wrote a file, by its first bytes, or None if that cannot be told."""
-    with open(path, "rb") as file:
-        begin = file.read(16)
+    begin = beginning(path, 16)
     if begin.startswith(b"\x89HDF\r\n\x1a\n"):
         return "keras"
     if begin.startswith(b"PK\x03\x04"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except zipfile.BadZipFile:
-            return "torch"  # which says what is wrong with it
-        return "keras" if "config.json" in names else "torch"
+        return "keras" if "config.json" in (names_in_zip(path) or ()) else "torch"  # which says what is wrong with it
     if begin[:1] == b"\x80" or begin[8:9] == b"{":  # a pickle, as PyTorch wrote them before 1.6; safetensors
         return "torch"
     if begin[:1] in (b"\x08", b"\x12", b"\x1a", b"\x3a", b"\x42"):  # a field of ONNX's ModelProto

@@ -19,7 +19,7 @@ from fastrnn.layers import GRU, LSTM, RNN, Layer
 __all__ = ["Net"]
 
 KINDS: dict[str, type[Layer]] = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
-SHOWN = 20  # of candidates in a message
+SHOWN = 10  # of candidates in a message
 SMALL = 2**20  # numbers that a layer may have, whatever there are in a file
 
 
@@ -33,9 +33,9 @@ class Net:
         options: the arguments that make the same layer in fastrnn: sizes, and whatever is not as by default.
         call: arguments for a call of that layer with which it gives what the model's gives, such as
             ``{"return_sequence": False}``.
-        notes: what else a call has to heed, each in a sentence: a mask that the model makes itself, say.
-        problem: what of it fastrnn has not, or cannot know, and the way out; "" if it can be imported.
-        only_last: why no other net can read what it gives, so that it is the last of several that are joined; "" if not.
+        notes: what else a call has to heed, each in a sentence: a mask that the model makes, say.
+        problem: what of it fastrnn has not, or cannot know, and the way out; "" if nothing.
+        only_last: why no other net can read what it gives: it is the last of those that are joined; "" if not.
 
     """
 
@@ -57,7 +57,7 @@ class Net:
         if not self.options:
             return self.kind or "a recurrent net"
         sizes = ("input_size", "hidden_size", "num_layers")
-        shown = [f"{self.options[name]}" for name in sizes if self.options.get(name, 1) != 1 or name != "num_layers"]
+        shown = [str(self.options.get(name)) for name in sizes if self.options.get(name, 1) != 1 or name != sizes[2]]
         shown += [f"{name}={value!r}" for name, value in self.options.items() if name not in sizes]
         return f"{self.kind}({', '.join(shown)})"
 
@@ -77,7 +77,8 @@ class Net:
         if self.problem:
             raise ValueError(f"{owner}: {quoted(self.name)}{self.problem}")
         if dtype is not None:
-            dtype = checks.float_dtype(owner, dtype)
+            name = str(dtype)  # PyTorch's own are torch.float64
+            dtype = checks.float_dtype(owner, name.removeprefix("torch.") if name.startswith("torch.") else dtype)
         try:
             weights = self.weights()
             if dtype is None:
@@ -125,10 +126,11 @@ def chosen(owner: str, argument: str, nets: Sequence[Net], choice: Any, *, sourc
 def _named(owner: str, argument: str, nets: Sequence[Net], name: Any) -> Net:
     if not isinstance(name, str):
         raise TypeError(f"{owner}: {argument} is {checks.shown(name)}, expected a name; there are {listed(nets)}")
-    wanted = name.rstrip("./")
-    same = [net for net in nets if net.name == wanted] or [
-        net for net in nets if wanted and net.name.endswith((f".{wanted}", f"/{wanted}"))
-    ]
+    wanted = name.strip("./")
+    same = [net for net in nets if net.name == wanted]
+    if wanted:
+        same = same or [net for net in nets if net.name.endswith((f".{wanted}", f"/{wanted}"))]
+        same = same or [net for net in nets if net.name.startswith((f"{wanted}.", f"{wanted}/"))]
     if len(same) == 1:
         return same[0]
     if same:
@@ -140,7 +142,10 @@ def _named(owner: str, argument: str, nets: Sequence[Net], name: Any) -> Net:
 
 def listed(nets: Sequence[Net]) -> str:
     """Return nets as a message names them."""
-    shown = [f"{net.name!r}, {net}" + (" (which cannot be imported)" if net.problem else "") for net in nets[:SHOWN]]
+    shown = [
+        f"{net.name!r}, {net}" + (f" (which cannot be imported: {net.problem})" if net.problem else "")
+        for net in nets[:SHOWN]
+    ]
     more = [f"{len(nets) - SHOWN} more"] if len(nets) > SHOWN else []
     return "; ".join(shown + more)
 

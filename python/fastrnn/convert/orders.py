@@ -49,6 +49,10 @@ def gates(order: str | Sequence[str], weights: Any, *, axis: int = 0) -> Array:
     wanted = next(full for full in ORDERS.values() if set(known) <= set(full))
     by_gate = dict(zip(known, blocks, strict=True))
     signs = {gate: name.startswith("-") for gate, name in zip(known, names, strict=True)}
+    if any(signs.values()) and any(block.dtype.kind != "f" for block in blocks):
+        raise TypeError(
+            f"gates: order is {checks.shown(order)}, and weights is {blocks[0].dtype}, of which there is no minus"
+        )
     ordered = [-by_gate[gate] if signs[gate] else by_gate[gate] for gate in wanted if gate in by_gate]
     return np.concatenate(ordered)
 
