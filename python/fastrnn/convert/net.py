@@ -52,7 +52,8 @@ class Net:
 
     def __str__(self) -> str:
         sizes = ("input_size", "hidden_size", "num_layers")
-        shown = [f"{self.options[name]}" for name in sizes if self.options.get(name, 1) != 1 or name != "num_layers"]
+        known = [name for name in sizes if name in self.options]  # none of what cannot be imported may be
+        shown = [f"{self.options[name]}" for name in known if name != "num_layers" or self.options[name] != 1]
         shown += [f"{name}={value!r}" for name, value in self.options.items() if name not in sizes]
         return f"{self.kind}({', '.join(shown)})"
 
