@@ -9,8 +9,10 @@ import io
 import itertools
 import json
 import math
+import mmap
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 # Keras writes archives and arrays that are not compressed. What claims to be this much larger than what is stored, and
 # is not small, is made to fill the memory.
 EXPANSION, SMALL = 100, 64 << 20
+MOST_TEXTS = 1 << 20  # in an attribute
 OF_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError, KeyError)
 OF_HDF5 = (OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError)
 
@@ -51,10 +54,12 @@ def opened(owner: str, path: str) -> Iterator[ModelFile]:
     begin = _begin(path)
     try:
         if begin.startswith(HDF5):
+            _check_texts_in(path)
             with _hdf5(h5py, path) as root:
                 yield _of_hdf5(root)
         elif begin.startswith(ZIP):
             config, version, weights = _of_archive(path)
+            _check_texts(weights)
             with _hdf5(h5py, io.BytesIO(weights)) as root:
                 yield ModelFile(config, version, root, by_layer=False)
         else:
@@ -111,6 +116,32 @@ def _json(text: bytes | str, name: str) -> Any:
 
 # --- HDF5
 
+# Where HDF5 keeps texts of any length: these eight bytes, the size of the whole in eight, and the texts, each after
+# its number in two bytes, six others, and its length in eight. Number 0 is the room that is left, with these 16 bytes.
+HEAP, HEADER = b"GCOL\1\0\0\0", 16
+
+
+def _check_texts_in(path: str) -> None:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        _check_texts(data)
+
+
+def _check_texts(data: bytes | mmap.mmap) -> None:
+    """Refuse damaged heaps of texts, with which HDF5's library may go on for ever."""
+    start = data.find(HEAP)
+    while start >= 0:
+        at, (size,) = start + HEADER, struct.unpack("<8xQ", data[start : start + HEADER].ljust(HEADER, b"\0"))
+        end = start + size
+        while at + HEADER <= end <= len(data):
+            number, length = struct.unpack("<H6xQ", data[at : at + HEADER])
+            step = HEADER + (length + 7) // 8 * 8 if number else length
+            if step < HEADER:
+                break
+            at += step
+        if not end - HEADER < at <= end <= len(data):
+            raise FileError("is damaged: its texts have no end")
+        start = data.find(HEAP, start + HEADER)
+
 
 def _of_hdf5(root: Folder) -> ModelFile:
     text = root.text("model_config")
@@ -163,7 +194,7 @@ class Folder:
     def names(self) -> list[str]:
         """Return what is in it."""
         with _reading(self.path or "its root"):
-            return list(self._group)
+            return [name for name in self._group if isinstance(name, str)]  # bytes are names that no text has
 
     def folders(self) -> list[Folder]:
         """Return the groups in it."""
@@ -233,7 +264,14 @@ class Folder:
 
     def _attribute(self, name: str) -> Any:
         with _reading(f"{name} of {self.path or 'the file'}"):
-            return self._group.attrs.get(name)
+            attributes = self._group.attrs
+            if name not in attributes:
+                return None
+            found = attributes.get_id(name)
+            is_text = found.get_type().get_class() == self._h5py.h5t.STRING
+            few = found.get_space().get_simple_extent_npoints() <= MOST_TEXTS
+            # Damaged attributes of other types have made HDF5's library crash. Those without any text are floats.
+            return attributes[name] if is_text and few else None
 
 
 def _text(value: str | bytes) -> str:
@@ -244,4 +282,4 @@ def widened(a: Array) -> Array:
     """Return numbers in float32 at least, and in this machine's order of bytes."""
     if a.dtype.kind == "V" and a.dtype.itemsize == 2 and a.dtype.name != "bfloat16":  # as HDF5 has bfloat16
         return (np.ascontiguousarray(a).view("<u2").astype(np.uint32) << 16).view(np.float32)
-    return a.astype(np.float64 if a.dtype == np.float64 else np.float32)
+    return a.astype(np.float64 if a.dtype.itemsize == 8 else np.float32)
