@@ -21,6 +21,7 @@ MAY_KNOW: dict[str, set[str]] = {
     **{name: {"_core", "_base", "_layer", *LIBRARY} for name in ("fastrnn", *LIBRARY)},
     "fastrnn": {"_core", "_base", "_layer", *LIBRARY, "convert"},
     "convert": {"_base", *LIBRARY},
+    "torch": {"_core", "_base", "_layer", *LIBRARY},
     "charlm": {"fastrnn", *LIBRARY},
     "course": {"fastrnn", *LIBRARY, "charlm"},
     "command": {"fastrnn", *LIBRARY, "charlm", "course", "_base.startup"},
@@ -32,6 +33,7 @@ STANDARD = set(sys.stdlib_module_names)
 MAY_IMPORT = {part: {*STANDARD, "numpy"} for part in ("_base", "_layer", "fastrnn", *LIBRARY)} | {
     "files": {*STANDARD, "numpy", "safetensors"},
     "reference": {"numpy", "typing", "collections"},
+    "torch": {*STANDARD, "numpy", "torch"},
 }
 FIRST = "_base.startup"
 
@@ -128,6 +130,8 @@ def test_there_is_no_circle() -> None:
         ("charlm/text.py", "from fastrnn.command.arguments import count"),
         ("charlm/model.py", "from fastrnn._layer.spec import Spec"),
         ("course/page.py", "from fastrnn._core import forward"),
+        ("torch/calls.py", "from fastrnn.convert import from_torch"),
+        ("torch/calls.py", "import onnx"),
         ("reference/lstm.py", "from .. import _core"),
         ("reference/lstm.py", "import scipy.special"),
     ],
