@@ -33,6 +33,7 @@ STANDARD = set(sys.stdlib_module_names)
 MAY_IMPORT = {part: {*STANDARD, "numpy"} for part in ("_base", "_layer", "fastrnn", *LIBRARY)} | {
     "files": {*STANDARD, "numpy", "safetensors"},
     "reference": {"numpy", "typing", "collections"},
+    "torch": {*STANDARD, "numpy", "torch"},
 }
 FIRST = "_base.startup"
 
@@ -129,6 +130,8 @@ def test_there_is_no_circle() -> None:
         ("charlm/text.py", "from fastrnn.command.arguments import count"),
         ("charlm/model.py", "from fastrnn._layer.spec import Spec"),
         ("course/page.py", "from fastrnn._core import forward"),
+        ("torch/calls.py", "from fastrnn.convert import from_torch"),
+        ("torch/calls.py", "import onnx"),
         ("reference/lstm.py", "from .. import _core"),
         ("reference/lstm.py", "import scipy.special"),
     ],

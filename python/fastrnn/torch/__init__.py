@@ -1,0 +1,25 @@
+"""PyTorch's recurrent modules, computed by fastrnn: the same classes, parameters, calls and gradients.
+
+``RNN``, ``LSTM``, ``GRU``, ``RNNCell``, ``LSTMCell`` and ``GRUCell`` are subclasses of those of ``torch.nn``, and take
+their place: arguments, names of parameters, results and errors are theirs. :func:`accelerate` exchanges the modules of
+a model that is there. On a CPU, in float32 and float64, fastrnn computes; everything else PyTorch does as ever.
+"""
+
+from fastrnn._base.extras import needed
+
+needed("fastrnn.torch", "torch")
+
+from .accelerate import Report, accelerate, restore  # noqa: E402  says first what is missing
+from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell  # noqa: E402
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "restore",
+]
