@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,10 @@ def changed(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in state.items() if value is not None}
 
 
+def under(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+    return {prefix + name: value for name, value in state.items()}
+
+
 def zeros(*shape: int, dtype: Any = np.float32) -> Array:
     return np.zeros(shape, dtype)
 
@@ -172,6 +178,17 @@ def zeros(*shape: int, dtype: Any = np.float32) -> Array:
         ("bias_ih_l1 is a str", changed(bias_ih_l1="a")),
         ("there is weight_ch_l0 besides", changed(weight_ch_l0=zeros(3, 4))),
         ("there is norm.weight besides", changed(**{"norm.weight": zeros(4)})),
+        ("there is cell.norm.weight besides", {"cell": {**changed(), "norm": {"weight": zeros(4)}}}),
+        ("there is a.lora_A.x.weight besides", under("a.base_layer.", changed()) | {"a.lora_A.x.weight": zeros(4)}),
+        ("there is a.b.c.weight_hh besides", under("a.b.", changed()) | {"a.b.c.weight_hh": zeros(4, 1)}),
+        ("two tensors under the same name", under("a.", changed()) | under("a/", changed())),
+        ("there is no bias_hh_l1, and there is one of another level", changed(bias_hh_l1=None)),
+        ("there is no bias_ih_l0, and there is one of another level", changed(bias_ih_l0=None, bias_hh_l0=None)),
+        ("there is no weight_ih_l2, and there is one of level 99999", changed(weight_ih_l99999=zeros(16, 4))),
+        ("there is weight_ih_l300000000 besides", changed(weight_ih_l300000000=zeros(16, 4))),
+        ("prune.remove", changed(weight_hh_l0=None, weight_hh_l0_orig=zeros(16, 4), weight_hh_l0_mask=zeros(16, 4))),
+        ("remove_spectral_norm", changed(weight_hh_l0=None, weight_hh_l0_orig=zeros(16, 4), weight_hh_l0_u=zeros(16))),
+        ("dropped out anew.*name_raw", changed(weight_hh_l0=None, weight_hh_l0_raw=zeros(16, 4))),
         ("quantised", {"rnn._all_weight_values.0.param": object()}),
         ("quantised", {"rnn._packed_weight_ih": object()}),
         ("weight_norm", changed(weight_hh_l0=None, weight_hh_l0_g=zeros(16, 1), weight_hh_l0_v=zeros(16, 4))),
@@ -208,6 +225,118 @@ def test_what_is_refused(words: str, state: dict[str, Any]) -> None:
 def test_what_is_no_argument(error: type[Exception], words: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(error, match=f"^from_torch: .*{words}"):
         fastrnn.from_torch(**{"source": changed(), **arguments})
+
+
+def test_weights_that_are_dropped_out() -> None:
+    """As fastai has them: the weights that a dropout has changed in a module, and what they were made of outside."""
+    state = under("rnn.module.", changed()) | {"rnn.weight_hh_l0_raw": changed()["weight_hh_l0"]}
+    with pytest.raises(ValueError, match=r"there is rnn\.weight_hh_l0_raw besides"):
+        fastrnn.from_torch(state, "rnn.module")
+
+
+def test_dicts_in_each_other() -> None:
+    state = changed()
+    inside: dict[str, Any] = {"net": state}
+    inside["self"] = inside
+    assert_same(fastrnn.from_torch(inside), made(fastrnn.LSTM, {"num_layers": 2}))
+    many: dict[str, Any] = {"a": 1}
+    for _ in range(8):
+        many = {f"k{k}": many for k in range(8)}
+    with pytest.raises(ValueError, match=r"^find_nets: there are more than 1,048,576 entries"):
+        fastrnn.find_nets(many)
+    names = {f"m{k}.weight_ih": zeros(4, 3) for k in range(5000)} | {f"n{k}.x": 1 for k in range(5000)}
+    assert len(fastrnn.find_nets(names)) == 5000  # in less than a second
+
+
+def test_whatever_else_is_in_a_dict() -> None:
+    class Odd:
+        def __array__(self, *_: Any, **__: Any) -> Array:
+            raise RuntimeError("no")
+
+    state = changed()
+    others = {"cls": fastrnn.LSTM, "odd": Odd(), "none": None, "text": "a", 3: state}
+    assert_same(fastrnn.from_torch({"model": state, **others}), made(fastrnn.LSTM, {"num_layers": 2}))
+    for odd in (Odd(), None, [[1.0], [1.0, 2.0]], "a", 3, fastrnn.LSTM):
+        with pytest.raises(ValueError, match=r"^from_torch: bias_ih_l0 is .*, expected an array of numbers"):
+            fastrnn.from_torch({**state, "bias_ih_l0": odd})
+    swapped = {name: p.astype(p.dtype.newbyteorder()) for name, p in state.items()}
+    assert_same(fastrnn.from_torch(swapped), made(fastrnn.LSTM, {"num_layers": 2}))
+    with pytest.raises(TypeError, match=r"source is a LSTM of fastrnn's"):
+        fastrnn.from_torch(fastrnn.LSTM(I, H))
+
+
+@pytest.mark.parametrize(
+    "metadata", ["0.3", "1", "true", '{"version": 1}', '{"kind": "LSTM"}', "v1", "{}", "[]", "[" * 9000 + "]" * 9000]
+)
+def test_metadata_of_others(metadata: str, tmp_path: Path) -> None:
+    """What stands under the same key and is no description says nothing."""
+    path, layer = tmp_path / "x.safetensors", made(fastrnn.LSTM, {"num_layers": 2})
+    safetensors.numpy.save_file(layer.state_dict(), path, {"fastrnn": metadata})
+    assert_same(fastrnn.from_torch(path), layer)
+    other = made(fastrnn.LSTM, {"num_layers": 2, "seed": 1})
+    other.load(str(path))
+    np.testing.assert_array_equal(other.params["weight_hh_l1"], layer.params["weight_hh_l1"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        '{"hidden_size": 4}',
+        '{"input_size": 3, "hidden_size": 4, "seed": "a"}',
+        '{"input_size": 3, "hidden_size": 9}',
+        "{}",
+    ],
+)
+def test_descriptions_that_do_not_fit(options: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    about = {"kind": "LSTM", "options": json.loads(options)}
+    safetensors.numpy.save_file(made(fastrnn.LSTM, {}).state_dict(), path, {"fastrnn": json.dumps(about)})
+    (net,) = fastrnn.find_nets(path)
+    assert "describes no layer" in net.problem
+    assert str(net)
+    with pytest.raises(ValueError, match="describes no layer"):
+        fastrnn.from_torch(path)
+
+
+def as_safetensors(tensors: dict[str, tuple[str, Array]]) -> bytes:
+    """The bytes of a file of tensors of these dtypes, which NumPy may not have."""
+    header, data = {}, b""
+    for name, (dtype, a) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": a.shape, "data_offsets": [len(data), len(data) + a.nbytes]}
+        data += a.tobytes()
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def test_safetensors_with_more_than_numpy_has(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    tensors = {name: ("F32", a) for name, a in under("net.", changed()).items()}
+    tensors |= {"mask": ("BOOL", zeros(3, dtype=np.uint8)), "scale": ("F8_E4M3", zeros(16, dtype=np.uint8))}
+    path.write_bytes(as_safetensors(tensors))
+    assert_same(fastrnn.from_torch(path), made(fastrnn.LSTM, {"num_layers": 2}))
+    tensors["net.bias_ih_l0"] = tensors.pop("scale")
+    path.write_bytes(as_safetensors(tensors))
+    with pytest.raises(ValueError, match="bias_ih_l0 is F8_E4M3, expected float32"):
+        fastrnn.from_torch(path)
+
+
+def test_one_file_of_several(tmp_path: Path) -> None:
+    for name, fits in (("model-00001-of-00002.safetensors", False), ("model-00001-of-00001.safetensors", True)):
+        save_arrays(str(tmp_path / name), changed())
+        if fits:
+            fastrnn.from_torch(tmp_path / name)
+        else:
+            with pytest.raises(ValueError, match="one of several files of a model"):
+                fastrnn.from_torch(tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs")
+def test_pipes_and_devices(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    for path in (tmp_path / "pipe.pt", "/dev/zero", tmp_path):
+        for read in (fastrnn.from_torch, fastrnn.find_nets, fastrnn.load):
+            with pytest.raises(OSError, match=r"regular|directory"):
+                read(path)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

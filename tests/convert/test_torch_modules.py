@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,115 @@ class Own(nn.LSTM):
 
 class Named(nn.LSTM):
     """Computes the same."""
+
+
+class Disguised(nn.LSTM):
+    """Computes something else, under the name of what it calls."""
+
+    @functools.wraps(nn.LSTM.forward)
+    def forward(self, *arguments: Any) -> Any:
+        y, state = super().forward(*arguments)
+        return 2 * y, state
+
+
+class Called(nn.LSTM):
+    """Computes something else before its forward."""
+
+    def __call__(self, x: Any, hx: Any = None) -> Any:
+        return super().__call__(2 * x, hx)
+
+
+class Extended(nn.GRU):
+    """Has a parameter more, which it does not use."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(*sizes)
+        self.scale = nn.Parameter(torch.ones(3))
+
+
+class GRUCell(nn.Module):
+    """Another cell under PyTorch's name, with parameters of its names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, p in nn.GRUCell(I, H).named_parameters():
+            setattr(self, name, nn.Parameter(p.detach()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight_ih.t() + self.bias_ih + self.bias_hh + self.weight_hh.sum()
+
+
+class LSTM(nn.Module):
+    """Somebody's own class, with PyTorch's in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.LSTM(I, H)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)[0]
+
+
+def test_whose_class_it_is() -> None:
+    module = make("LSTM")
+    module.forward = lambda x, hx=None: type(module).forward(module, 2 * x, hx)
+    for own in (Disguised(I, H), Called(I, H), module):
+        with pytest.raises(ValueError, match=r"has a forward of its own"):
+            fastrnn.from_torch(own)
+    for source in (GRUCell(), torch.jit.script(GRUCell()), torch.jit.trace(GRUCell(), torch.ones(2, I))):
+        with pytest.raises(ValueError, match="there is no recurrent net"):
+            fastrnn.from_torch(source)
+    with pytest.raises(ValueError, match=r"there is fc\.weight besides"):
+        fastrnn.from_torch({**GRUCell().state_dict(), "fc.weight": torch.ones(2)})
+    (net,) = fastrnn.find_nets(torch.jit.script(LSTM()))
+    assert net.name == "inner"
+    extended = Extended(I, H)
+    assert_same_numbers(extended, fastrnn.from_torch(extended))
+
+
+def test_hooks_are_told() -> None:
+    for register in ("register_forward_hook", "register_forward_pre_hook"):
+        module = make("GRU")
+        getattr(module, register)(lambda *_: None)
+        with pytest.warns(UserWarning, match="has forward hooks"):
+            fastrnn.from_torch(module)
+
+
+def test_a_module_in_two_places() -> None:
+    module = nn.ModuleDict({"enc": make("GRU")})
+    module["dec"] = module["enc"]
+    for name in ("enc", "dec", "dec."):
+        assert_same_numbers(module["enc"], fastrnn.from_torch(module, name))
+    assert [net.name for net in fastrnn.find_nets(module)] == ["enc"]
+
+
+def test_the_mode_of_an_rnn_counts() -> None:
+    module = make("RNN")
+    module.nonlinearity = "relu"  # which PyTorch does not look at any more
+    assert_same_numbers(module, fastrnn.from_torch(module))
+
+
+def test_tensors_that_are_larger_than_their_file(tmp_path: Path) -> None:
+    one = torch.zeros(1)
+    torch.save({"weight_ih_l0": one.expand(40000, 1), "weight_hh_l0": one.expand(40000, 10000)}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="weight_ih_l0 is larger than what the file has of it"):
+        fastrnn.from_torch(tmp_path / "x.pt")
+
+
+def test_dtypes_of_pytorch() -> None:
+    assert fastrnn.from_torch(make("GRU"), dtype=torch.float64).dtype == np.float64
+    with pytest.raises(TypeError, match="dtype is"):
+        fastrnn.from_torch(make("GRU"), dtype=torch.float16)
+
+
+def test_other_files_and_how_to_read_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", weight_ih_l0=np.zeros((4, 3)))
+    program = torch.export.export(make("GRU"), (torch.ones(T, B, I),))
+    torch.export.save(program, tmp_path / "x.pt2")
+    for name, way in (("x.npz", r"numpy\.load"), ("x.pt2", r"torch\.export\.load\(path\)\.state_dict")):
+        with pytest.raises(ValueError, match=f"{way}.* is the source to give"):
+            fastrnn.from_torch(tmp_path / name)
+    assert_same_numbers(make("GRU"), fastrnn.from_torch(program.state_dict))
 
 
 def weight_norm(old: bool) -> Any:

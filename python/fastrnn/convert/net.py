@@ -87,7 +87,7 @@ class Net:
                 layer = KINDS[self.kind](**self.options, dtype=dtype)
             layer.load_state_dict(weights)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{owner}: {quoted(self.name)}{error}") from None
+            raise type(error)(f"{owner}: {quoted(self.name)}{error}") from None
         if self.notes:
             warn(f"{owner}: {quoted(self.name)}{'; '.join(self.notes)}")
         layer.eval()

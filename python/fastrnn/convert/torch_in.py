@@ -149,7 +149,7 @@ def _as_dict(owner: str, source: Any) -> dict[Any, Any]:
 
 def _of_mapping(owner: str, mapping: Mapping[Any, Any], *, in_file: bool) -> list[Net]:
     """Return the recurrent nets of a dict of tensors, and of dicts and modules in it."""
-    entries = list(_flat(owner, mapping, "", (), itertools.count(1)))
+    entries = list(_flat(owner, mapping, "", (id(mapping),), itertools.count(1)))
     of_modules = [net for name, value in entries if _is_module(value) for net in _of_module(value, name)]
     tensors = [(name, value) for name, value in entries if not _is_module(value)]
     return [*of_modules, *nets_of(tensors, in_file=in_file)]

@@ -128,7 +128,7 @@ def as_arrays(gradients: Tensors) -> list[Array | None] | None:
         return None
 
 
-class Recurrence(Function):  # type: ignore[misc]
+class Recurrence(Function):
     """A module's call: ``apply((stack, steps, weights, masks), x, *states, *parameters)``."""
 
     @staticmethod
@@ -160,7 +160,7 @@ class Recurrence(Function):  # type: ignore[misc]
         return None, *go_back(stack, steps, tapes, masks, needed, arrays[0], arrays[1:])
 
 
-class Step(Function):  # type: ignore[misc]
+class Step(Function):
     """A cell's call: ``apply(stack, weights, x, *states, *parameters)``.
 
     There are as many of them in a sequence as it has steps, and each tape would have a copy of the weights: so it is

@@ -35,7 +35,7 @@ def is_ordinary() -> bool:
     )
 
 
-class _Accelerated(torch.nn.Module):  # type: ignore[misc]
+class _Accelerated(torch.nn.Module):
     """What all of these modules have in common."""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -198,11 +198,11 @@ def pair(hx: Any) -> Sequence[Any] | None:
     return hx if isinstance(hx, tuple | list) and len(hx) == 2 and hx[0] is not None and hx[1] is not None else None
 
 
-class RNN(_Recurrent, torch.nn.RNN):  # type: ignore[misc]
+class RNN(_Recurrent, torch.nn.RNN):
     """``torch.nn.RNN``, computed by fastrnn."""
 
 
-class LSTM(_Recurrent, torch.nn.LSTM):  # type: ignore[misc]
+class LSTM(_Recurrent, torch.nn.LSTM):
     """``torch.nn.LSTM``, computed by fastrnn."""
 
     def _states(self, hx: Any) -> Sequence[Any] | None:
@@ -212,7 +212,7 @@ class LSTM(_Recurrent, torch.nn.LSTM):  # type: ignore[misc]
         return tuple(states)
 
 
-class GRU(_Recurrent, torch.nn.GRU):  # type: ignore[misc]
+class GRU(_Recurrent, torch.nn.GRU):
     """``torch.nn.GRU``, computed by fastrnn."""
 
 
@@ -273,14 +273,14 @@ class _Cell(_Accelerated):
         return self._as_hx(after)
 
 
-class RNNCell(_Cell, torch.nn.RNNCell):  # type: ignore[misc]
+class RNNCell(_Cell, torch.nn.RNNCell):
     """``torch.nn.RNNCell``, computed by fastrnn."""
 
     def _mode(self) -> str | None:
         return {"tanh": "RNN_TANH", "relu": "RNN_RELU"}.get(self.__dict__["nonlinearity"])
 
 
-class LSTMCell(_Cell, torch.nn.LSTMCell):  # type: ignore[misc]
+class LSTMCell(_Cell, torch.nn.LSTMCell):
     """``torch.nn.LSTMCell``, computed by fastrnn."""
 
     def _mode(self) -> str | None:
@@ -293,7 +293,7 @@ class LSTMCell(_Cell, torch.nn.LSTMCell):  # type: ignore[misc]
         return tuple(states)
 
 
-class GRUCell(_Cell, torch.nn.GRUCell):  # type: ignore[misc]
+class GRUCell(_Cell, torch.nn.GRUCell):
     """``torch.nn.GRUCell``, computed by fastrnn."""
 
     def _mode(self) -> str | None:
