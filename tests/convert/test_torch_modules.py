@@ -38,6 +38,7 @@ pytestmark = pytest.mark.filterwarnings(
             "weight_norm",
             "might cause the trace",
             "TypedStorage",
+            "during export",
         )
     ),
 )
