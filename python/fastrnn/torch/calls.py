@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import _VF, from_numpy
 from torch._C._autograd import _top_saved_tensors_default_hooks
+from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy
 from torch.autograd import Function
 
 from fastrnn import _core
@@ -128,10 +129,17 @@ def as_arrays(gradients: Tensors) -> list[Array | None] | None:
         return None
 
 
+def runs_as_it_is(function: Any) -> Any:
+    """Have torch.compile leave a function, and all that it calls, to Python; return it."""
+    set_code_exec_strategy(function.__code__, _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.SKIP))
+    return function
+
+
 class Recurrence(Function):
     """A module's call: ``apply((stack, steps, weights, masks), x, *states, *parameters)``."""
 
     @staticmethod
+    @runs_as_it_is
     def forward(ctx: Any, call: Any, *inputs: Any) -> Any:
         """Return y and the states after it."""
         stack, steps, weights, masks = call
@@ -147,6 +155,7 @@ class Recurrence(Function):
         return tuple(map(from_numpy, found))
 
     @staticmethod
+    @runs_as_it_is
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Return the gradients by all that apply was given."""
         (stack, steps), needed, saved = ctx.call, ctx.needs_input_grad[1:], ctx.saved_tensors
@@ -168,6 +177,7 @@ class Step(Function):
     """
 
     @staticmethod
+    @runs_as_it_is
     def forward(ctx: Any, stack: Stack, weights: list[Known], *inputs: Any) -> Any:
         """Return the states after the step."""
         ctx.set_materialize_grads(False)
@@ -176,6 +186,7 @@ class Step(Function):
         return step(stack, weights, inputs[0], inputs[1 : 1 + stack.states])
 
     @staticmethod
+    @runs_as_it_is
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Return the gradients by all that apply was given."""
         stack, needed, saved = ctx.stack, ctx.needs_input_grad[2:], ctx.saved_tensors

@@ -14,7 +14,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from .calls import apply_recurrence, apply_step, goes_back, run, step
+from .calls import apply_recurrence, apply_step, goes_back, run, runs_as_it_is, step
 from .operators import traced
 from .stack import PADDED, Known, Packed, Stack, Steps, is_plain
 
@@ -46,6 +46,8 @@ class _Accelerated(torch.nn.Module):
 
     def __prepare_scriptable__(self) -> Any:
         """Return the module of PyTorch that TorchScript can compile; its parameters are those of this one."""
+        if type(self).__module__ != __name__:  # with a forward of its own
+            return self
         kind: Any = next(base for base in type(self).__mro__ if base.__module__.startswith("torch.nn."))
         module = kind.__new__(kind)
         module.__dict__.update(self.__dict__)
@@ -103,6 +105,7 @@ class _Recurrent(_Accelerated):
     def _as_hx(self, states: list[Any]) -> Any:
         return states[0]
 
+    @runs_as_it_is
     def _called(self, input: Any, hx: Any) -> Any:  # noqa: A002
         stack, weights = self._stack()
         known, dtype = stack.weights(weights)
@@ -249,6 +252,7 @@ class _Cell(_Accelerated):
             state[STACK] = options, stack
         return stack, weights
 
+    @runs_as_it_is
     def _called(self, input: Any, hx: Any) -> Any:  # noqa: A002
         stack, weights = self._stack()
         if stack is None:

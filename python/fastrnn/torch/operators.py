@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from .calls import arrays_of, go_back, run, tapes_of
-from .stack import DTYPES, PADDED, Known, Stack
+from .stack import DTYPES, MODES, PADDED, Known, Stack
 
+OPTIONS = "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"  # of Stack
 SIZES = "str mode, int input_size, int hidden_size, int num_layers, bool bias, bool bidirectional, int proj_size"
 LIBRARY = torch.library.Library("fastrnn", "DEF")
 LIBRARY.define(
@@ -26,8 +27,11 @@ LIBRARY.define(
 
 def stack_of(weights: Sequence[Any], sizes: Sequence[Any]) -> tuple[Stack, list[Known]]:
     """Return the nets of such sizes, and what the kernels know of their weights."""
-    stack = Stack(*sizes)
-    known, dtype = stack.weights(weights)
+    mode, *numbers = sizes
+    dtype = None
+    if mode in MODES and min(numbers[:3]) > 0 and len(weights) >= 2 * numbers[2]:
+        stack = Stack(*sizes)
+        known, dtype = stack.weights(weights)
     if dtype is None:
         raise ValueError("fastrnn::rnn: weights are not those of such a module, on a CPU and of float32 or float64")
     return stack, known
@@ -98,47 +102,49 @@ torch.library.register_autograd("fastrnn::rnn", back, setup_context=keep, lib=LI
 
 def traced(module: Any, given: Any, hx: Any) -> Any:
     """Return y and the state after it of a module's call, as an operator computes them; None where it does not."""
+    is_lstm = module.mode == "LSTM"
+    states = [] if hx is None else list(hx) if is_lstm else [hx]
     weights = [getattr(module, name) for name in module._flat_weights_names]
-    states = [] if hx is None else list(hx) if module.mode == "LSTM" else [hx]
-    tensors = [given, *states, *weights]
-    if torch._C._is_any_autocast_enabled() or not all(isinstance(t, torch.Tensor) for t in tensors):
+    if not is_for_operator(module, given, states, weights):
         return None
-    if given.dtype not in DTYPES or not all(t.device.type == "cpu" and t.dtype == given.dtype for t in tensors):
-        return None
-    axes = given.dim()
-    if axes not in (2, 3) or given.size(-1) != module.input_size or any(s.dim() != axes for s in states):
-        return None
-    x = given if axes == 3 else given.unsqueeze(1)
-    states = states if axes == 3 else [s.unsqueeze(1) for s in states]
-    batch_first = module.batch_first and axes == 3
-    sizes = [module.proj_size or module.hidden_size, module.hidden_size]
-    places, batch = module.num_layers * (1 + module.bidirectional), x.size(0 if batch_first else 1)
-    if any(s.size() != (places, batch, size) for s, size in zip(states, sizes, strict=False)):
-        return None
-    y, *after = torch.ops.fastrnn.rnn(
+    batched = given.dim() == 3
+    x = given if batched else given.unsqueeze(1)
+    h, c = (*(states if batched else [s.unsqueeze(1) for s in states]), None, None)[:2]
+    batch_first = module.batch_first and batched
+    directions = 2 if module.bidirectional else 1
+    y, h_n, c_n = torch.ops.fastrnn.rnn(
         x,
-        states[0] if states else None,
-        states[1] if len(states) > 1 else None,
+        h,
+        c,
         weights,
-        drawn(module, x.size(1 if batch_first else 0), batch, given),
+        drawn(module, x.transpose(0, 1) if batch_first else x, directions * (module.proj_size or module.hidden_size)),
         batch_first,
-        module.mode,
-        module.input_size,
-        module.hidden_size,
-        module.num_layers,
-        module.bias,
-        module.bidirectional,
-        module.proj_size,
+        *(getattr(module, name) for name in OPTIONS),
     )
-    if axes == 2:
-        y, after = y.squeeze(1), [s.squeeze(1) for s in after]
-    return y, (after[0], after[1]) if module.mode == "LSTM" else after[0]
+    if not batched:
+        y, h_n, c_n = y.squeeze(1), h_n.squeeze(1), c_n.squeeze(1) if is_lstm else c_n
+    return y, (h_n, c_n) if is_lstm else h_n
 
 
-def drawn(module: Any, T: Any, batch: Any, like: Any) -> list[Any]:
+def is_for_operator(module: Any, x: Any, states: Sequence[Any], weights: Sequence[Any]) -> bool:
+    """Return whether a module's call is one that the operator computes, and nothing is wrong with it."""
+    tensors = [x, *states, *weights]
+    if torch._C._is_any_autocast_enabled() or not all(isinstance(t, torch.Tensor) for t in tensors):
+        return False
+    if x.dtype not in DTYPES or not all(t.device.type == "cpu" and t.dtype == x.dtype for t in tensors):
+        return False
+    if x.dim() not in (2, 3) or x.size(-1) != module.input_size:
+        return False
+    batch = [] if x.dim() == 2 else [x.size(0 if module.batch_first else 1)]
+    places = module.num_layers * (2 if module.bidirectional else 1)
+    sizes = [module.proj_size or module.hidden_size, module.hidden_size]
+    expected = [[places, *batch, size] for size in sizes][: 2 if module.mode == "LSTM" else 1]
+    return not states or [list(s.size()) for s in states] == expected
+
+
+def drawn(module: Any, rows: Any, units: int) -> list[Any]:
     """Return what dropout multiplies the outputs of each layer but the last with."""
-    p, units = module.dropout, (1 + module.bidirectional) * (module.proj_size or module.hidden_size)
-    if not (p and module.training):
+    if not (module.dropout and module.training):
         return []
-    ones = like.new_ones(T, batch, units)
-    return [torch.nn.functional.dropout(ones, p) for _ in range(module.num_layers - 1)]
+    ones = rows.new_ones(rows.size(0), rows.size(1), units)
+    return [torch.nn.functional.dropout(ones, module.dropout) for _ in range(module.num_layers - 1)]
