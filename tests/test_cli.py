@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import fastrnn
 from fastrnn.charlm.checkpoint import load
 from fastrnn.command.main import main
+from fastrnn.command.output import quoted
 from fastrnn.files import save_arrays
 from isolated import NO_SUCH_FILE, Interruptible
 
@@ -599,6 +601,9 @@ def test_info_of_a_model(models: Path) -> None:
         assert len(lines) == len(right)
         for line, part in zip(lines, right, strict=True):
             assert part in line
+    terminal = {f"a\x1b[2J.{name}": p for name, p in fastrnn.GRU(3, 4).params.items()}
+    save_arrays(str(models / "terminal.safetensors"), terminal)
+    assert run("info", "terminal.safetensors", cwd=models).stdout.startswith("a\\x1b[2J  GRU(3, 4)")
     assert_fails(run("info", "missing", cwd=models), "cannot read missing", NO_SUCH_FILE)
     assert_fails(run("info", "text", cwd=models), "text is a file of none of these kinds")
 
@@ -611,25 +616,115 @@ def test_convert(models: Path) -> None:
     for name, p in fastrnn.GRU(3, 4, 2, seed=0).params.items():
         np.testing.assert_array_equal(loaded.params[name], p)
     options = ("--net", "b", "--batch-first", "--nonlinearity", "relu", "--float64")
-    assert run("convert", "two.safetensors", "b.safetensors", *options, cwd=models).returncode == 0
+    result = run("convert", *options, "two.safetensors", "b.safetensors", cwd=models)
+    assert (result.returncode, result.stderr) == (0, "")
     made = "RNN(3, 4, nonlinearity='relu', batch_first=True, dtype=np.float64)"
     assert repr(fastrnn.load(str(models / "b.safetensors"))).startswith(made)
     assert run("info", "b.safetensors", cwd=models).stdout.startswith(
         "RNN(3, 4, nonlinearity='relu', batch_first=True)"
     )
+    result = run("convert", "two.safetensors", "c.safetensors", "--net", "b", cwd=models)
+    assert result.returncode == 0
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("fastrnn: 'b': nothing says whether it is of tanh or relu")
+    assert "--nonlinearity tanh" in line
+
+
+def test_convert_joins_nets_of_onnx(models: Path) -> None:
+    pytest.importorskip("onnx")
+    layers = fastrnn.LSTM(3, 4, seed=0), fastrnn.LSTM(4, 4, seed=1)
+    fastrnn.to_onnx(fastrnn.Sequential(*layers).eval(), str(models / "two.onnx"))
+    below, above = (net.name for net in fastrnn.find_nets(str(models / "two.onnx")))
+    both = ("--net", below, "--net", above)
+    assert_fails(run("convert", "two.onnx", "out.safetensors", cwd=models), " ".join(both))
+    result = run("convert", *both, "two.onnx", "out.safetensors", cwd=models)
+    assert (result.returncode, result.stderr) == (0, "")
+    params = fastrnn.load(str(models / "out.safetensors")).params
+    for level, layer in enumerate(layers):
+        for name, p in layer.params.items():
+            np.testing.assert_array_equal(params[name.replace("_l0", f"_l{level}")], p)
+
+
+def test_convert_asks_for_what_a_file_of_keras_does_not_say(models: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    for kind, G in (("lstm", 4), ("gru", 3)):
+        with h5py.File(models / f"{kind}.h5", "w") as file:
+            file.attrs["layer_names"] = [kind]
+            names = [f"{kind}/kernel:0", f"{kind}/recurrent_kernel:0"]
+            file.create_group(kind).attrs["weight_names"] = names
+            for name, rows in zip(names, (3, 4), strict=True):
+                file[kind][name] = np.ones((rows, G * 4), np.float32)
+    one, other = "sigmoid tanh tanh", "hard_sigmoid,0.2,0.5 tanh tanh"
+    asked = [f"--activations {quoted(each)}" for each in (one, "hard_sigmoid tanh tanh")]
+    assert_fails(run("convert", "lstm.h5", "out.safetensors", cwd=models), *asked)
+    assert_fails(run("convert", "gru.h5", "out.safetensors", cwd=models), "--reset-after yes or no")
+    for arguments, made in (
+        (("--activations", other, "lstm.h5"), "LSTM(3, 4, activations=(('hard_sigmoid', 0.2, 0.5), 'tanh', 'tanh')"),
+        (("--activations", "sigmoid tanh", "--reset-after", "no", "gru.h5"), "GRU(3, 4, reset_after=False"),
+    ):
+        result = run("convert", *arguments, "out.safetensors", cwd=models)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"out.safetensors: {made}")
+
+
+def test_convert_says_what_takes_python(models: Path) -> None:
+    torch = pytest.importorskip("torch")
+    lstm = torch.nn.LSTM(3, 4)
+    torch.save(lstm, models / "whole.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is to end
+        torch.jit.script(lstm).save(models / "script.pt")
+        with torch.package.PackageExporter(models / "package.pt") as package:
+            package.extern("torch.**")
+            package.save_pickle("models", "model.pkl", lstm)
+    for file, source in {
+        "whole.pt": "torch.load(path, weights_only=False)",
+        "script.pt": "torch.jit.load(path)",
+        "package.pt": "torch.package.PackageImporter(path).load_pickle(...)",
+    }.items():
+        for command in (["info", file], ["convert", file, "out.safetensors"]):
+            result = run(*command, cwd=models)
+            assert_fails(result, f"in Python, fastrnn.from_torch({source}).save(OUT) makes a file for fastrnn")
+
+
+def test_the_layer_of_a_character_model(trained: Path, tmp_path: Path) -> None:
+    model, out = str(trained / "model"), str(tmp_path / "rnn.safetensors")
+    shown = run("info", model, cwd=tmp_path).stdout
+    saved = load(model)
+    right = saved.model().rnn
+    for part in ("hidden 8", f"{len(saved.vocabulary)} characters", f"{saved.training.step} steps", repr(right)):
+        assert part in shown
+    for options, dtype in (((), np.float32), (("--net", "rnn", "--float64"), np.float64)):
+        result = run("convert", model, out, *options, cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+        layer = fastrnn.load(out)
+        assert layer.dtype == dtype
+        for name, p in right.params.items():
+            np.testing.assert_array_equal(layer.params[name], p)
+    for options, part in ((("--net", "average.rnn"), "called rnn"), (("--batch-first",), "--batch-first is of no use")):
+        assert_fails(run("convert", model, out, *options, cwd=tmp_path), part)
+    damaged = bytearray((trained / "model").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "damaged").write_bytes(damaged)
+    for command in (["info", "damaged"], ["convert", "damaged", out]):
+        assert_fails(run(*command, cwd=tmp_path), "damaged is damaged: ")
 
 
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["two.safetensors", "out.safetensors"], ["there are 2 recurrent nets", "'a', GRU(3, 4, 2)"]),
+        (
+            ["two.safetensors", "out.safetensors"],
+            ["there are 2 recurrent nets", "choose one, --net ", "GRU(3, 4, 2)"],
+        ),
         (["two.safetensors", "out.safetensors", "--net", "c"], ["there is no recurrent net 'c'"]),
-        (["two.safetensors", "out.safetensors", "--net", "a", "b"], ["prefix is", "expected a name"]),
+        (["two.safetensors", "out.safetensors", "--net", "a", "--net", "b"], ["only one --net can be converted"]),
         (["none.safetensors", "out.safetensors"], ["there is no recurrent net in none.safetensors"]),
         (["odd.safetensors", "out.safetensors"], ["weight_norm"]),
         (["missing", "out.safetensors"], ["cannot read missing", NO_SUCH_FILE]),
         (["text", "out.safetensors"], ["text is a file of none of these kinds"]),
         (["one.safetensors", "out.pt"], ["will not save out.pt", ".safetensors"]),
+        (["one.safetensors", ""], ["OUT: the name of the file is empty"]),
         (["one.safetensors", "one.safetensors"], ["will not replace one.safetensors"]),
         (["one.safetensors", "no/out.safetensors"], ["cannot save no/out.safetensors"]),
         (["one.safetensors", "out.safetensors", "--activations", "tanh"], ["--activations is of no use"]),

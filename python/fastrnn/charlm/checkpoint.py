@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from fastrnn.files import write_atomically
 
@@ -75,9 +76,9 @@ class Checkpoint:
     weights: dict[str, Array]
     training: TrainingState
 
-    def model(self) -> CharModel:
+    def model(self, dtype: npt.DTypeLike = np.float32) -> CharModel:
         """Return the model to predict with."""
-        model = CharModel(self.settings, len(self.vocabulary))
+        model = CharModel(self.settings, len(self.vocabulary), dtype)
         model.load_state_dict(self.weights)
         return model
 
@@ -124,6 +125,19 @@ def check_writable(path: str) -> None:
                 pass
         except ModelFileError as error:
             raise SaveError(f"will not replace {path}, which is not a model: {error}") from None
+
+
+def is_one(path: str) -> bool:
+    """Return whether a file says that it is a character model; it may be damaged all the same."""
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.isfile(path):  # such as a pipe, which would wait for whoever writes to it
+        return False
+    try:
+        with safe_open(path, "np") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):  # the last of a name that no file can have
+        return False
 
 
 def load(path: str) -> Checkpoint:

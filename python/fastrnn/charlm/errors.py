@@ -3,6 +3,11 @@
 import importlib
 
 
+def printable(text: str) -> str:
+    """Return a text with what would move the cursor, or break the line, as an escape sequence."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class UserError(Exception):
     """Something that only the user can put right; the message is one line and stands on its own.
 
@@ -10,7 +15,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(printable(message))
 
 
 class TextError(UserError):

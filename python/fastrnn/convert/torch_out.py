@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from fastrnn._base import checks
 from fastrnn._base.extras import needed
 from fastrnn.layers import GRU, LSTM, RNN, Layer
-from fastrnn.modules import Dropout, Embedding, Linear, Module
+from fastrnn.modules import Dropout, Embedding, Linear, Module, Modules
 from fastrnn.nets import Last, Max, Mean, Relu, Sequential, Tanh
 
 __all__ = ["to_torch"]
@@ -30,7 +32,7 @@ def to_torch(layer_or_net: Module) -> Any:
     Returns:
         ``torch.nn``'s module of the same name, in the same mode, training or evaluation; or of a net a
         ``torch.nn.Sequential`` whose recurrent layers hand on y, ``net(x, lengths)``. Names in ``state_dict()`` are
-        those of fastrnn.
+        those of fastrnn. It is on the CPU, and nothing is drawn for it from PyTorch's random numbers.
 
     Raises:
         TypeError: it is nothing of that kind.
@@ -43,7 +45,7 @@ def to_torch(layer_or_net: Module) -> Any:
     torch = needed(OWNER, "torch")
     whole = _Whole(False, {})
     if type(layer_or_net) is Sequential:
-        whole = _Whole(layer_or_net._batch_first(), _read_from_end(layer_or_net))
+        whole = _Whole(_batch_first(layer_or_net), _read_from_end(layer_or_net))
     module = _made(torch, layer_or_net, "", whole)
     params = layer_or_net.params
     module.load_state_dict({name: torch.from_numpy(p.copy()) for name, p in params.items()})
@@ -57,6 +59,13 @@ class _Whole(NamedTuple):
 
     batch_first: bool
     from_end: dict[str, int]  # by the name of each Last, how many features of its input a layer has read from the end
+
+
+def _batch_first(net: Sequential) -> bool:
+    try:
+        return net._batch_first()
+    except ValueError as error:
+        raise ValueError(f"{OWNER}: {error}") from None
 
 
 def _read_from_end(net: Sequential) -> dict[str, int]:
@@ -79,9 +88,9 @@ def _made(torch: Any, part: Any, place: str, whole: _Whole) -> Any:
     if isinstance(part, Layer):
         return _layer(nn, part, place, dtype)
     if kind is Linear:
-        return nn.Linear(part.in_features, part.out_features, part.bias, dtype=dtype)
+        return _blank(nn.Linear, part.in_features, part.out_features, part.bias, dtype=dtype)
     if kind is Embedding:
-        return nn.Embedding(part.num_embeddings, part.embedding_dim, dtype=dtype)
+        return _blank(nn.Embedding, part.num_embeddings, part.embedding_dim, dtype=dtype)
     if kind is Dropout:
         return nn.Dropout(part.p)
     if kind is Relu:
@@ -96,7 +105,18 @@ def _made(torch: Any, part: Any, place: str, whole: _Whole) -> Any:
     if kind is Sequential:
         names = [f"{place}.{k}".removeprefix(".") for k in range(len(part))]
         return nets.Sequential(*(_made(torch, one, name, whole) for one, name in zip(part, names, strict=True)))
+    if isinstance(part, Modules):
+        raise ValueError(
+            f"{OWNER}: {kind.__name__} does not say in which order its modules are called: pass a Sequential"
+        )
     raise ValueError(f"{OWNER}: {_where(place)}{kind.__name__} is a class of its own, of which PyTorch has no module")
+
+
+def _blank(make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Return a module on the CPU whose weights have no values yet, none of which were drawn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        return make(*arguments, **options, device="meta").to_empty(device="cpu")
 
 
 def _where(place: str) -> str:
@@ -109,6 +129,8 @@ def _layer(nn: Any, layer: Any, place: str, dtype: Any) -> Any:
     if layer._spec.cell not in CELLS or type(layer) not in (RNN, GRU, LSTM):
         made = layer._arguments()
         raise ValueError(f"{OWNER}: {_where(place)}PyTorch has no layer that computes what {kind}({made}) does")
+    if not layer.input_size:
+        raise ValueError(f"{OWNER}: {_where(place)}input_size is 0, which PyTorch's {kind} does not take")
     for name, value in PLAIN.items():
         if getattr(layer, name) not in (value, (value, value)):
             raise ValueError(
@@ -117,7 +139,8 @@ def _layer(nn: Any, layer: Any, place: str, dtype: Any) -> Any:
     options = {"nonlinearity": layer._spec.cell.removeprefix("rnn_")} if kind == "RNN" else {}
     if layer.proj_size:
         options["proj_size"] = layer.proj_size
-    return getattr(nn, kind)(
+    return _blank(
+        getattr(nn, kind),
         layer.input_size,
         layer.hidden_size,
         layer.num_layers,
