@@ -3,7 +3,8 @@
 keras_files     a file, and what is in it
 keras_model     the layers of a model, from its configuration
 keras_config    what the configuration of a recurrent layer means
-keras_weights   which weights are whose
+keras_weights   which weights in a file are whose
+keras_live      the same of live layers and models
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,8 +24,9 @@ from fastrnn.layers import Layer as RecurrentLayer
 from . import keras_config
 from .keras_config import LayerError, Recurrent, Version, activations, recurrent
 from .keras_files import opened
+from .keras_live import live_layer, of_live, version_of
 from .keras_model import WEIGHTS, WRAPPER, Layer, layer_of
-from .keras_weights import Cell, Cells, Weights, gates_of, live_layer, of_layers, of_live, of_objects
+from .keras_weights import Cell, Cells, Weights, gates_of, of_layers, of_objects
 from .net import Net, chosen
 from .orders import gates
 
@@ -120,7 +121,7 @@ Model = tuple[str | None, Layer, Weights]  # the version of Keras, the outermost
 
 @contextlib.contextmanager
 def _live(layer: Any) -> Iterator[Model]:
-    yield _version_of(layer), live_layer(layer), of_live(layer)
+    yield version_of(layer), live_layer(layer), of_live(layer)
 
 
 @contextlib.contextmanager
@@ -140,17 +141,6 @@ def _with_mapping(model: Any) -> Any:
     if isinstance(model, dict) and isinstance(model.get("config"), list):
         return {**model, "config": {"layers": model["config"]}}
     return model
-
-
-def _version_of(layer: Any) -> str | None:
-    """Return the version of the Keras that a live layer is of."""
-    for kind in type(layer).__mro__:
-        package = kind.__module__.partition(".")[0]
-        name = {"keras": "keras", "tf_keras": "tf_keras", "tensorflow": "tensorflow.python.keras"}.get(package)
-        if name is not None:
-            version = getattr(sys.modules.get(name), "__version__", None)
-            return version if isinstance(version, str) else None
-    return None
 
 
 # --- the layers of a model

@@ -55,10 +55,11 @@ class Layer:
             return self.inner[-1].mask_after if self.inner else ""
         if self.class_name in HAND_ON:
             return self.mask
-        recurrent = self.config.get("layer", self.config) if self.class_name == "Bidirectional" else self.config
-        if self.class_name == "Bidirectional" and isinstance(recurrent, Mapping):
-            recurrent = recurrent.get("config")
-        gives_all = isinstance(recurrent, Mapping) and recurrent.get("return_sequences") is True
+        config: Any = self.config
+        if self.class_name == "Bidirectional":
+            wrapped = config.get("layer")
+            config = wrapped.get("config") if isinstance(wrapped, Mapping) else None
+        gives_all = isinstance(config, Mapping) and config.get("return_sequences") is True
         return self.mask if gives_all else ""
 
     @property

@@ -1,4 +1,4 @@
-"""Which weights belong to which layer of a model of Keras: in the two kinds of its files, and in live objects."""
+"""Which weights belong to which layer of a model of Keras, in the two kinds of its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from fastrnn._base.checks import Array
 
 from .keras_config import LAYERS, LayerError
-from .keras_files import Folder, widened
+from .keras_files import Folder
 from .keras_model import WEIGHTS, Layer, layer_of
 
 
@@ -77,11 +77,6 @@ def of_objects(folder: Folder) -> Weights:
 def of_layers(folder: Folder) -> Weights:
     """Return the weights in a file that lists their names by layer: .h5."""
     return _OfLayers(folder)
-
-
-def of_live(layer: Any) -> Weights:
-    """Return the weights of a layer or model that is there."""
-    return _OfLive(layer)
 
 
 def _recurrent(name: str, cells: Cells) -> tuple[Layer, Weights]:
@@ -183,16 +178,13 @@ def _searched(folder: Folder, above: str, seen: set[Any]) -> Iterator[tuple[str,
     if folder.place in seen:
         return
     seen.add(folder.place)
-    own = folder.folder("vars")
-    stated = own.text("name") if own is not None else None
     name = above
-    if folder.name and folder.name not in INSIDE:
-        name = f"{above}/{stated or folder.name}".lstrip("/")
-    here = _OfObjects(folder)
+    if folder.name not in INSIDE:
+        name = f"{above}/{_called(folder)}".lstrip("/")
     directions = 2 if folder.folder("backward_layer") is not None else 1
     is_layer = directions == 2 or folder.folder("cell") is not None or _split(folder.name)[0] in OF_CUDNN
-    cells = here.cells(directions) if is_layer else []
-    if all(map(all, cells)) and cells and all(cells) and all(map(_are_cells, cells)):
+    cells = _OfObjects(folder).cells(directions) if is_layer else []
+    if cells and all(map(_are_cells, cells)):
         yield name or "layer", cells
         return
     for inner in folder.folders():
@@ -200,6 +192,13 @@ def _searched(folder: Folder, above: str, seen: set[Any]) -> Iterator[tuple[str,
 
 
 OF_CUDNN = ("cu_dnnlstm", "cu_dnngru")
+
+
+def _called(folder: Folder) -> str:
+    """Return the name of a layer: what it says, where its group has but the name of its class, in a list."""
+    own = folder.folder("vars")
+    in_list = folder.path.rpartition("/")[0].rpartition("/")[2] in CONTAINERS
+    return (own.text("name") if own is not None and in_list else None) or folder.name
 
 
 def _are_cells(cells: Sequence[Cell]) -> bool:
@@ -353,59 +352,3 @@ def _count(layer: Layer) -> int:
 
 def _is_frozen(layer: Layer) -> bool:
     return layer.config.get("trainable") is False or any(map(_is_frozen, layer.inner))
-
-
-# --- live objects
-
-
-@dataclasses.dataclass(frozen=True)
-class _OfLive:
-    """The weights of a layer or model that is there."""
-
-    layer: Any
-
-    def of_each(self, layers: Sequence[Layer]) -> Sequence[Weights]:
-        by_name = {each.name: each for each in self.layer.layers}
-        return [_OfLive(by_name[each.name]) if each.name in by_name else MISSING for each in layers]
-
-    def wrapped(self) -> Weights:
-        return _OfLive(self.layer.layer)
-
-    def cells(self, directions: int) -> Cells:
-        sides = [self.layer] if directions == 1 else [self.layer.forward_layer, self.layer.backward_layer]
-        return [[_live(cell) for cell in _cells_of(side)] for side in sides]
-
-    def others(self) -> Others:
-        """Return layers of a model, or in a layer, of somebody's own class, which have their configurations."""
-        if hasattr(self.layer, "cell"):
-            return None
-        inner = getattr(self.layer, "layers", None)
-        if not isinstance(inner, list):
-            flat = getattr(self.layer, "_flatten_layers", None)
-            inner = [] if flat is None else list(flat(recursive=False, include_self=False))
-        return [(live_layer(each), _OfLive(each)) for each in inner]
-
-
-def live_layer(layer: Any) -> Layer:
-    """Return what there is to know of a layer or model that is there."""
-    own = type(layer)
-    class_name = (
-        own.__name__ if own.__module__.partition(".")[0] in ("keras", "tf_keras", "tensorflow") else f">{own.__name__}"
-    )
-    try:
-        config = layer.get_config()
-    except (NotImplementedError, AttributeError, TypeError, ValueError):  # as those of somebody's own may
-        config = {}
-    return layer_of(class_name, config, str(layer.name))
-
-
-def _cells_of(layer: Any) -> list[Any]:
-    cell = getattr(layer, "cell", layer)
-    return list(getattr(cell, "cells", [cell]))
-
-
-def _live(cell: Any) -> Cell:
-    arrays = [widened(np.asarray(w)) for w in cell.get_weights()[:3]]
-    if len(arrays) < 2:
-        raise LayerError("it has no weights yet: call it once, or build(...) it")
-    return Cell(*arrays)
