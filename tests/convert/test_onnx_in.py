@@ -677,7 +677,108 @@ def test_states_that_the_model_computes() -> None:
     assert_is(layer, node_of("GRU"), weights())
 
 
+def body_of_loop(kind: str, constants: dict[str, Array]) -> Any:
+    """A graph whose node begins with what the one before has left, or what the loop is given: its name, and ``_in``."""
+    names = STATES[kind]
+    outputs = ["Y", *(f"{n}_out" for n in names)]
+    node = node_of(kind, f"X W R B - {' '.join(f'{n}_in' for n in names)}", " ".join(outputs), name="inner")
+    same = helper.make_node("Identity", ["on"], ["still"])
+    states = [[value(f"{n}_{way}", 1, "B", H) for n in names] for way in ("in", "out")]
+    given = [value("k", dtype=np.int64), value("on", dtype=bool), *states[0]]
+    tensors = [numpy_helper.from_array(a, name) for name, a in constants.items()]
+    results = [value("still", dtype=bool), *states[1], value("Y", "T", 1, "B", H)]
+    return helper.make_graph([same, node], "body", given, results, tensors)
+
+
+@pytest.mark.parametrize("by_default", [False, True])
+@pytest.mark.parametrize("first", [0, 0.5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_that_a_loop_gives(kind: str, first: float, by_default: bool) -> None:
+    """Are none of the caller's, whatever the loop begins with, and whatever they are called in its body."""
+    names = STATES[kind]
+    constants = {f"{n}_0": np.full((1, B, H), first, np.float32) for n in names}
+    body = body_of_loop(kind, {f"{n}_in": np.ones((1, B, H), np.float32) for n in names} if by_default else {})
+    inputs, outputs = ["twice", "yes", *constants], [*(f"{n}_n" for n in names), "Ys"]
+    loop = helper.make_node("Loop", inputs, outputs, body=body)
+    flags = {"twice": np.array(2), "yes": np.array(True)}
+    made = model([loop], {**weights(kind), **constants, **flags})
+    with pytest.warns(UserWarning, match=r"^from_onnx: 'inner': it begins with a state .*_in'\): pass it as state$"):
+        layer = fastrnn.from_onnx(made)
+    assert not layer.learn_state
+    assert_is(layer, node_of(kind), weights(kind))
+
+
+# --- inputs with a default
+
+
+def with_defaults(made: Any, *names: str, ir_version: int = 8) -> Any:
+    """A model whose initializers of these names are inputs, too."""
+    shapes = {t.name: value(t.name, *t.dims, dtype=numpy_helper.to_array(t).dtype) for t in made.graph.initializer}
+    made.graph.input.extend(shapes[name] for name in names)
+    made.ir_version = ir_version
+    return made
+
+
+@pytest.mark.parametrize("slot", ["W", "R", "B"])
+def test_weights_that_are_inputs_with_a_default(slot: str) -> None:
+    given, node = weights(), node_of("GRU")
+    with pytest.warns(UserWarning, match=f"'Y': {slot}, '{slot}', is an input with a default, which the layer has$"):
+        layer = fastrnn.from_onnx(with_defaults(model([node], given), slot))
+    assert_is(layer, node, given)
+    nodes, constants = by_slices(rounded(given))
+    made = with_defaults(model([*nodes, node], constants), f"{slot}_whole")
+    message = f"{slot}, '{slot}', is made of inputs with a default, '{slot}_whole', which the layer has$"
+    with pytest.warns(UserWarning, match=message):
+        layer = fastrnn.from_onnx(made)
+    assert_is(layer, node, rounded(given))
+
+
+def test_where_all_initializers_have_to_be_inputs() -> None:
+    """Before version 4 of the format: there they are constants to ONNX Runtime."""
+    made, node = begins("GRU", *by_constants("GRU", 1))
+    layer = from_onnx(with_defaults(made, *weights(), "initial_h", ir_version=3))
+    assert_is(layer, node, {**weights(), "initial_h": np.repeat(rows("GRU")["initial_h"], B, axis=1)})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_that_are_inputs_with_a_default(kind: str) -> None:
+    for source in (by_zeros, by_constants):
+        made, _ = begins(kind, *source(kind, 1))
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            layer = fastrnn.from_onnx(with_defaults(made, *STATES[kind]))
+        notes = "; ".join(f"its {n}, '{n}', is an input with a default, which is not zero" for n in STATES[kind])
+        expected = [] if source is by_zeros else [notes.replace(";", ": pass it as state;") + ": pass it as state"]
+        assert [str(each.message).removeprefix("from_onnx: 'Y': ") for each in warned] == expected
+        assert not layer.learn_state
+        assert_is(layer, node_of(kind), weights(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_of_inputs_with_a_default(kind: str) -> None:
+    made, _ = begins(kind, *by_expand(kind, 1))
+    with pytest.warns(UserWarning, match="it begins with a state that the model computes"):
+        layer = fastrnn.from_onnx(with_defaults(made, *(f"{n}_row" for n in STATES[kind])))
+    assert not layer.learn_state
+    # Only its shape is of such an input.
+    nodes, constants = shape_of_states(1)
+    nodes[0] = helper.make_node("Shape", ["table"], ["shape"])
+    nodes += [helper.make_node("Expand", [f"{n}_row", "state"], [n]) for n in STATES[kind]]
+    constants |= {f"{n}_row": a for n, a in rows(kind).items()} | {"table": np.zeros((2, B), np.float32)}
+    made, node = begins(kind, nodes, constants)
+    whole = {name: np.repeat(a, B, axis=1) for name, a in rows(kind).items()}
+    assert_is(from_onnx(with_defaults(made, "table")), node, {**weights(kind), **whole})
+
+
 # --- lengths
+
+
+def test_lengths_that_are_an_input_with_a_default() -> None:
+    node = node_of("GRU", "X W R B lens")
+    made = with_defaults(model([node], {**weights(), "lens": np.full(3, 5, np.int32)}), "lens")
+    made.graph.input[0].CopyFrom(value("X", 5, "B", I))
+    with pytest.warns(UserWarning, match="sequence_lens 'lens': pass them as lengths$"):
+        fastrnn.from_onnx(made)
 
 
 def test_lengths() -> None:

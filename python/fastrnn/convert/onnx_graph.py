@@ -18,6 +18,7 @@ EXPECTED = "an ONNX model, the path of its file, or its bytes"
 OF_ONNX_RUNTIME = b"ORTM"  # from byte 4 of the files that only ONNX Runtime reads
 LARGEST = 2**28  # numbers of a value that is computed from constants: 1 GB of float32
 SMALL = 2**10  # numbers of a value on which the shapes of others may depend
+WITH_DEFAULTS = 4  # the first version of the format in which not all initializers had to be inputs, too
 MOST_SCOPES = 10_000  # of a model: what calls of functions in functions can make of a short file is without limit
 MOST_DEEP = 100  # graphs in graphs, and functions in functions
 MOST_NAMES = 10_000  # under which a value goes, from graph to graph
@@ -29,6 +30,7 @@ PLAIN_VALUES = (
     ("value_int", "i", np.int64),
     ("value_ints", "ints", np.int64),
 )
+OF_SHAPES = {"Shape", "Size"}  # what depends on no numbers
 # What the evaluator has of later versions only, which mean the same by what earlier ones have.
 EVALUATED = {"DequantizeLinear": 19}
 RANDOM = {
@@ -54,6 +56,7 @@ class Model:
         proto: the ModelProto.
         folder: where the files are that its tensors may be in; None if that is not known.
         functions: its local functions, by domain and name.
+        has_defaults: whether an initializer that is also an input is what this is by default.
 
     """
 
@@ -72,6 +75,7 @@ class Model:
             way = ": onnx.helper.make_model(graph)" if isinstance(source, self.onnx.GraphProto) else ""
             raise TypeError(f"{owner}: source is {checks.kind(source)}, expected {EXPECTED}{way}")
         self.functions = {(f.domain, f.name): f for f in self.proto.functions}
+        self.has_defaults = self.proto.ir_version >= WITH_DEFAULTS
         self.scopes = 0
 
     def _parsed(self, owner: str, name: str, data: bytes) -> Any:
@@ -183,6 +187,10 @@ class Scope:
         self.inputs = {value if isinstance(value, str | bytes) else value.name for value in graph.input}
         self._tensors = {t.name: t for t in getattr(graph, "initializer", ())}
         self._sparse = {t.values.name: t for t in getattr(graph, "sparse_initializer", ())}
+        if outer is not None:  # what a Loop or Scan gives, whatever it is by default
+            for name in self.inputs:
+                self._tensors.pop(name, None)
+                self._sparse.pop(name, None)
         self._check_names()
         self._outer, self._bound = outer, bound or {}
         self._bodies: dict[int, Scope] = {}
@@ -246,7 +254,29 @@ class Scope:
                 scope = scope._outer
         raise Unknown("is made of itself")
 
+    @property
+    def is_given(self) -> bool:
+        """Whether its inputs are those of the model."""
+        return self._depth == 0
+
     # --- constants
+
+    def defaults(self, name: str) -> list[str]:
+        """Return of which inputs of the model a value is made that have a default, and may be given another value."""
+        if not self.model.has_defaults:
+            return []
+        found, seen, pending = [], set(), [self.home(name)]
+        while pending:
+            scope, at = place = pending.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            node = scope.made.get(at)
+            if node is not None and node.op_type not in OF_SHAPES:
+                pending += [scope.home(each) for each in node.input if each]
+            elif at in scope.inputs and (at in scope._tensors or at in scope._sparse):
+                found.append(at)
+        return found
 
     def constant(self, name: str) -> Array:
         """Return a value that is the same whatever the model is given; raise Unknown if it is not."""
