@@ -16,7 +16,7 @@ import pytest
 
 import fastrnn
 from fastrnn.convert import onnx_graph
-from onnx_nodes import FUNCTIONS, GATES, KINDS, draw_node, model_of, run_plainly
+from onnx_nodes import FUNCTIONS, GATES, KINDS, draw_node, model_of, run_onnx, run_plainly
 from problems import Array
 from tolerances import output_tolerance
 
@@ -502,6 +502,151 @@ def test_several_nodes(kind: str, D: int) -> None:
         expected = Y.transpose(0, 2, 1, 3).reshape(T, B, D * H)
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-5)
+
+
+Way = tuple[list[Any], dict[str, Any]]
+
+
+def two(kind: str, D: int, between: list[Any], constants: dict[str, Any], layout: int = 0, **more: Any) -> Any:
+    """A model of "a", which gives ``Ya``, and "b", which reads ``Xb``, with nodes that make this of that."""
+    options = {"direction": ["forward", "bidirectional"][D - 1], "hidden_size": H, "layout": layout}
+    tensors = {name: np.asarray(a) for name, a in constants.items()}
+    for k, letter in enumerate("ab"):
+        tensors |= {f"{n}{letter}": a for n, a in weights(kind, D, seed=k, inputs=[I, D * H][k]).items()}
+    nodes = [
+        node_of(kind, "X Wa Ra Ba", "Ya", name="a", **options),
+        *between,
+        node_of(kind, "Xb Wb Rb Bb", "Y", name="b", **options),
+    ]
+    return model(nodes, tensors, **more)
+
+
+def op(line: str, **attributes: Any) -> Any:
+    """A node of a line: its output, its operator, and its inputs."""
+    output, operator, *inputs = line.split()
+    return helper.make_node(operator, inputs, [output], name=f"the_{operator}", **attributes)
+
+
+def ways(D: int) -> dict[str, Way]:
+    """How Y of a node becomes the X of the next one."""
+    if D == 1:
+        plain = {
+            "squeezed": ([op("Xb Squeeze Ya one")], {"one": [1]}),
+            "squeezed from the end": ([op("Xb Squeeze Ya axis")], {"axis": [-3]}),
+            "of no name": ([op("Xb Squeeze Ya")], {}),
+        }
+    else:
+        plain = {}
+    turned, whole = op("Yt Transpose Ya", perm=[0, 2, 1, 3]), {"shape": [0, 0, -1]}
+    return {
+        **plain,
+        "reshaped": ([turned, op("Xb Reshape Yt shape")], whole),
+        "known": ([turned, op("Xb Reshape Yt shape")], {"shape": [-1, B, D * H]}),
+        "flattened": (
+            [turned, op("Yf Flatten Yt", axis=2), op("Xb Reshape Yf shape")],
+            {"shape": [T, B, -1]},
+        ),
+        "there and back": (
+            [
+                turned,
+                op("Yr Reshape Yt shape"),
+                op("Yb Transpose Yr", perm=[1, 0, 2]),
+                op("Yd Dropout Yb"),
+                op("Yc Cast Yd", to=onnx.TensorProto.FLOAT),
+                op("Yi Identity Yc"),
+                op("Yu Unsqueeze Yi axes"),
+                op("Ys Squeeze Yu axes"),
+                op("Xb Transpose Ys", perm=[1, 0, 2]),
+            ],
+            {**whole, "axes": [0, -2]},
+        ),
+        "computed": (
+            [
+                turned,
+                op("s Shape Yt"),
+                op("n Slice s from to"),
+                op("T Gather s zero", axis=0),
+                op("t Unsqueeze T first"),
+                op("sx Shape X"),
+                op("bx Gather sx from", axis=0),
+                op("sh Concat t bx rest", axis=0),
+                op("Xb Reshape Yt sh"),
+            ],
+            {"from": [1], "to": [2], "zero": 0, "first": [0], "rest": [-1]},
+        ),
+    }
+
+
+@pytest.mark.parametrize(("D", "way"), [(D, way) for D in (1, 2) for way in ways(D)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_leaves_all_as_it_is(kind: str, D: int, way: str) -> None:
+    made = two(kind, D, *ways(D)[way])
+    made.graph.input[0].CopyFrom(value("X", T, B, I))
+    assert [net.reads for net in nets(made)] == [frozenset(), frozenset("a")]
+    layer = from_onnx(made, ["a", "b"])
+    x = np.random.default_rng(0).standard_normal((T, B, I)).astype(np.float32)
+    Y = run_onnx(made, {"X": x})["Y"]
+    expected = Y.transpose(0, 2, 1, 3).reshape(T, B, D * H)
+    np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("D", [1, 2])
+def test_what_leaves_all_as_it_is_by_batch(D: int) -> None:
+    """With layout 1 it needs only joining the directions."""
+    made = two("GRU", D, [op("Xb Reshape Ya shape")], {"shape": [0, 0, -1]}, layout=1)
+    x = np.random.default_rng(0).standard_normal((B, T, I)).astype(np.float32)
+    expected = run_onnx(made, {"X": x})["Y"].reshape(B, T, D * H)
+    np.testing.assert_allclose(from_onnx(made, ["a", "b"])(x)[0], expected, rtol=0, atol=1e-5)
+
+
+SQUEEZED = op("y Squeeze Ya one")
+CHANGES: dict[str, Way] = {
+    "it reads what Mul 'the_Mul' makes": ([SQUEEZED, op("Xb Mul y two")], {"two": np.float32(2)}),
+    "it reads what Neg 'the_Neg' makes": ([op("n Neg Ya"), op("Xb Squeeze n one")], {}),
+    "it reads what Cast 'the_Cast' makes of that": (
+        [SQUEEZED, op("h Cast y", to=onnx.TensorProto.FLOAT16), op("Xb Cast h", to=onnx.TensorProto.FLOAT)],
+        {},
+    ),
+    "it reads what Dropout 'the_Dropout' makes of that": (
+        [SQUEEZED, op("Xb Dropout y half yes")],
+        {"half": np.float32(0.5), "yes": True},
+    ),
+    "it reads that with its axes in another order": ([SQUEEZED, op("Xb Transpose y", perm=[1, 0, 2])], {}),
+    "it reads what Reshape 'the_Reshape' makes of that": ([SQUEEZED, op("Xb Reshape y back")], {"back": [B, T, H]}),
+    "it reads the input 'X'": ([op("Xb Identity X")], {}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_what_is_read(change: str) -> None:
+    between, constants = CHANGES[change]
+    made = two("GRU", 1, between, {"one": [1], **constants})
+    made.graph.input[0].CopyFrom(value("X", T, B, I))
+    if "input" in change:
+        made.graph.initializer.remove(next(t for t in made.graph.initializer if t.name == "Wb"))
+        made.graph.initializer.append(numpy_helper.from_array(weights(inputs=H)["W"], "Wb"))
+    assert not any(net.problem for net in nets(made))
+    message = f"from_onnx: 'b' does not read what 'a' gives: {change}; import each by itself"
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        fastrnn.from_onnx(made, ["a", "b"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_nodes_side_by_side_none_reads_the_other(kind: str) -> None:
+    made, _ = stack(kind, ["a", "b", "c"])
+    made.graph.node[4].input[0] = "y0"  # c, beside b
+    assert [net.reads for net in nets(made)] == [frozenset(), frozenset("a"), frozenset("a")]
+    assert from_onnx(made, ["a", "b"]).num_layers == from_onnx(made, ["a", "c"]).num_layers == 2
+    message = r"^from_onnx: 'c' does not read what 'b' gives: it reads what 'a' gives; import each by itself$"
+    with pytest.raises(ValueError, match=message):
+        fastrnn.from_onnx(made, ["b", "c"])
+
+
+def test_the_last_state_is_not_what_a_node_gives() -> None:
+    made = two("GRU", 1, [], {})
+    made.graph.node[0].output.append("Xb")
+    with pytest.raises(ValueError, match="'b' does not read what 'a' gives: it reads what GRU 'a' makes;"):
+        fastrnn.from_onnx(made, ["a", "b"])
 
 
 def test_which_of_several() -> None:

@@ -254,6 +254,15 @@ class Scope:
                 scope = scope._outer
         raise Unknown("is made of itself")
 
+    def declared(self, name: str) -> list[int | None]:
+        """Return the length of each axis of a value, as far as the model says it."""
+        scope, name = self.home(name)
+        for value in [*scope.graph.value_info, *getattr(scope.graph, "input", ())]:
+            if not isinstance(value, str) and value.name == name:
+                axes = value.type.tensor_type.shape.dim
+                return [int(axis.dim_value) if axis.HasField("dim_value") else None for axis in axes]
+        return []
+
     @property
     def is_given(self) -> bool:
         """Whether its inputs are those of the model."""

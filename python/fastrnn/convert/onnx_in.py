@@ -6,6 +6,7 @@ Shapes: T steps, B batch, I input size, H hidden size, D directions.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from fastrnn._base.checks import Array
 from fastrnn.layers import Layer
 
 from .net import Net, chosen
+from .onnx_between import Nets
 from .onnx_cell import (
     MICROSOFT,
     STATES,
@@ -67,8 +69,9 @@ def from_onnx(source: Any, node: str | list[str] | None = None, *, dtype: npt.DT
 
     Raises:
         TypeError: ``source`` or ``node`` is of another kind.
-        ValueError: a model is damaged, or there is no such node; there are several, and ``node`` says nothing; or it
-            has what fastrnn has not, or weights that are not known before the model is run.
+        ValueError: a model is damaged, or there is no such node; there are several, and ``node`` says nothing; of a
+            list, one does not read what the one before gives, or something between changes it; or there is what
+            fastrnn has not, or weights that are not known before the model is run.
         OSError: the file cannot be read.
         ImportError: onnx is not installed.
 
@@ -95,7 +98,15 @@ def nets_in(owner: str, source: Any) -> list[Net]:
     except ValueError as error:
         raise ValueError(f"{owner}: {error}") from None
     names = list(_names([(calls, node) for calls, _, node in found]))
-    return [_net(name, scope, node) for name, (_, scope, node) in zip(names, found, strict=True)]
+    before = Nets()
+    nets = []
+    for name, (_, scope, node) in zip(names, found, strict=True):
+        net = _net(name, scope, node)
+        if not net.problem:
+            reads, instead = before.source(net, scope, node)
+            net = dataclasses.replace(net, reads=reads, instead=instead)
+        nets.append(net)
+    return nets
 
 
 def _names(nodes: list[tuple[str, Any]]) -> Iterator[str]:
@@ -305,10 +316,5 @@ def _notes_on_steps(scope: Scope, inputs: Mapping[str, str], options: Mapping[st
 
 def _static_steps(scope: Scope, name: str, batch_first: bool) -> int | None:
     """Return T, if the model says it."""
-    scope, name = scope.home(name)
-    for value in [*scope.graph.value_info, *getattr(scope.graph, "input", ())]:
-        if not isinstance(value, str) and value.name == name:
-            axes = value.type.tensor_type.shape.dim
-            if len(axes) == 3 and axes[int(batch_first)].HasField("dim_value"):
-                return int(axes[int(batch_first)].dim_value)
-    return None
+    axes = scope.declared(name)
+    return axes[int(batch_first)] if len(axes) == 3 else None
