@@ -1120,10 +1120,52 @@ def test_long_chains() -> None:
 
 
 def test_large_values_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_graph, "LARGEST", 3 * H * I - 1)
+    monkeypatch.setattr(onnx_graph, "FREE", 3 * H * I - 1)
+    monkeypatch.setattr(onnx_graph, "EXPANSION", 0)
     nodes, constants = by_transposes(weights())
     with pytest.raises(ValueError, match=r"it has shape \(1, 18, 4\), expected at most 71 numbers"):
         fastrnn.from_onnx(model([*nodes, node_of("GRU")], constants))
+
+
+def large(n: int, *nodes: Any) -> Any:
+    """A short model, of whose W there are many numbers before it is W."""
+    filled = helper.make_node("ConstantOfShape", ["shape"], ["w0"])
+    given = {name: a for name, a in weights().items() if name != "W"}
+    return model([filled, *nodes, node_of("GRU")], {**given, "shape": np.array([1, n, n])})
+
+
+def test_what_a_short_model_computes_is_little() -> None:
+    """In all: however many values, of however many nodes."""
+    negs = [helper.make_node("Neg", [f"w{k}"], [f"w{k + 1}"]) for k in range(40)]
+    many = large(1024, *negs, helper.make_node("Identity", ["w40"], ["W"]))
+    product = large(1024, helper.make_node("MatMul", ["w0", "w0"], ["W"]))
+    for made, message in (
+        (many, r"is made by Neg, .*it has shape \(1, 1024, 1024\), expected at most"),
+        (product, "is made by MatMul, .*it takes and gives 2,097,152 numbers, expected at most 16,384"),
+        (large(2**14, helper.make_node("Identity", ["w0"], ["W"])), "is made by ConstantOfShape, .*it has shape"),
+    ):
+        with pytest.raises(ValueError, match=f"^from_onnx: 'Y': its W, 'W', {message}"):
+            fastrnn.from_onnx(made)
+
+
+def test_more_may_be_computed_of_more_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_graph, "FREE", 0)
+    for source in (by_slices, by_transposes, by_floats):
+        given = rounded(weights("LSTM"))
+        nodes, constants = source(given)
+        assert_is(from_onnx(model([*nodes, node_of("LSTM")], constants)), node_of("LSTM"), given)
+
+
+def test_large_values_between_are_not_kept() -> None:
+    """Whatever several weights are made of."""
+    big = np.random.default_rng(0).uniform(-1, 1, (2, 1, 4 * 64, 64)).astype(np.float32)
+    nodes = [helper.make_node("Neg", ["big"], ["w"]), helper.make_node("Neg", ["w"], ["back"])]
+    nodes += [helper.make_node("Gather", ["back", f"n{k}"], [n], axis=0) for k, n in enumerate("WR")]
+    made = model([*nodes, node_of("LSTM", "X W R")], {"big": big, "n0": np.array(0), "n1": np.array(1)})
+    scope = onnx_graph.Model("from_onnx", made).scope()
+    for k, n in enumerate("WR"):
+        assert np.array_equal(scope.constant(n), big[k])
+        assert not any(a.size > onnx_graph.SMALL for a in scope._known.values())
 
 
 @pytest.mark.parametrize("seed", range(150))

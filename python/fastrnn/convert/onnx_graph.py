@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +17,9 @@ from fastrnn.files import read_regular
 
 EXPECTED = "an ONNX model, the path of its file, or its bytes"
 OF_ONNX_RUNTIME = b"ORTM"  # from byte 4 of the files that only ONNX Runtime reads
-LARGEST = 2**28  # numbers of a value that is computed from constants: 1 GB of float32
+FREE = 2**24  # numbers that may be computed from constants, in all of a model, whatever numbers it has
+EXPANSION = 16  # and as many more for each that it has
+MOST_OF_OTHERS = 2**14  # numbers that go into a node and come out of it, but for operators whose time grows with these
 SMALL = 2**10  # numbers of a value on which the shapes of others may depend
 WITH_DEFAULTS = 4  # the first version of the format in which not all initializers had to be inputs, too
 MOST_SCOPES = 10_000  # of a model: what calls of functions in functions can make of a short file is without limit
@@ -30,6 +33,22 @@ PLAIN_VALUES = (
     ("value_int", "i", np.int64),
     ("value_ints", "ints", np.int64),
 )
+# Operators whose time is that of a walk over these numbers.
+ARITHMETIC = {"Abs", "Add", "Clip", "Div", "Exp", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Sqrt", "Sub", "Sum"}
+MAKING = {
+    "Cast",
+    "CastLike",
+    "ConstantOfShape",
+    "DequantizeLinear",
+    "Expand",
+    "QuantizeLinear",
+    "Range",
+    "Tile",
+    "Where",
+}
+MOVING = {"Concat", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose"}
+REDUCING = {"ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "Shape", "Size"}
+FAST = {*ARITHMETIC, *MAKING, *MOVING, *REDUCING, "Unsqueeze"}
 OF_SHAPES = {"Shape", "Size"}  # what depends on no numbers
 # What the evaluator has of later versions only, which mean the same by what earlier ones have.
 EVALUATED = {"DequantizeLinear": 19}
@@ -77,6 +96,7 @@ class Model:
         self.functions = {(f.domain, f.name): f for f in self.proto.functions}
         self.has_defaults = self.proto.ir_version >= WITH_DEFAULTS
         self.scopes = 0
+        self._may_compute = FREE
 
     def _parsed(self, owner: str, name: str, data: bytes) -> Any:
         if data[4:8] == OF_ONNX_RUNTIME:
@@ -102,16 +122,28 @@ class Model:
         if self.folder is None and self.onnx.external_data_helper.uses_external_data(tensor):
             raise Unknown("is in another file: pass the path of the model, or onnx.load(path)")
         try:
-            return np.asarray(self.onnx.numpy_helper.to_array(tensor, self.folder or ""))
+            a = np.asarray(self.onnx.numpy_helper.to_array(tensor, self.folder or ""))
         except Exception as error:  # noqa: BLE001  whatever onnx stumbles over
             raise Unknown(f"cannot be read: {_line(error)}") from None
+        return self._stored(a)
+
+    def _stored(self, a: Array) -> Array:
+        self._may_compute += EXPANSION * a.size
+        return a
+
+    def compute(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError if a value of this shape is more than may be computed yet; else count it."""
+        size = math.prod(shape)
+        if min(shape, default=0) < 0 or size > self._may_compute:
+            raise ValueError(f"it has shape {shape}, expected at most {self._may_compute:,} numbers")
+        self._may_compute -= size
 
     def dense(self, sparse: Any) -> Array:
         """Return the numbers of a sparse tensor, those that it leaves out too."""
         values, indices = self.array(sparse.values), self.array(sparse.indices)
         shape = tuple(sparse.dims)
         try:
-            _check_size(shape)
+            self.compute(shape)
             whole = np.zeros(shape, values.dtype)
             if indices.ndim == 2:
                 whole[tuple(indices.T)] = values
@@ -130,7 +162,7 @@ class Model:
             return self.dense(attributes["sparse_value"].sparse_tensor)
         for name, field, dtype in PLAIN_VALUES:
             if name in attributes:
-                return np.array(getattr(attributes[name], field), dtype)
+                return self._stored(np.array(getattr(attributes[name], field), dtype))
         raise Unknown("is a Constant without numbers")
 
 
@@ -141,14 +173,6 @@ def _opsets(proto: Any) -> dict[str, int]:
 
 def _line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-
-
-def _check_size(shape: tuple[int, ...]) -> None:
-    size = 1
-    for length in shape:
-        size *= length
-    if min(shape, default=0) < 0 or size > LARGEST:
-        raise ValueError(f"it has shape {shape}, expected at most {LARGEST:,} numbers")
 
 
 Place = tuple["Scope", str]
@@ -290,18 +314,22 @@ class Scope:
     def constant(self, name: str) -> Array:
         """Return a value that is the same whatever the model is given; raise Unknown if it is not."""
         wanted = self.home(name)
-        pending = {wanted: None}
+        pending, between = {wanted: None}, []
         while pending:
             scope, at = next(reversed(pending))
             missing = scope._compute(at)
             if missing is None:
-                pending.popitem()
+                between.append(pending.popitem()[0])
             elif missing in pending:
                 raise Unknown("is made of itself")
             else:
                 pending[missing] = None
         scope, at = wanted
-        return scope._known[at]
+        value = scope._known[at]
+        for other, name in between:
+            if other._known[name].size > SMALL:
+                del other._known[name]
+        return value
 
     def _compute(self, name: str) -> Place | None:
         """Have a value that is made here in ``_known``; or return what has to be known before."""
@@ -362,11 +390,17 @@ class Scope:
         opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
         model = onnx.helper.make_model(self._graph(node, feeds, small=True), opset_imports=opsets)
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        shapes = []
         for value in inferred.graph.output:
             tensor = value.type.tensor_type
             if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
                 raise ValueError(f"the shape of {value.name!r} cannot be told")
-            _check_size(tuple(d.dim_value for d in tensor.shape.dim))
+            shapes.append(tuple(d.dim_value for d in tensor.shape.dim))
+        size = sum(map(math.prod, shapes)) + sum(a.size for a in feeds.values())
+        if size > MOST_OF_OTHERS and not (node.op_type in FAST and node.domain in ("", "ai.onnx")):
+            raise ValueError(f"it takes and gives {size:,} numbers, expected at most {MOST_OF_OTHERS:,}")
+        for shape in shapes:
+            self.model.compute(shape)
 
 
 def _graphs(attribute: Any) -> Iterator[Any]:
