@@ -449,7 +449,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     with pytest.raises(FileNotFoundError):
         fastrnn.from_onnx(path)
-    with pytest.raises(IsADirectoryError if os.name == "posix" else PermissionError):
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
         fastrnn.from_onnx(tmp_path)
     for data, message in (
         (b"version https://git-lfs.github.com/spec/v1\n", "is no ONNX model, or damaged"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastrnn.charlm.errors import SaveError, SettingsError, UserError
 from fastrnn.convert import from_keras, from_onnx, from_torch
-from fastrnn.convert.find import maker_of_file
+from fastrnn.convert.makers import maker_of_file
 from fastrnn.layers import Layer
 
 from .arguments import Parser, add

@@ -15,7 +15,10 @@ from fastrnn._base.extras import needed
 from fastrnn._base.parts import quiet
 from fastrnn.files import read_regular
 
+from .makers import check_is_no_folder, maker_of
+
 EXPECTED = "an ONNX model, the path of its file, or its bytes"
+OTHERS = {"keras": "Keras'", "torch": "PyTorch's"}
 OF_ONNX_RUNTIME = b"ORTM"  # from byte 4 of the files that only ONNX Runtime reads
 FREE = 2**24  # numbers that may be computed from constants, in all of a model, whatever numbers it has
 EXPANSION = 16  # and as many more for each that it has
@@ -88,6 +91,7 @@ class Model:
             self.proto = self._parsed(owner, "source", bytes(source))
         elif isinstance(source, str | os.PathLike):
             path = os.fsdecode(source)
+            check_is_no_folder(path)
             self.folder = os.path.dirname(os.path.abspath(path))
             self.proto = self._parsed(owner, path, read_regular(path))
         else:
@@ -104,8 +108,15 @@ class Model:
                 f"{owner}: {name} is of ONNX Runtime's own format, expected ONNX: the model that it was made of"
             )
         try:
+            maker = maker_of(name, data)
+        except ValueError as error:
+            raise ValueError(f"{owner}: {error}") from None
+        try:
             return self.onnx.load_model_from_string(data)
         except Exception as error:  # noqa: BLE001  of protobuf's, which knows no ValueError
+            if maker in OTHERS:
+                way = f"but {OTHERS[maker]}: from_{maker} takes the path of its file"
+                raise ValueError(f"{owner}: {name} is no ONNX model, {way}") from None
             raise ValueError(f"{owner}: {name} is no ONNX model, or damaged: {_line(error)}") from None
 
     @property
