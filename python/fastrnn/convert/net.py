@@ -36,6 +36,9 @@ class Net:
         notes: what else a call has to heed, each in a sentence: a mask that the model makes, say.
         problem: what of it fastrnn has not, or cannot know, and the way out; "" if nothing.
         only_last: why no other net can read what it gives: it is the last of those that are joined; "" if not.
+        reads: names of the nets whose outputs it reads, with nothing between that changes them; None where that cannot
+            be known.
+        instead: what it reads if that is the output of no net, in words; "" where that cannot be known.
 
     """
 
@@ -47,6 +50,8 @@ class Net:
     notes: tuple[str, ...] = ()
     problem: str = ""
     only_last: str = ""
+    reads: frozenset[str] | None = None
+    instead: str = ""
 
     @property
     def parameters(self) -> int:
@@ -174,6 +179,11 @@ def joined(owner: str, nets: Sequence[Net]) -> Net:
             )
         if below.only_last:
             raise ValueError(f"{owner}: {below.name!r} {below.only_last}, which {net.name!r} cannot read")
+        if net.reads is not None and below.name not in net.reads:
+            instead = net.instead or "it reads what " + " and ".join(map(repr, sorted(net.reads))) + " gives"
+            raise ValueError(
+                f"{owner}: {net.name!r} does not read what {below.name!r} gives: {instead}; import each by itself"
+            )
     counts = [net.options.get("num_layers", 1) for net in nets]
 
     def weights() -> dict[str, Array]:
