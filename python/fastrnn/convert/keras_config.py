@@ -23,10 +23,10 @@ ACTIVATIONS: dict[str, Any] = {name: name for name in ("sigmoid", "tanh", "relu"
 ACTIVATIONS |= {"linear": "identity", "elu": ("elu", 1.0), "leaky_relu": ("leaky_relu", 0.2)}
 OF_KERAS = ("keras.activations", "keras.src.activations", "tf_keras.activations", "tf_keras.src.activations")
 MERGED = {
-    "sum": "y[..., :H] + y[..., H:]",
-    "mul": "y[..., :H] * y[..., H:]",
-    "ave": "(y[..., :H] + y[..., H:]) / 2",
-    None: "y[..., :H] and y[..., H:], one after the other",
+    "sum": "y[..., :{H}] + y[..., {H}:]",
+    "mul": "y[..., :{H}] * y[..., {H}:]",
+    "ave": "(y[..., :{H}] + y[..., {H}:]) / 2",
+    None: "y[..., :{H}] and y[..., {H}:] apart",
 }
 
 
@@ -307,10 +307,10 @@ def _bidirectional(config: Config, version: Version) -> Recurrent:
         if_masked = f"{version} has zeros at masked steps or repeats the output before: masked_output='zero' for zeros"
     only_last, mode = first.only_last, config.get("merge_mode", "concat")
     if mode != "concat":
-        if mode is not None and mode not in MERGED:
+        if not isinstance(mode, str | None) or mode not in MERGED:
             raise LayerError(f"its merge_mode is {checks.shown(mode)}, expected 'concat', 'sum', 'mul', 'ave' or None")
-        H = first.directions[0][0].units
-        notes.append(f"the model gives {MERGED[mode]} with H = {H} (merge_mode={mode!r})".replace("H:", f"{H}:"))
+        merged = MERGED[mode].format(H=first.directions[0][0].units)
+        notes.append(f"the model gives {merged} (merge_mode={mode!r})")
         only_last = only_last or "gives the outputs of its directions side by side"
     cells = [first.directions[0], second.directions[0]]
     return Recurrent(cells, first.call, options, tuple(notes), if_masked, only_last)
