@@ -319,6 +319,40 @@ def test_levels_that_differ_are_layers_of_their_own(x: Array, rng: np.random.Gen
     check(y, with_keras("LSTM", with_keras("LSTM", x, lower), upper))
 
 
+def test_what_is_not_trained_is_listed_last(x: Array, rng: np.random.Generator, tmp_path: Path) -> None:
+    """Directions and cells are told apart by their names, not by the order of an .h5 file."""
+    lower, upper = draw("LSTM", rng), draw("LSTM", rng, H)
+    for one, other, trainable in itertools.product(("cell", "b"), ("cell_1", "a"), (True, False)):
+        cells = [
+            layer("LSTMCell", one, units=H, trainable=trainable),
+            layer("LSTMCell", other, units=H),
+        ]
+        stack = layer("StackedRNNCells", "cells", cells=cells)
+        model = sequential(layer("RNN", "deep", cell=stack, return_sequences=True))
+        arrays = {**named(f"deep/cells/{other}", upper), **named(f"deep/cells/{one}", lower)}
+        path = write(tmp_path / "model.h5", model, {"deep": arrays}, "2.9.0")
+        check(fastrnn.from_keras(path)(x)[0], with_keras("LSTM", with_keras("LSTM", x, lower), upper))
+        renamed = {name.replace("/cells/", "/cells/its_"): a for name, a in arrays.items()}
+        path = write(tmp_path / "model.h5", model, {"deep": renamed}, "2.9.0")
+        if not trainable:
+            with pytest.raises(ValueError, match="'deep': which of its weights are those of which cell cannot be told"):
+                fastrnn.from_keras(path)
+    inner = layer("LSTM", "it", units=H, return_sequences=True)
+    model = sequential(layer("Bidirectional", "it", layer=inner))
+    forward, backward = draw("LSTM", rng), draw("LSTM", rng)
+    expected = [with_keras("LSTM", x, forward), with_keras("LSTM", x[:, ::-1], backward)[:, ::-1]]
+    for outer, name in itertools.product(("", "forward_net/", "backward_net/"), ("backward_it", "own")):
+        arrays = {**named(f"{outer}{name}/cell", backward), **named(f"{outer}forward_it/cell", forward)}
+        for each in (model, None) if not outer and name == "backward_it" else (model,):
+            path = write(tmp_path / "model.h5", each, {"it": arrays}, "2.9.0")
+            if outer == "forward_net/" and name == "own":
+                with pytest.raises(ValueError, match="those of which direction cannot be told by their names"):
+                    fastrnn.from_keras(path)
+            else:
+                got = fastrnn.from_keras(path, activations=("sigmoid", "tanh", "tanh"))(x)[0]
+                check(got, np.concatenate(expected, axis=-1))
+
+
 # --- versions
 
 

@@ -434,3 +434,27 @@ def test_numbers_of_every_precision(package: Any, tmp_path: Path) -> None:
             assert layer.params["weight_ih_l0"].astype(float).sum() == pytest.approx(
                 float(np.asarray(model.get_weights()[0]).astype(float).sum()), rel=1e-6
             )
+
+
+def test_what_is_not_trained(package: Any, tmp_path: Path) -> None:
+    """Keras lists the weights that are not trained after the others, whichever they are."""
+    L = package.layers
+    x = np.random.default_rng(3).uniform(-1, 1, (2, 5, 3)).astype(np.float32)
+    for kind, which in ((kind, which) for kind in ("both", "own", "stack", "named") for which in (None, 0, 1)):
+        if kind in ("both", "own"):
+            more = {"backward_layer": L.LSTM(3, return_sequences=True, go_backwards=True)} if kind == "own" else {}
+            layer = L.Bidirectional(L.LSTM(3, return_sequences=True), **more)
+        else:
+            names = [{"name": "z"}, {"name": "y"}] if kind == "named" else [{}, {}]
+            layer = L.RNN([L.LSTMCell(3, **name) for name in names], return_sequences=True)
+        model = package.Sequential([L.Input((5, 3)), layer])
+        parts = [layer.forward_layer, layer.backward_layer] if kind in ("both", "own") else layer.cell.cells
+        if which is not None:
+            parts[which].trainable = False
+        right = as_array(model(as_tensor(package, x)))
+        for source in (model, tmp_path / "m.keras", tmp_path / "m.h5"):
+            if source is not model:
+                model.save(source)
+            y, _ = fastrnn.from_keras(source)(x)
+            atol = output_tolerance(np.float32, terms=6)
+            np.testing.assert_allclose(y, right, rtol=0, atol=atol, err_msg=f"{kind} {which} {source}")

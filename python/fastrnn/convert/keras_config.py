@@ -23,10 +23,10 @@ ACTIVATIONS: dict[str, Any] = {name: name for name in ("sigmoid", "tanh", "relu"
 ACTIVATIONS |= {"linear": "identity", "elu": ("elu", 1.0), "leaky_relu": ("leaky_relu", 0.2)}
 OF_KERAS = ("keras.activations", "keras.src.activations", "tf_keras.activations", "tf_keras.src.activations")
 MERGED = {
-    "sum": "y[..., :H] + y[..., H:]",
-    "mul": "y[..., :H] * y[..., H:]",
-    "ave": "(y[..., :H] + y[..., H:]) / 2",
-    None: "y[..., :H] and y[..., H:], one after the other",
+    "sum": "y[..., :{H}] + y[..., {H}:]",
+    "mul": "y[..., :{H}] * y[..., {H}:]",
+    "ave": "(y[..., :{H}] + y[..., {H}:]) / 2",
+    None: "y[..., :{H}] and y[..., {H}:], one after the other",
 }
 
 
@@ -43,6 +43,8 @@ class Cell:
     bias: bool
     activations: tuple[Any, ...]  # in the order of fastrnn
     reset_after: bool | None = None  # None where it is no GRU
+    name: str = ""
+    is_frozen: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +136,13 @@ def described(found: Any, what: str) -> tuple[str, Config]:
     if isinstance(registered, str) and ">" in registered:  # a class of somebody's own, whatever its name
         class_name = registered
     return class_name, mapping(entry.get("config"), f"{what}'s config")
+
+
+def is_frozen(config: Any) -> bool:
+    """Whether anything in a configuration is not trained."""
+    if isinstance(config, Mapping):
+        return config.get("trainable") is False or any(map(is_frozen, config.values()))
+    return isinstance(config, list | tuple) and any(map(is_frozen, config))
 
 
 # --- activations
@@ -274,15 +283,18 @@ def _cell(kind: str, config: Config, version: Version, cudnn: bool = False) -> C
     if kind == "GRU":
         # An option that Keras has had since 2.1.5, and has always written since.
         reset_after = cudnn or value(config, "reset_after", bool, False)
+    name = config.get("name")
+    its_own = (name if isinstance(name, str) else "", is_frozen(config))
     if cudnn:
-        return Cell(kind, units, True, activations(kind, "sigmoid", "tanh"), reset_after)
+        return Cell(kind, units, True, activations(kind, "sigmoid", "tanh"), reset_after, *its_own)
     gates: Any = "sigmoid"
     if kind != "RNN":
         if "recurrent_activation" not in config and version.gates is None:
             raise LayerError(f"it does not say its recurrent_activation, and is of {version}")
         gates = activation(config.get("recurrent_activation", version.gates), version)
     other = activation(config.get("activation", "tanh"), version)
-    return Cell(kind, units, value(config, "use_bias", bool, True), activations(kind, gates, other), reset_after)
+    bias = value(config, "use_bias", bool, True)
+    return Cell(kind, units, bias, activations(kind, gates, other), reset_after, *its_own)
 
 
 def _bidirectional(config: Config, version: Version) -> Recurrent:
@@ -309,8 +321,8 @@ def _bidirectional(config: Config, version: Version) -> Recurrent:
     if mode != "concat":
         if mode is not None and mode not in MERGED:
             raise LayerError(f"its merge_mode is {checks.shown(mode)}, expected 'concat', 'sum', 'mul', 'ave' or None")
-        H = first.directions[0][0].units
-        notes.append(f"the model gives {MERGED[mode]} with H = {H} (merge_mode={mode!r})".replace("H:", f"{H}:"))
+        halves = MERGED[mode].format(H=first.directions[0][0].units)
+        notes.append(f"the model gives {halves} (merge_mode={mode!r})")
         only_last = only_last or "gives the outputs of its directions side by side"
     cells = [first.directions[0], second.directions[0]]
     return Recurrent(cells, first.call, options, tuple(notes), if_masked, only_last)

@@ -173,11 +173,11 @@ def _nets_of(name: str, layer: Layer, weights: Weights, given: Given) -> Iterato
     """Yield the net that a layer is, or, if the cells in it differ, one for each."""
     try:
         if layer.class_name == WEIGHTS:
-            cells = weights.cells(1)
+            cells = weights.cells([])
             found = _guessed(cells, given)
         else:
             found = recurrent(layer.class_name, layer.config, given.version)
-            cells = weights.cells(len(found.directions))
+            cells = weights.cells(found.directions)
         _check(found.directions, cells)
         notes = (*layer.notes, *found.notes, *([found.if_masked] if layer.mask and found.if_masked else []))
         found = dataclasses.replace(found, notes=notes)

@@ -12,7 +12,7 @@ import numpy as np
 from .keras_config import LayerError
 from .keras_files import widened
 from .keras_model import Layer, layer_of
-from .keras_weights import MISSING, Cell, Cells, Others, Weights
+from .keras_weights import MISSING, Cell, Cells, Directions, Others, Weights
 
 PACKAGES = {"keras": "keras", "tf_keras": "tf_keras", "tensorflow": "tensorflow.python.keras"}
 
@@ -45,8 +45,8 @@ class _OfLive:
     def wrapped(self) -> Weights:
         return _OfLive(self.layer.layer)
 
-    def cells(self, directions: int) -> Cells:
-        sides = [self.layer] if directions == 1 else [self.layer.forward_layer, self.layer.backward_layer]
+    def cells(self, directions: Directions) -> Cells:
+        sides = [self.layer] if len(directions) == 1 else [self.layer.forward_layer, self.layer.backward_layer]
         return [[_live(cell) for cell in _cells_of(side)] for side in sides]
 
     def others(self) -> Others:
