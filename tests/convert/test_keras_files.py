@@ -21,6 +21,7 @@ from isolated import run_code
 from problems import Array
 from tolerances import output_tolerance
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*there are weights alone:UserWarning")
 I, H, B, T = 3, 4, 2, 6
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 Weights = list[Array]  # of a cell: kernel, recurrent kernel and perhaps bias
@@ -381,22 +382,41 @@ def test_weights_alone_have_what_the_version_has_by_default(rng: np.random.Gener
     ):
         path = write(tmp_path / "w.h5", None, {"gru": named("gru", draw("GRU", rng, bias=False))}, version)
         with pytest.warns(
-            UserWarning, match=r"from_keras: 'gru': there are weights alone: its activations are taken to"
+            UserWarning, match=r"'gru': there are weights alone: its class and its other options are .*activations="
         ):
             gru = fastrnn.from_keras(path)
         assert (gru.activations, gru.reset_after) == (activations, reset_after)
     for version in ("2.2.4-tf", None):
         path = write(tmp_path / "w.h5", None, {"gru": named("gru", draw("GRU", rng, bias=False))}, version)
         (net,) = fastrnn.find_nets(path)
-        assert "without a bias that would tell: say reset_after=True or False" in net.problem
+        assert "neither a configuration nor a bias tells its reset_after: say reset_after=True or False" in net.problem
         with pytest.raises(ValueError, match="say reset_after=True or False"):
             fastrnn.from_keras(path)
         with pytest.raises(
             ValueError, match=r"activations=\('sigmoid', 'tanh'\) or activations=\('hard_sigmoid', 'tanh'\)"
         ):
             fastrnn.from_keras(path, reset_after=True)
-        gru = fastrnn.from_keras(path, reset_after=False, activations=["sigmoid", "tanh"])
+        with pytest.warns(UserWarning, match="there are weights alone: its class and its other options"):
+            gru = fastrnn.from_keras(path, reset_after=False, activations=["sigmoid", "tanh"])
         assert (gru.activations, gru.reset_after) == (None, False)
+
+
+def test_what_a_gru_does_not_say(x: Array, rng: np.random.Generator, tmp_path: Path) -> None:
+    """Its reset_after is what its bias tells, or else what its version has by default."""
+    model = sequential(layer("GRU", "it", units=H, recurrent_activation="sigmoid", return_sequences=True))
+    biasless = copy.deepcopy(model)
+    biasless["config"]["layers"][0]["config"]["use_bias"] = False
+    for version, by_default in (("2.2.4", False), ("2.4.0", True), ("3.0.0", True), (None, None)):
+        for reset_after in (False, True):
+            weights = draw("GRU", rng, reset_after=reset_after)
+            path = write(tmp_path / "m.h5", model, {"it": named("it", weights)}, version)
+            check(fastrnn.from_keras(path)(x)[0], with_keras("GRU", x, weights))
+        path = write(tmp_path / "m.h5", biasless, {"it": named("it", weights[:2])}, version)
+        if by_default is None:
+            with pytest.raises(ValueError, match="neither a configuration nor a bias tells its reset_after: say"):
+                fastrnn.from_keras(path)
+        for given in (False, True) if by_default is None else (by_default,):
+            assert fastrnn.from_keras(path, reset_after=given).reset_after is given
 
 
 def test_masked_outputs_of_bidirectional_layers(rng: np.random.Generator, tmp_path: Path) -> None:

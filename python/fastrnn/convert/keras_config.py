@@ -22,6 +22,9 @@ CUDNN = ("CuDNNLSTM", "CuDNNGRU")
 ACTIVATIONS: dict[str, Any] = {name: name for name in ("sigmoid", "tanh", "relu", "softsign", "softplus")}
 ACTIVATIONS |= {"linear": "identity", "elu": ("elu", 1.0), "leaky_relu": ("leaky_relu", 0.2)}
 OF_KERAS = ("keras.activations", "keras.src.activations", "tf_keras.activations", "tf_keras.src.activations")
+# Where Keras is, and the module of each that has its version.
+PACKAGES = {"keras": "keras", "tf_keras": "tf_keras", "tensorflow": "tensorflow.python.keras"}
+HALVES = {"float16", "bfloat16"}
 MERGED = {
     "sum": "y[..., :{H}] + y[..., {H}:]",
     "mul": "y[..., :{H}] * y[..., {H}:]",
@@ -42,7 +45,7 @@ class Cell:
     units: int
     bias: bool
     activations: tuple[Any, ...]  # in the order of fastrnn
-    reset_after: bool | None = None  # None where it is no GRU
+    reset_after: bool | None = None  # None where it is no GRU, or where the configuration does not say
     name: str = ""
     is_frozen: bool = False
 
@@ -131,11 +134,52 @@ def mapping(found: Any, what: str) -> Config:
 def described(found: Any, what: str) -> tuple[str, Config]:
     """Return class and configuration of an object in another's configuration."""
     entry = mapping(found, what)
-    class_name = value(entry, "class_name", str, "")
-    registered = entry.get("registered_name")
-    if isinstance(registered, str) and ">" in registered:  # a class of somebody's own, whatever its name
-        class_name = registered
-    return class_name, mapping(entry.get("config"), f"{what}'s config")
+    value(entry, "class_name", str, "")
+    return class_of(entry), mapping(entry.get("config"), f"{what}'s config")
+
+
+def class_of(entry: Config) -> str:
+    """Return the class of an object in another's configuration, which has a > in it if it is somebody's own.
+
+    Such a class may have the name of one of Keras'. What is of Keras but no layer is called as in ops.Add.
+    """
+    name, registered, module = entry.get("class_name"), entry.get("registered_name"), entry.get("module")
+    name = name if isinstance(name, str) else ""
+    if isinstance(registered, str) and ">" in registered:
+        return registered
+    if "module" not in entry or (module is None and registered is None):  # as versions wrote it that say no more
+        return name
+    if not isinstance(module, str) or not is_of_keras(module):
+        return f">{name}"
+    return f"ops.{name}" if ".ops." in f"{module}." else name
+
+
+def is_of_keras(module: str) -> bool:
+    """Whether a module is one of Keras, of any of its versions."""
+    return module.partition(".")[0] in PACKAGES
+
+
+def is_own(class_name: str) -> bool:
+    """Whether a class, as class_of tells it, is somebody's own."""
+    return ">" in class_name
+
+
+def plain(class_name: str) -> str:
+    """Return the name of a class alone."""
+    return class_name.rpartition(">")[2]
+
+
+def precisions(config: Any) -> set[str]:
+    """Return in which precisions of 16 bits a layer computes, or one that is in it."""
+    if isinstance(config, list | tuple):
+        return set().union(*map(precisions, config))
+    if not isinstance(config, Mapping):
+        return set()
+    policy = config.get("dtype")
+    if isinstance(policy, Mapping):
+        policy = mapping(policy.get("config"), "dtype's config").get("name")
+    own = {policy.removeprefix("mixed_")} if isinstance(policy, str) else set()
+    return (own & HALVES).union(*(precisions(each) for name, each in config.items() if name != "dtype"))
 
 
 def is_frozen(config: Any) -> bool:
@@ -164,9 +208,7 @@ def activation(given: Any, version: Version) -> Any:
         if isinstance(config, str) and str(entry.get("module")).startswith(OF_KERAS):
             return activation(config, version)
         raise _unknown(config)
-    if entry.get("registered_name") not in (None, name):
-        raise _unknown(name)
-    of_layer = OF_LAYERS.get(str(name))
+    of_layer = OF_LAYERS.get(class_of(entry))
     if of_layer is None:
         raise _unknown(name)
     return of_layer(mapping(config, "activation's config"), version)
@@ -258,7 +300,7 @@ def _cells(class_name: str, config: Config, version: Version) -> list[Cell]:
     if class_name in CELLS:
         return [_cell(CELLS[class_name], config, version)]
     if class_name != "RNN":
-        raise LayerError(f"it is of the class {class_name}, expected one of {', '.join(list(LAYERS)[:5])}, RNN")
+        raise LayerError(f"it is of {_shown(class_name)}, expected one of {', '.join(list(LAYERS)[:5])}, RNN")
     cell_class, cell_config = described(config.get("cell"), "cell")
     stack: Sequence[Any] = [config.get("cell")]
     if cell_class == "StackedRNNCells":
@@ -268,10 +310,14 @@ def _cells(class_name: str, config: Config, version: Version) -> list[Cell]:
     return [_stacked(each, version) for each in stack]
 
 
+def _shown(class_name: str) -> str:
+    return f"a class {plain(class_name)} that is not Keras'" if is_own(class_name) else f"the class {class_name}"
+
+
 def _stacked(entry: Any, version: Version) -> Cell:
     class_name, config = described(entry, "cell")
     if class_name not in CELLS:
-        raise LayerError(f"its cell is of the class {class_name}, expected one of {', '.join(CELLS)}")
+        raise LayerError(f"its cell is of {_shown(class_name)}, expected one of {', '.join(CELLS)}")
     return _cell(CELLS[class_name], config, version)
 
 
@@ -281,8 +327,7 @@ def _cell(kind: str, config: Config, version: Version, cudnn: bool = False) -> C
         raise LayerError(f"its units are {checks.shown(units)}, expected at least 1")
     reset_after = None
     if kind == "GRU":
-        # An option that Keras has had since 2.1.5, and has always written since.
-        reset_after = cudnn or value(config, "reset_after", bool, False)
+        reset_after = True if cudnn else value(config, "reset_after", bool, None)
     name = config.get("name")
     its_own = (name if isinstance(name, str) else "", is_frozen(config))
     if cudnn:

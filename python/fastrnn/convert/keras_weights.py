@@ -173,6 +173,8 @@ def _split(name: str) -> tuple[str, int]:
 def _cell_in(folder: Folder) -> Cell | None:
     own = folder.folder("vars")
     arrays = [own.array(f"{k}") for k in range(3)] if own is not None else [None]
+    if own is not None and own.array("3") is not None:  # no cell of Keras' has more than three
+        return None
     if arrays[0] is None or arrays[1] is None:
         return None
     return Cell(arrays[0], arrays[1], arrays[2])
