@@ -495,7 +495,9 @@ def test_what_has_a_name_of_keras_and_is_not_its(package: Any, tmp_path: Path) -
         model = package.Sequential([L.Input((5, 3)), layer])
         sources = [layer, model]
         if any(layer is each for each in in_files):
-            sources += [tmp_path / "m.keras", tmp_path / "m.h5"]
+            # An .h5 file says of a layer no more than the name of its class, so that nothing tells it from Keras'.
+            is_named_alone = type(layer).__module__ == __name__
+            sources += [tmp_path / "m.keras", *([] if is_named_alone else [tmp_path / "m.h5"])]
             for path in sources[2:]:
                 model.save(path)
         for source in sources:
@@ -508,7 +510,7 @@ def test_precisions_in_which_a_model_computes(package: Any, tmp_path: Path) -> N
     for policy in ("mixed_bfloat16", "mixed_float16"):
         for layer in (
             L.LSTM(4, dtype=policy),
-            L.RNN([L.GRUCell(4, dtype=policy), L.GRUCell(4, dtype=policy)]),
+            L.RNN([L.GRUCell(4, dtype=policy), L.GRUCell(4, dtype=policy)], dtype=policy),
             L.Bidirectional(L.LSTM(4, dtype=policy), dtype=policy),
         ):
             model = package.Sequential([L.Input((5, 3)), layer])

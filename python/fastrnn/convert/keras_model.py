@@ -11,7 +11,7 @@ from typing import Any
 from fastrnn._base import checks
 
 from . import keras_config
-from .keras_config import Config, LayerError, class_of, is_own, mapping, plain
+from .keras_config import Config, LayerError, class_of, mapping, plain
 
 # What hands on the mask of its input, or of one of them.
 HAND_ON = {"InputLayer", "Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout"}
@@ -27,6 +27,7 @@ LOSES = re.compile(
     r"|RMSNormalization|CategoryEncoding|Discretization|Hashing|HashedCrossing|(Integer|String)Lookup"
     r"|TextVectorization|Resizing|CenterCrop|Random\w+|MelSpectrogram|STFTSpectrogram"
 )
+MAY_LOSE = {"", "Lambda", "Dot", "TFOpLambda", "SlicingOpLambda"}  # and makes none
 GIVES_ALL = {*keras_config.LAYERS, "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}  # if it says so
 UNKNOWN = "get_config"  # in place of a configuration: why it is not there
 WRAPPER = "TimeDistributed"
@@ -81,7 +82,8 @@ class Layer:
         what = f"the model's layer {self.name!r} ({plain(self.class_name)})"
         if self.mask:
             return self.mask if self.mask.endswith("hands it on") else f"{self.mask}, if {what} hands it on"
-        return f"{what} may give a mask, which is to be passed as mask" if is_own(self.class_name) else ""
+        of_keras = self.class_name in MAY_LOSE or self.class_name.startswith("ops.")
+        return "" if of_keras else f"{what} may give a mask, which is to be passed as mask"
 
     @property
     def _mask_of_outputs(self) -> str:
