@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),
     pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`:UserWarning"),
     pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*there are weights alone:UserWarning"),
     # Which it says of a model in a model, whose own layers hand the mask on all the same.
     pytest.mark.filterwarnings("ignore:.*this layer does not support masking:UserWarning"),
     pytest.mark.parametrize("package", PACKAGES, ids=lambda package: f"{package.__name__} {package.__version__}"),
@@ -358,7 +360,10 @@ def test_a_model_of_a_class_of_its_own(package: Any, tmp_path: Path) -> None:
     model = Whole()
     x = np.random.default_rng(3).uniform(-1, 1, (2, 5, 3)).astype(np.float32)
     right = as_array(model(x))
-    lstm, gru = (fastrnn.from_keras(model, net.name) for net in fastrnn.find_nets(model))
+    with pytest.warns(
+        UserWarning, match="it is in Whole, whose call is not Keras': masks, states and what comes before"
+    ):
+        lstm, gru = (fastrnn.from_keras(model, net.name) for net in fastrnn.find_nets(model))
     _, h_n = gru(lstm(x)[0])
     np.testing.assert_allclose(h_n[0], right, atol=1e-6)
     model.save_weights(tmp_path / "whole.weights.h5")
@@ -368,7 +373,7 @@ def test_a_model_of_a_class_of_its_own(package: Any, tmp_path: Path) -> None:
     assert nets[1].name in ("reader", "reads", "lstm")  # by version, of its attribute, the layer or its class
     own = Own(3)
     own(x)
-    with pytest.raises(ValueError, match=r"it is of the class .*Own, expected"):
+    with pytest.raises(ValueError, match="it is of a class Own that is not Keras', expected"):
         fastrnn.from_keras(own)
 
 
@@ -428,9 +433,130 @@ def test_numbers_of_every_precision(package: Any, tmp_path: Path) -> None:
         )
         model.save(tmp_path / "model.keras")
         for source in (model, tmp_path / "model.keras"):
-            layer = fastrnn.from_keras(source)
+            layer, _, told = imported(source)
+            assert (f"the model computes in {dtype}, this layer in float32" in "".join(told)) is ("16" in dtype)
             its_own = np.asarray(model.get_weights()[0]).dtype  # which with JAX is no float64
             assert layer.dtype == (np.float64 if its_own == np.float64 else np.float32)
             assert layer.params["weight_ih_l0"].astype(float).sum() == pytest.approx(
                 float(np.asarray(model.get_weights()[0]).astype(float).sum()), rel=1e-6
             )
+
+
+def test_what_is_not_trained(package: Any, tmp_path: Path) -> None:
+    """Keras lists the weights that are not trained after the others, whichever they are."""
+    L = package.layers
+    x = np.random.default_rng(3).uniform(-1, 1, (2, 5, 3)).astype(np.float32)
+    for kind, which in ((kind, which) for kind in ("both", "own", "stack", "named") for which in (None, 0, 1)):
+        if kind in ("both", "own"):
+            more = {"backward_layer": L.LSTM(3, return_sequences=True, go_backwards=True)} if kind == "own" else {}
+            layer = L.Bidirectional(L.LSTM(3, return_sequences=True), **more)
+        else:
+            names = [{"name": "z"}, {"name": "y"}] if kind == "named" else [{}, {}]
+            layer = L.RNN([L.LSTMCell(3, **name) for name in names], return_sequences=True)
+        model = package.Sequential([L.Input((5, 3)), layer])
+        parts = [layer.forward_layer, layer.backward_layer] if kind in ("both", "own") else layer.cell.cells
+        if which is not None:
+            parts[which].trainable = False
+        right = as_array(model(as_tensor(package, x)))
+        for source in (model, tmp_path / "m.keras", tmp_path / "m.h5"):
+            if source is not model:
+                model.save(source)
+            y, _ = fastrnn.from_keras(source)(x)
+            atol = output_tolerance(np.float32, terms=6)
+            np.testing.assert_allclose(y, right, rtol=0, atol=atol, err_msg=f"{kind} {which} {source}")
+
+
+def test_what_has_a_name_of_keras_and_is_not_its(package: Any, tmp_path: Path) -> None:
+    """Classes and functions of somebody's own: cells, layers, wrappers and activations."""
+    L = package.layers
+
+    def own(class_: Any) -> Any:
+        return type(class_.__name__, (class_,), {"__module__": __name__})
+
+    def tanh(x: Any) -> Any:
+        return x * 0.5
+
+    lstm = own(L.LSTM)
+    with package.utils.custom_object_scope({"LSTM": lstm}):
+        both = L.Bidirectional(lstm(4))
+    own_tanh, changed = L.LSTM(4, activation=tanh), L.GRU(4)
+    changed.build((None, 5, 3))
+    changed.cell.recurrent_activation = tanh
+    in_files: list[Any] = [
+        L.RNN(own(L.LSTMCell)(4)),
+        L.RNN([L.GRUCell(4), own(L.GRUCell)(4)]),
+        L.RNN(own(L.StackedRNNCells)([L.GRUCell(4)])),
+        own(L.LSTM)(4),
+        both,
+        own(L.Bidirectional)(L.GRU(4)),
+        L.SimpleRNN(4, activation=own(L.LeakyReLU)()),
+    ]
+    for layer in (*in_files, own_tanh, changed, L.SimpleRNN(4, activation=L.Activation(tanh))):
+        model = package.Sequential([L.Input((5, 3)), layer])
+        sources = [layer, model]
+        if any(layer is each for each in in_files):
+            # An .h5 file says of a layer no more than the name of its class, so that nothing tells it from Keras'.
+            is_named_alone = type(layer).__module__ == __name__
+            sources += [tmp_path / "m.keras", *([] if is_named_alone else [tmp_path / "m.h5"])]
+            for path in sources[2:]:
+                model.save(path)
+        for source in sources:
+            with pytest.raises(ValueError, match=r"that is not Keras'|which is not Keras'|its activation is"):
+                fastrnn.from_keras(source)
+
+
+def test_precisions_in_which_a_model_computes(package: Any, tmp_path: Path) -> None:
+    L = package.layers
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        for layer in (
+            L.LSTM(4, dtype=policy),
+            L.RNN([L.GRUCell(4, dtype=policy), L.GRUCell(4, dtype=policy)], dtype=policy),
+            L.Bidirectional(L.LSTM(4, dtype=policy), dtype=policy),
+        ):
+            model = package.Sequential([L.Input((5, 3)), layer])
+            for source in (model, tmp_path / "m.keras", tmp_path / "m.h5"):
+                if source is not model:
+                    model.save(source)
+                for net in fastrnn.find_nets(source):
+                    assert f"the model computes in {policy[6:]}, this layer in float32" in "".join(net.notes)
+
+
+def test_masks_that_may_be_there(package: Any, tmp_path: Path) -> None:
+    L = package.layers
+
+    class Twice(L.Layer):  # type: ignore[misc, name-defined]
+        def call(self, x: Any) -> Any:
+            return 2 * x
+
+    x = L.Input((5, 3))
+    masked = L.Masking(name="cover")(x)
+    two = package.Model(x, [masked, L.Conv1D(3, 1)(masked)], name="two")(x)
+    one = package.Model(x, L.Masking(name="within")(x), name="one")(x)
+    read = {
+        "direct": (masked, "'cover'.*axis=-1. of its input x$"),
+        "own": (Twice(name="double")(masked), r"'cover'.*, if the model's layer 'double' \(Twice\) hands it on$"),
+        "makes": (Twice(name="double_x")(x), r"layer 'double_x' \(Twice\) may give a mask"),
+        "lambda": (L.Lambda(lambda x: 2 * x, output_shape=(5, 3), name="fn")(masked), "'cover'.*, if .*'fn'"),
+        "lost": (L.Conv1D(3, 1)(masked), "^$"),
+        "kept": (L.LayerNormalization()(masked), "'cover'.*input x$"),
+        "first": (two[0], "'cover'.*, if what it reads of the model 'two' has that mask"),
+        "second": (two[1], "'cover'.*, if what it reads of the model 'two' has that mask"),
+        "whole": (one, "'within'.*input x$"),
+    }
+    model = package.Model(x, [L.GRU(2, name=name)(y) for name, (y, _) in read.items()])
+    sources = [model, tmp_path / "m.keras", tmp_path / "m.h5"]
+    for path in sources[1:]:
+        model.save(path)
+    for source in sources:
+        notes = {net.name: " ".join(net.notes) for net in fastrnn.find_nets(source)}
+        for name, (_, expected) in read.items():
+            assert re.search(expected, notes[name]), (source, name, notes[name])
+
+
+def test_a_configuration_that_fails(package: Any) -> None:
+    class Own(package.layers.LSTM):  # type: ignore[misc, name-defined]
+        def get_config(self) -> Any:
+            return {**super().get_config(), "size": self.size}
+
+    with pytest.raises(ValueError, match=r"of a class Own whose get_config fails: AttributeError: 'Own'.*'size'"):
+        fastrnn.from_keras(Own(3))

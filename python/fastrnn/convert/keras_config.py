@@ -22,11 +22,14 @@ CUDNN = ("CuDNNLSTM", "CuDNNGRU")
 ACTIVATIONS: dict[str, Any] = {name: name for name in ("sigmoid", "tanh", "relu", "softsign", "softplus")}
 ACTIVATIONS |= {"linear": "identity", "elu": ("elu", 1.0), "leaky_relu": ("leaky_relu", 0.2)}
 OF_KERAS = ("keras.activations", "keras.src.activations", "tf_keras.activations", "tf_keras.src.activations")
+# Where Keras is, and the module of each that has its version.
+PACKAGES = {"keras": "keras", "tf_keras": "tf_keras", "tensorflow": "tensorflow.python.keras"}
+HALVES = {"float16", "bfloat16"}
 MERGED = {
     "sum": "y[..., :{H}] + y[..., {H}:]",
     "mul": "y[..., :{H}] * y[..., {H}:]",
     "ave": "(y[..., :{H}] + y[..., {H}:]) / 2",
-    None: "y[..., :{H}] and y[..., {H}:] apart",
+    None: "y[..., :{H}] and y[..., {H}:], one after the other",
 }
 
 
@@ -42,7 +45,9 @@ class Cell:
     units: int
     bias: bool
     activations: tuple[Any, ...]  # in the order of fastrnn
-    reset_after: bool | None = None  # None where it is no GRU
+    reset_after: bool | None = None  # None where it is no GRU, or where the configuration does not say
+    name: str = ""
+    is_frozen: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +134,59 @@ def mapping(found: Any, what: str) -> Config:
 def described(found: Any, what: str) -> tuple[str, Config]:
     """Return class and configuration of an object in another's configuration."""
     entry = mapping(found, what)
-    class_name = value(entry, "class_name", str, "")
-    registered = entry.get("registered_name")
-    if isinstance(registered, str) and ">" in registered:  # a class of somebody's own, whatever its name
-        class_name = registered
-    return class_name, mapping(entry.get("config"), f"{what}'s config")
+    value(entry, "class_name", str, "")
+    return class_of(entry), mapping(entry.get("config"), f"{what}'s config")
+
+
+def class_of(entry: Config) -> str:
+    """Return the class of an object in another's configuration, which has a > in it if it is somebody's own.
+
+    Such a class may have the name of one of Keras'. What is of Keras but no layer is called as in ops.Add.
+    """
+    name, registered, module = entry.get("class_name"), entry.get("registered_name"), entry.get("module")
+    name = name if isinstance(name, str) else ""
+    if isinstance(registered, str) and ">" in registered:
+        return registered
+    if "module" not in entry or (module is None and registered is None):  # as versions wrote it that say no more
+        return name
+    if not isinstance(module, str) or not is_of_keras(module):
+        return f">{name}"
+    return f"ops.{name}" if ".ops." in f"{module}." else name
+
+
+def is_of_keras(module: str) -> bool:
+    """Whether a module is one of Keras, of any of its versions."""
+    return module.partition(".")[0] in PACKAGES
+
+
+def is_own(class_name: str) -> bool:
+    """Whether a class, as class_of tells it, is somebody's own."""
+    return ">" in class_name
+
+
+def plain(class_name: str) -> str:
+    """Return the name of a class alone."""
+    return class_name.rpartition(">")[2]
+
+
+def precisions(config: Any) -> set[str]:
+    """Return in which precisions of 16 bits a layer computes, or one that is in it."""
+    if isinstance(config, list | tuple):
+        return set().union(*map(precisions, config))
+    if not isinstance(config, Mapping):
+        return set()
+    policy = config.get("dtype")
+    if isinstance(policy, Mapping):
+        policy = mapping(policy.get("config"), "dtype's config").get("name")
+    own = {policy.removeprefix("mixed_")} if isinstance(policy, str) else set()
+    return (own & HALVES).union(*(precisions(each) for name, each in config.items() if name != "dtype"))
+
+
+def is_frozen(config: Any) -> bool:
+    """Whether anything in a configuration is not trained."""
+    if isinstance(config, Mapping):
+        return config.get("trainable") is False or any(map(is_frozen, config.values()))
+    return isinstance(config, list | tuple) and any(map(is_frozen, config))
 
 
 # --- activations
@@ -155,9 +208,7 @@ def activation(given: Any, version: Version) -> Any:
         if isinstance(config, str) and str(entry.get("module")).startswith(OF_KERAS):
             return activation(config, version)
         raise _unknown(config)
-    if entry.get("registered_name") not in (None, name):
-        raise _unknown(name)
-    of_layer = OF_LAYERS.get(str(name))
+    of_layer = OF_LAYERS.get(class_of(entry))
     if of_layer is None:
         raise _unknown(name)
     return of_layer(mapping(config, "activation's config"), version)
@@ -249,7 +300,7 @@ def _cells(class_name: str, config: Config, version: Version) -> list[Cell]:
     if class_name in CELLS:
         return [_cell(CELLS[class_name], config, version)]
     if class_name != "RNN":
-        raise LayerError(f"it is of the class {class_name}, expected one of {', '.join(list(LAYERS)[:5])}, RNN")
+        raise LayerError(f"it is of {_shown(class_name)}, expected one of {', '.join(list(LAYERS)[:5])}, RNN")
     cell_class, cell_config = described(config.get("cell"), "cell")
     stack: Sequence[Any] = [config.get("cell")]
     if cell_class == "StackedRNNCells":
@@ -259,10 +310,14 @@ def _cells(class_name: str, config: Config, version: Version) -> list[Cell]:
     return [_stacked(each, version) for each in stack]
 
 
+def _shown(class_name: str) -> str:
+    return f"a class {plain(class_name)} that is not Keras'" if is_own(class_name) else f"the class {class_name}"
+
+
 def _stacked(entry: Any, version: Version) -> Cell:
     class_name, config = described(entry, "cell")
     if class_name not in CELLS:
-        raise LayerError(f"its cell is of the class {class_name}, expected one of {', '.join(CELLS)}")
+        raise LayerError(f"its cell is of {_shown(class_name)}, expected one of {', '.join(CELLS)}")
     return _cell(CELLS[class_name], config, version)
 
 
@@ -272,17 +327,19 @@ def _cell(kind: str, config: Config, version: Version, cudnn: bool = False) -> C
         raise LayerError(f"its units are {checks.shown(units)}, expected at least 1")
     reset_after = None
     if kind == "GRU":
-        # An option that Keras has had since 2.1.5, and has always written since.
-        reset_after = cudnn or value(config, "reset_after", bool, False)
+        reset_after = True if cudnn else value(config, "reset_after", bool, None)
+    name = config.get("name")
+    its_own = (name if isinstance(name, str) else "", is_frozen(config))
     if cudnn:
-        return Cell(kind, units, True, activations(kind, "sigmoid", "tanh"), reset_after)
+        return Cell(kind, units, True, activations(kind, "sigmoid", "tanh"), reset_after, *its_own)
     gates: Any = "sigmoid"
     if kind != "RNN":
         if "recurrent_activation" not in config and version.gates is None:
             raise LayerError(f"it does not say its recurrent_activation, and is of {version}")
         gates = activation(config.get("recurrent_activation", version.gates), version)
     other = activation(config.get("activation", "tanh"), version)
-    return Cell(kind, units, value(config, "use_bias", bool, True), activations(kind, gates, other), reset_after)
+    bias = value(config, "use_bias", bool, True)
+    return Cell(kind, units, bias, activations(kind, gates, other), reset_after, *its_own)
 
 
 def _bidirectional(config: Config, version: Version) -> Recurrent:
@@ -309,8 +366,8 @@ def _bidirectional(config: Config, version: Version) -> Recurrent:
     if mode != "concat":
         if not isinstance(mode, str | None) or mode not in MERGED:
             raise LayerError(f"its merge_mode is {checks.shown(mode)}, expected 'concat', 'sum', 'mul', 'ave' or None")
-        merged = MERGED[mode].format(H=first.directions[0][0].units)
-        notes.append(f"the model gives {merged} (merge_mode={mode!r})")
+        halves = MERGED[mode].format(H=first.directions[0][0].units)
+        notes.append(f"the model gives {halves} (merge_mode={mode!r})")
         only_last = only_last or "gives the outputs of its directions side by side"
     cells = [first.directions[0], second.directions[0]]
     return Recurrent(cells, first.call, options, tuple(notes), if_masked, only_last)

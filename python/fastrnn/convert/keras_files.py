@@ -28,9 +28,13 @@ CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 # Keras writes archives and arrays that are not compressed. What claims to be this much larger than what is stored, and
 # is not small, is made to fill the memory.
 EXPANSION, SMALL = 100, 64 << 20
+# That holds of each array. All that are read, some of which may be the same, are at most this much larger than the
+# file.
+EXPANSION_OF_ALL = 10
+SMALL_TEXT = 4 << 20  # which takes many times that once it is read
 MOST_TEXTS = 1 << 20  # in an attribute
 OF_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError, KeyError)
-OF_HDF5 = (OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError)
+OF_HDF5 = (AttributeError, OSError, KeyError, RuntimeError, TypeError, ValueError, OverflowError)
 
 
 class FileError(ValueError):
@@ -55,12 +59,12 @@ def opened(owner: str, path: str) -> Iterator[ModelFile]:
     try:
         if begin.startswith(HDF5):
             _check_texts_in(path)
-            with _hdf5(h5py, path) as root:
+            with _hdf5(h5py, path, os.path.getsize(path)) as root:
                 yield _of_hdf5(root)
         elif begin.startswith(ZIP):
             config, version, weights = _of_archive(path)
             _check_texts(weights)
-            with _hdf5(h5py, io.BytesIO(weights)) as root:
+            with _hdf5(h5py, io.BytesIO(weights), len(weights)) as root:
                 yield ModelFile(config, version, root, by_layer=False)
         else:
             raise FileError("is no file of Keras, which are HDF5 or a zip archive")
@@ -91,15 +95,15 @@ def _of_archive(path: str) -> tuple[Any, str | None, bytes]:
         names = archive.namelist()
         if WEIGHTS not in names or CONFIG not in names:
             raise FileError(f"is a zip archive without {CONFIG} and {WEIGHTS}, which Keras' have")
-        config = _json(_member(archive, CONFIG), CONFIG)
-        metadata = _json(_member(archive, METADATA), METADATA) if METADATA in names else None
+        config = _json(_member(archive, CONFIG, SMALL_TEXT), CONFIG)
+        metadata = _json(_member(archive, METADATA, SMALL_TEXT), METADATA) if METADATA in names else None
         version = metadata.get("keras_version") if isinstance(metadata, dict) else None
-        return config, version if isinstance(version, str) else None, _member(archive, WEIGHTS)
+        return config, version if isinstance(version, str) else None, _member(archive, WEIGHTS, SMALL)
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _member(archive: zipfile.ZipFile, name: str, small: int) -> bytes:
     info = archive.getinfo(name)
-    if info.file_size > max(SMALL, EXPANSION * info.compress_size):
+    if info.file_size > max(small, (EXPANSION if small == SMALL else EXPANSION_OF_ALL) * info.compress_size):
         raise FileError(f"has {name} of {info.file_size:,} bytes, and holds {info.compress_size:,} for it")
     try:
         return archive.read(name)
@@ -154,11 +158,11 @@ def _of_hdf5(root: Folder) -> ModelFile:
 
 
 @contextlib.contextmanager
-def _hdf5(h5py: Any, file: str | io.BytesIO) -> Iterator[Folder]:
+def _hdf5(h5py: Any, file: str | io.BytesIO, size: int) -> Iterator[Folder]:
     with _reading("it"):
         opened = h5py.File(file, "r")
     with opened:
-        yield Folder(h5py, opened, "")
+        yield Folder(h5py, opened, "", Budget(size, max(SMALL, EXPANSION_OF_ALL * size)))
 
 
 @contextlib.contextmanager
@@ -174,11 +178,27 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
+@dataclasses.dataclass
+class Budget:
+    """How many bytes may still be read of a file of this size."""
+
+    size: int
+    left: int
+
+    def spend(self, count: int) -> None:
+        """Take so many of them. Raises FileError where they are not left."""
+        self.left -= count
+        if self.left < 0:
+            raise FileError(
+                f"holds {self.size:,} bytes, and has arrays that are many times that, or the same ones again"
+            )
+
+
 class Folder:
     """A group of an HDF5 file, from which no link leads out of it."""
 
-    def __init__(self, h5py: Any, group: Any, path: str) -> None:
-        self._h5py, self._group, self.path = h5py, group, path
+    def __init__(self, h5py: Any, group: Any, path: str, budget: Budget) -> None:
+        self._h5py, self._group, self.path, self._budget = h5py, group, path, budget
 
     @property
     def name(self) -> str:
@@ -194,7 +214,10 @@ class Folder:
     def names(self) -> list[str]:
         """Return what is in it."""
         with _reading(self.path or "its root"):
-            return [name for name in self._group if isinstance(name, str)]  # bytes are names that no text has
+            found = list(self._group)
+        if any(isinstance(name, bytes) for name in found):  # which h5py gives where it is not UTF-8
+            raise FileError(f"is damaged: a name in {self.path or 'its root'} is no text")
+        return found
 
     def folders(self) -> list[Folder]:
         """Return the groups in it."""
@@ -208,7 +231,7 @@ class Folder:
             item = folder._item(name)
             if not isinstance(item, self._h5py.Group):
                 return None
-            folder = Folder(self._h5py, item, f"{folder.path}/{name}".lstrip("/"))
+            folder = Folder(self._h5py, item, f"{folder.path}/{name}".lstrip("/"), self._budget)
         return folder
 
     def array(self, name: str) -> Array | None:
@@ -228,6 +251,7 @@ class Folder:
         size = math.prod(shape) * dtype.itemsize
         if size > max(SMALL, EXPANSION * stored):
             raise FileError(f"has {what} of shape {shape}, {size:,} bytes, and holds {stored:,} for it")
+        self._budget.spend(size)
         with _reading(what):
             return widened(item[()])
 

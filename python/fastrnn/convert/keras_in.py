@@ -22,10 +22,10 @@ from fastrnn._base.checks import Array
 from fastrnn.layers import Layer as RecurrentLayer
 
 from . import keras_config
-from .keras_config import LayerError, Recurrent, Version, activations, recurrent
+from .keras_config import LayerError, Recurrent, Version, activations, is_own, plain, recurrent
 from .keras_files import opened
 from .keras_live import live_layer, of_live, version_of
-from .keras_model import WEIGHTS, WRAPPER, Layer, layer_of
+from .keras_model import UNKNOWN, WEIGHTS, WRAPPER, Layer, layer_of
 from .keras_weights import Cell, Cells, Weights, gates_of, of_layers, of_objects
 from .net import Net, chosen
 from .orders import gates
@@ -154,7 +154,15 @@ def _walked(layer: Layer, weights: Weights, name: str, given: Given) -> Iterator
         note = "it is in TimeDistributed, which runs it on each step of a longer sequence: x is (B * N, T, I)"
         for net in _walked(layer.inner[0], weights.wrapped(), name or layer.name, given):
             yield dataclasses.replace(net, notes=(*net.notes, note))
-    elif layer.is_model:
+    elif is_own(layer.class_name):
+        yield from _walked_own(layer, weights, name, given)
+    else:
+        yield from _inside(layer, weights, name, given)
+
+
+def _inside(layer: Layer, weights: Weights, name: str, given: Given) -> Iterator[Net]:
+    """Yield the nets in a model, or in a layer that is none of Keras' wrappers."""
+    if layer.is_model:
         for inner, its_own in zip(layer.inner, weights.of_each(layer.inner), strict=True):
             yield from _walked(inner, its_own, _joined(name, inner.name), given)
     else:
@@ -165,6 +173,21 @@ def _walked(layer: Layer, weights: Weights, name: str, given: Given) -> Iterator
             yield from _nets_of(name or layer.name, layer, weights, given)  # which says that it is of another class
 
 
+def _walked_own(layer: Layer, weights: Weights, name: str, given: Given) -> Iterator[Net]:
+    """Yield the nets in a layer or model of somebody's own class."""
+    if UNKNOWN in layer.config:
+        problem = f"it is of a class {plain(layer.class_name)} whose get_config fails: {layer.config[UNKNOWN]}"
+        yield Net(name or layer.name, "", {}, dict, problem=problem)
+    elif plain(layer.class_name) in RECURRENT or "recurrent_initializer" in layer.config:
+        yield from _nets_of(name or layer.name, layer, weights, given)  # which refuses it
+    else:
+        note = (
+            f"it is in {plain(layer.class_name)}, whose call is not Keras': masks, states and what comes before it are "
+        )
+        for net in _inside(layer, weights, name, given):
+            yield dataclasses.replace(net, notes=(*net.notes, f"{note}yours to know"))
+
+
 def _joined(outer: str, inner: str) -> str:
     return "/".join(filter(None, (outer, inner)))
 
@@ -173,14 +196,18 @@ def _nets_of(name: str, layer: Layer, weights: Weights, given: Given) -> Iterato
     """Yield the net that a layer is, or, if the cells in it differ, one for each."""
     try:
         if layer.class_name == WEIGHTS:
-            cells = weights.cells(1)
+            cells = weights.cells([])
             found = _guessed(cells, given)
         else:
             found = recurrent(layer.class_name, layer.config, given.version)
-            cells = weights.cells(len(found.directions))
+            cells = weights.cells(found.directions)
+        _check_numbers(found.directions, cells)
+        notes = [*layer.notes, *found.notes, *([found.if_masked] if layer.mask and found.if_masked else [])]
+        halves = " and ".join(sorted(keras_config.precisions(layer.config)))
+        notes += [f"the model computes in {halves}, this layer in float32, or what dtype says"] if halves else []
+        directions = [_with_resets(*each, given) for each in zip(found.directions, cells, strict=True)]
+        found = dataclasses.replace(found, directions=directions, notes=tuple(notes))
         _check(found.directions, cells)
-        notes = (*layer.notes, *found.notes, *([found.if_masked] if layer.mask and found.if_masked else []))
-        found = dataclasses.replace(found, notes=notes)
         if len({_same(cell) for cell in found.directions[0]}) == 1:
             nets = [_net(name, found, cells, given)]
         else:
@@ -257,12 +284,25 @@ def _plain(given: Any) -> Any:
     return tuple(map(_plain, given)) if isinstance(given, list | tuple) else given
 
 
-def _check(directions: Sequence[Sequence[keras_config.Cell]], cells: Cells) -> None:
-    """Refuse weights that are not those of such cells."""
+def _with_resets(stack: list[keras_config.Cell], cells: list[Cell], given: Given) -> list[keras_config.Cell]:
+    """Return cells of which those GRUs say their reset_after that their configuration leaves to its version."""
+    return [
+        dataclasses.replace(cell, reset_after=_guessed_reset(its_own, given))
+        if cell.kind == "GRU" and cell.reset_after is None
+        else cell
+        for cell, its_own in zip(stack, cells, strict=True)
+    ]
+
+
+def _check_numbers(directions: Sequence[Sequence[keras_config.Cell]], cells: Cells) -> None:
     if [len(each) for each in cells] != [len(each) for each in directions]:
         raise LayerError(
             "its weights are not there" if not any(cells) else "it has another number of cells than weights"
         )
+
+
+def _check(directions: Sequence[Sequence[keras_config.Cell]], cells: Cells) -> None:
+    """Refuse weights that are not those of such cells."""
     I = cells[0][0].kernel.shape[:1]
     for stack, described in zip(cells, directions, strict=True):
         for level, (its_own, cell) in enumerate(zip(stack, described, strict=True)):
@@ -325,10 +365,10 @@ def _guessed(cells: Cells, given: Given) -> Recurrent:
     options: dict[str, Any] = {"batch_first": True}
     if len(directions) == 2:
         options |= keras_config.bidirectional_options(given.version)
-    notes = []
+    notes = ["there are weights alone: its class and its other options are taken to be as by default"]
     if given.activations is None and not all(_is_cudnn(cell) for stack in cells for cell in stack):
         its_own = directions[0][0].activations
-        notes.append(f"there are weights alone: its activations are taken to be as by default, activations={its_own}")
+        notes.append(f"so are its activations, activations={its_own}")
     return Recurrent(directions, {}, options, tuple(notes))
 
 
@@ -352,5 +392,5 @@ def _guessed_reset(cell: Cell, given: Given) -> bool:
         return cell.bias.ndim == 2 or _is_cudnn(cell)
     found = given.version.reset_after if given.reset_after is None else given.reset_after
     if found is None:
-        raise LayerError("there are weights alone, without a bias that would tell: say reset_after=True or False")
+        raise LayerError("neither a configuration nor a bias tells its reset_after: say reset_after=True or False")
     return found

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .keras_config import LayerError
+from .keras_config import PACKAGES, LayerError, is_of_keras
 from .keras_files import widened
-from .keras_model import Layer, layer_of
-from .keras_weights import MISSING, Cell, Cells, Others, Weights
-
-PACKAGES = {"keras": "keras", "tf_keras": "tf_keras", "tensorflow": "tensorflow.python.keras"}
+from .keras_model import UNKNOWN, Layer, layer_of
+from .keras_weights import MISSING, Cell, Cells, Directions, Others, Weights
 
 
 def version_of(layer: Any) -> str | None:
@@ -45,8 +43,11 @@ class _OfLive:
     def wrapped(self) -> Weights:
         return _OfLive(self.layer.layer)
 
-    def cells(self, directions: int) -> Cells:
-        sides = [self.layer] if directions == 1 else [self.layer.forward_layer, self.layer.backward_layer]
+    def cells(self, directions: Directions) -> Cells:
+        sides = [self.layer] if len(directions) == 1 else [self.layer.forward_layer, self.layer.backward_layer]
+        for each in (side for side in sides if hasattr(side, "cell")):
+            _check_class("it", each)
+            _check_class("its cell", each.cell)
         return [[_live(cell) for cell in _cells_of(side)] for side in sides]
 
     def others(self) -> Others:
@@ -63,11 +64,13 @@ class _OfLive:
 def live_layer(layer: Any) -> Layer:
     """Return what there is to know of a layer or model that is there."""
     own = type(layer)
-    class_name = own.__name__ if own.__module__.partition(".")[0] in PACKAGES else f">{own.__name__}"
+    class_name = own.__name__ if is_of_keras(own.__module__) else f">{own.__name__}"
     try:
         config = layer.get_config()
-    except (NotImplementedError, AttributeError, TypeError, ValueError):  # as those of somebody's own may
+    except NotImplementedError:  # as of models whose call is somebody's own
         config = {}
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        config = {UNKNOWN: " ".join(f"{type(error).__name__}: {error}".split())[:200]}
     return layer_of(class_name, config, str(getattr(layer, "name", "")))
 
 
@@ -76,7 +79,26 @@ def _cells_of(layer: Any) -> list[Any]:
     return list(getattr(cell, "cells", [cell]))
 
 
+def _check_class(what: str, found: Any) -> None:
+    if not is_of_keras(type(found).__module__):
+        raise LayerError(f"{what} is of a class {type(found).__name__} that is not Keras'")
+
+
+def _check_activation(found: Any) -> None:
+    """Refuse a function of somebody's own, which its configuration names as one of Keras'."""
+    inside = getattr(found, "activation", None)
+    if inside is not None:  # of the layer Activation
+        _check_activation(inside)
+    name, module = getattr(found, "__name__", type(found).__name__), str(getattr(found, "__module__", ""))
+    there = found if found is None else getattr(sys.modules.get(module), name, None)
+    if found is not None and not (is_of_keras(module) and there in (found, type(found))):
+        raise LayerError(f"its activation is {name} of {module or 'no module'}, which is not Keras'")
+
+
 def _live(cell: Any) -> Cell:
+    _check_class("its cell", cell)
+    for name in ("activation", "recurrent_activation"):
+        _check_activation(getattr(cell, name, None))
     arrays = [widened(np.asarray(w)) for w in cell.get_weights()[:3]]
     if len(arrays) < 2:
         raise LayerError("it has no weights yet: call it once, or build(...) it")

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import graphlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastrnn._base import checks
 
-from .keras_config import Config, LayerError, mapping
+from . import keras_config
+from .keras_config import Config, LayerError, class_of, mapping, plain
 
-# What hands on the mask of its input, or of one of them; layers of somebody's own do not unless they say so.
+# What hands on the mask of its input, or of one of them.
 HAND_ON = {"InputLayer", "Dropout", "SpatialDropout1D", "GaussianDropout", "GaussianNoise", "AlphaDropout"}
 HAND_ON |= {"Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "ThresholdedReLU", "Softmax", "ActivityRegularization"}
 HAND_ON |= {"Dense", "TimeDistributed", "BatchNormalization", "LayerNormalization", "GroupNormalization"}
 HAND_ON |= {"UnitNormalization", "Rescaling", "Normalization", "Identity", "MultiHeadAttention", "Attention"}
+HAND_ON |= {"AdditiveAttention", "GroupQueryAttention", "SpectralNormalization", "SpatialDropout2D", "SpatialDropout3D"}
 HAND_ON |= {"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"}
+# What does not; of everything else that is not recurrent it cannot be known.
+LOSES = re.compile(
+    r".*Pool(ing)?[123]D|(Separable|Depthwise)?Conv(olution)?[123]D(Transpose)?|LocallyConnected[12]D|EinsumDense"
+    r"|(Cropping|UpSampling|ZeroPadding)[123]D|Flatten|Reshape|Permute|RepeatVector|Embedding|ReversibleEmbedding"
+    r"|RMSNormalization|CategoryEncoding|Discretization|Hashing|HashedCrossing|(Integer|String)Lookup"
+    r"|TextVectorization|Resizing|CenterCrop|Random\w+|MelSpectrogram|STFTSpectrogram"
+)
+MAY_LOSE = {"", "Lambda", "Dot", "TFOpLambda", "SlicingOpLambda"}  # and makes none
+GIVES_ALL = {*keras_config.LAYERS, "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}  # if it says so
+UNKNOWN = "get_config"  # in place of a configuration: why it is not there
 WRAPPER = "TimeDistributed"
 WEIGHTS = "weights alone"  # in place of the class of a layer of which there is nothing else
 
@@ -49,18 +62,38 @@ class Layer:
                 f"the model's layer {self.name!r} leaves steps out: pass "
                 f"mask=(x != {self.config.get('mask_value', 0.0)}).any(axis=-1) of its input x"
             )
-        if self.class_name == "Embedding" and self.config.get("mask_zero") is True:
+        if self.class_name in ("Embedding", "ReversibleEmbedding") and self.config.get("mask_zero") is True:
             return f"the model's layer {self.name!r} leaves steps out (mask_zero): pass mask=tokens != 0"
         if self.is_model:
-            return self.inner[-1].mask_after if self.inner else ""
+            return self._mask_of_outputs
         if self.class_name in HAND_ON:
             return self.mask
+        if self.class_name not in GIVES_ALL:
+            return "" if LOSES.fullmatch(self.class_name) else self._perhaps
         config: Any = self.config
         if self.class_name == "Bidirectional":
             wrapped = config.get("layer")
             config = wrapped.get("config") if isinstance(wrapped, Mapping) else None
         gives_all = isinstance(config, Mapping) and config.get("return_sequences") is True
         return self.mask if gives_all else ""
+
+    @property
+    def _perhaps(self) -> str:
+        what = f"the model's layer {self.name!r} ({plain(self.class_name)})"
+        if self.mask:
+            return self.mask if self.mask.endswith("hands it on") else f"{self.mask}, if {what} hands it on"
+        of_keras = self.class_name in MAY_LOSE or self.class_name.startswith("ops.")
+        return "" if of_keras else f"{what} may give a mask, which is to be passed as mask"
+
+    @property
+    def _mask_of_outputs(self) -> str:
+        """How to make the mask of what a model gives, which may be several outputs of which some have one."""
+        by_name = {layer.name: layer for layer in self.inner}
+        given = [by_name[name] for name, *_ in _tensors(self.config.get("output_layers")) if name in by_name]
+        masks = {layer.mask_after for layer in given or self.inner[-1:]}
+        if len(masks) < 2:
+            return "".join(masks)
+        return f"{next(filter(None, sorted(masks)))}, if what it reads of the model {self.name!r} has that mask"
 
     @property
     def is_model(self) -> bool:
@@ -87,16 +120,10 @@ def layer_of(class_name: str, config: Any, name: str = "", mask: str = "", has_s
     entries = _entries(config)
     if class_name == WRAPPER:
         wrapped = mapping(config.get("layer"), "layer")
-        inner = [layer_of(_class_of(wrapped), wrapped.get("config"))]
+        inner = [layer_of(class_of(wrapped), wrapped.get("config"))]
     elif entries is not None:
         inner = _inner(entries, mask)
     return Layer(name, class_name, config, tuple(inner), mask, has_state)
-
-
-def _class_of(entry: Config) -> str:
-    """Return the class of a layer; that of somebody's own, whatever its name, has a > in it."""
-    found = entry.get("registered_name") if ">" in str(entry.get("registered_name")) else entry.get("class_name")
-    return found if isinstance(found, str) else ""
 
 
 def _entries(config: Config) -> list[Any] | None:
@@ -116,18 +143,18 @@ def _inner(entries: list[Config], mask: str) -> list[Layer]:
         if entry is None:
             continue
         nodes = [_node(node) for node in _list(entry.get("inbound_nodes"))]
-        came = mask if _class_of(entry) == "InputLayer" else ""
+        came = mask if class_of(entry) == "InputLayer" else ""
         for node in nodes:
-            came = came or node.mask(made, first_alone=_class_of(entry) not in HAND_ON)
+            came = came or node.mask(made, first_alone=class_of(entry) not in HAND_ON)
         has_state = any(node.has_state for node in nodes)
-        made[name] = layer_of(_class_of(entry), entry.get("config"), name, came, has_state)
+        made[name] = layer_of(class_of(entry), entry.get("config"), name, came, has_state)
     return [made[name] for name in by_name]
 
 
 def _in_sequence(entries: list[Config], mask: str) -> list[Layer]:
     found: list[Layer] = []
     for entry in entries:
-        layer = layer_of(_class_of(entry), entry.get("config"), _name(entry), mask)
+        layer = layer_of(class_of(entry), entry.get("config"), _name(entry), mask)
         found.append(layer)
         mask = layer.mask_after
     return found

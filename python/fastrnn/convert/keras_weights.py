@@ -11,7 +11,8 @@ import numpy as np
 
 from fastrnn._base.checks import Array
 
-from .keras_config import LAYERS, LayerError
+from . import keras_config
+from .keras_config import LAYERS, LayerError, is_frozen
 from .keras_files import Folder
 from .keras_model import WEIGHTS, Layer, layer_of
 
@@ -25,6 +26,7 @@ class Cell(NamedTuple):
 
 
 Cells = list[list[Cell]]  # of each direction, from the bottom
+Directions = Sequence[Sequence[keras_config.Cell]]
 Others = Sequence[tuple[Layer, "Weights"]] | None
 
 
@@ -37,8 +39,8 @@ class Weights(Protocol):
     def wrapped(self) -> Weights:
         """Return those of the layer that this one wraps."""
 
-    def cells(self, directions: int) -> Cells:
-        """Return those of a recurrent layer. Raises LayerError where they cannot be told."""
+    def cells(self, directions: Directions) -> Cells:
+        """Return those of a recurrent layer with such cells. Raises LayerError where they cannot be told."""
 
     def others(self) -> Others:
         """Return the recurrent layers in one of somebody's own class; None if that is recurrent itself."""
@@ -57,7 +59,7 @@ class _Found:
     def wrapped(self) -> Weights:
         return self
 
-    def cells(self, directions: int) -> Cells:
+    def cells(self, directions: Directions) -> Cells:
         if self.problem:
             raise LayerError(self.problem)
         return self.found
@@ -106,8 +108,11 @@ class _OfObjects:
         inside = self.folder.folder("layer")
         return MISSING if inside is None else _OfObjects(inside)
 
-    def cells(self, directions: int) -> Cells:
-        if directions == 1:
+    def cells(self, directions: Directions) -> Cells:
+        return self._sides(len(directions))
+
+    def _sides(self, count: int) -> Cells:
+        if count == 1:
             return [self._stack()]
         sides = [self.folder.folder(name) for name in ("forward_layer", "backward_layer")]
         return [_OfObjects(side)._stack() for side in sides if side is not None]
@@ -168,6 +173,8 @@ def _split(name: str) -> tuple[str, int]:
 def _cell_in(folder: Folder) -> Cell | None:
     own = folder.folder("vars")
     arrays = [own.array(f"{k}") for k in range(3)] if own is not None else [None]
+    if own is not None and own.array("3") is not None:  # no cell of Keras' has more than three
+        return None
     if arrays[0] is None or arrays[1] is None:
         return None
     return Cell(arrays[0], arrays[1], arrays[2])
@@ -183,7 +190,7 @@ def _searched(folder: Folder, above: str, seen: set[Any]) -> Iterator[tuple[str,
         name = f"{above}/{_called(folder)}".lstrip("/")
     directions = 2 if folder.folder("backward_layer") is not None else 1
     is_layer = directions == 2 or folder.folder("cell") is not None or _split(folder.name)[0] in OF_CUDNN
-    cells = _OfObjects(folder).cells(directions) if is_layer else []
+    cells = _OfObjects(folder)._sides(directions) if is_layer else []
     if cells and all(map(_are_cells, cells)):
         yield name or "layer", cells
         return
@@ -217,16 +224,26 @@ def gates_of(cell: Cell) -> int:
 # --- files in which weights are listed by layer
 
 
-LEAF = re.compile(r"(?:(.*)/)?(kernel|recurrent_kernel|bias)(_\d+)?(?::\d+)?")
+LEAF = re.compile(r"(?:(.*)/)?(kernel|recurrent_kernel|bias)(_\d{1,9})?(?::\d+)?")
 OF_CELL = re.compile(r"(lstm|gru|simple_rnn)_cell(_\d+)?|stacked_rnn_cells(_\d+)?")
 OF_KERAS_1 = re.compile(r"(.*?)(?:_[WUb]_[ifcozrh])(?::\d+)?")
 
 
+SIDES = ("forward", "backward")
+
+
 class Named(NamedTuple):
-    """A cell, and the names on the way to its weights."""
+    """A cell, the names on the way to its weights, and the number that some versions have at the end of theirs."""
 
     path: tuple[str, ...]
+    number: int
     cell: Cell
+
+    @property
+    def side(self) -> str:
+        """In which of two directions it is; "" where its names do not tell."""
+        found = [each.partition("_")[0] for each in self.path if each.startswith(tuple(f"{side}_" for side in SIDES))]
+        return found[-1] if found else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +262,7 @@ class _OfLayers:
     def wrapped(self) -> Weights:
         return self
 
-    def cells(self, directions: int) -> Cells:
+    def cells(self, directions: Directions) -> Cells:
         raise LayerError("its weights are not there")
 
     def others(self) -> Others:
@@ -279,8 +296,12 @@ def _named(group: Folder) -> list[Named]:
         # What has the same names, Keras 2.2 tells apart by a number at the end of them.
         parts.setdefault((leaf[1] or "", leaf[3] or ""), {})[leaf[2]] = a
     return [
-        Named(tuple(path.split("/")), Cell(each["kernel"], each["recurrent_kernel"], each.get("bias")))
-        for (path, _), each in parts.items()
+        Named(
+            tuple(path.split("/")),
+            int(number[1:] or 0),
+            Cell(each["kernel"], each["recurrent_kernel"], each.get("bias")),
+        )
+        for (path, number), each in parts.items()
         if "kernel" in each and "recurrent_kernel" in each
     ]
 
@@ -297,7 +318,7 @@ class _OfGroup:
         found = [[each for each in self.named if layer.name in each.path] for layer in layers]
         if [len(each) for each in found] != counts:
             # Those that are not trained come after the others.
-            if sum(counts) != len(self.named) or any(map(_is_frozen, layers)):
+            if sum(counts) != len(self.named) or any(is_frozen(layer.config) for layer in layers):
                 problem = f"which of the weights of {self.name!r} are its own cannot be told"
                 return [_Found([], problem) for _ in layers]
             ends = np.cumsum(counts).tolist()
@@ -307,31 +328,51 @@ class _OfGroup:
     def wrapped(self) -> Weights:
         return self
 
-    def cells(self, directions: int) -> Cells:
-        cells = [each.cell for each in self.named]
-        if directions == 1:
-            return [cells]
-        half = len(cells) // 2
-        return [cells[:half], cells[half:]]
+    def cells(self, directions: Directions) -> Cells:
+        if len(directions) == 1:
+            return [[each.cell for each in _in_order(self.named, directions[0])]]
+        forward = [each for each in self.named if each.side == "forward"]
+        # One that the user has made for the way back may keep its own name.
+        backward = [each for each in self.named if each.side != "forward"]
+        if self.named and len(forward) != len(backward):
+            raise LayerError("which of its weights are those of which direction cannot be told by their names")
+        return [[each.cell for each in side] for side in (forward, backward)]
 
     def others(self) -> Others:
         return self.inside()
 
     def inside(self) -> list[tuple[Layer, Weights]]:
-        by_path: dict[tuple[str, ...], dict[str, list[Cell]]] = {}
-        for path, cell in self.named:
-            own = [each for each in path if not OF_CELL.fullmatch(each)]
-            sides = [each for each in own if each.startswith(("forward_", "backward_"))]
-            if sides:
-                own = own[: own.index(sides[-1])]
-            by_path.setdefault(tuple(own), {}).setdefault(sides[-1].partition("_")[0] if sides else "", []).append(cell)
-        found = {path: list(sides.values()) for path, sides in by_path.items()}
+        by_path: dict[tuple[str, ...], dict[str, list[Named]]] = {}
+        for each in self.named:
+            own = [part for part in each.path if not OF_CELL.fullmatch(part)]
+            if each.side:
+                own = own[: [part.partition("_")[0] for part in own].index(each.side)]
+            by_path.setdefault(tuple(own), {}).setdefault(each.side, []).append(each)
+        found = {
+            path: [[each.cell for each in sides[side]] for side in ("", *SIDES) if side in sides]
+            for path, sides in by_path.items()
+        }
         several = len(found) > 1
         return [
             _recurrent("/".join(path[path[:1] == (self.name,) :]) if several else "", cells)
             for path, cells in found.items()
             if all(map(_are_cells, cells))
         ]
+
+
+def _in_order(named: Sequence[Named], stack: Sequence[keras_config.Cell]) -> Sequence[Named]:
+    """Return the cells of a stack from the bottom, of which those that are not trained are listed after the others."""
+    if len(named) < 2 or len(named) != len(stack):
+        return named
+    numbers = [each.number for each in named]
+    if len({each.path for each in named}) == 1 and len(set(numbers)) == len(numbers):
+        return sorted(named, key=lambda each: each.number)
+    by_name = [[each for each in named if each.path[-1] == cell.name] for cell in stack]
+    if all(len(found) == 1 for found in by_name):
+        return [found[0] for found in by_name]
+    if any(cell.is_frozen for cell in stack):
+        raise LayerError("which of its weights are those of which cell cannot be told by their names")
+    return named
 
 
 def _count(layer: Layer) -> int:
@@ -348,7 +389,3 @@ def _count(layer: Layer) -> int:
         several = config.get("cells") if isinstance(config, Mapping) else None
         return len(several) if isinstance(several, list) else 1
     return int(layer.class_name in LAYERS or layer.class_name.startswith("ConvLSTM"))
-
-
-def _is_frozen(layer: Layer) -> bool:
-    return layer.config.get("trainable") is False or any(map(_is_frozen, layer.inner))
