@@ -116,9 +116,8 @@ def chosen(owner: str, argument: str, nets: Sequence[Net], choice: Any, *, sourc
         if len(nets) == 1:
             return nets[0]
         way = f": choose one, {argument}={nets[0].name!r}"
-        if joins:
-            names = [net.name for net in nets[:2]]
-            way += f", or several that follow each other, {argument}={names!r}"
+        follow = [net.name for net in nets[:2]] if joins and _join(nets[:2]) else []
+        way += f", or several that follow each other, {argument}={follow!r}" if follow else ""
         raise ValueError(f"{owner}: there are {len(nets)} recurrent nets in {source}{way}; there are {listed(nets)}")
     if isinstance(choice, list | tuple) and joins:
         if not choice:
@@ -126,6 +125,15 @@ def chosen(owner: str, argument: str, nets: Sequence[Net], choice: Any, *, sourc
         found = [_named(owner, argument, nets, each) for each in choice]
         return found[0] if len(found) == 1 else joined(owner, found)
     return _named(owner, argument, nets, choice)
+
+
+def _join(nets: Sequence[Net]) -> bool:
+    """Whether these may be joined."""
+    try:
+        joined("", nets)
+    except ValueError:
+        return False
+    return True
 
 
 def _named(owner: str, argument: str, nets: Sequence[Net], name: Any) -> Net:
