@@ -419,6 +419,19 @@ def test_what_a_gru_does_not_say(x: Array, rng: np.random.Generator, tmp_path: P
             assert fastrnn.from_keras(path, reset_after=given).reset_after is given
 
 
+def test_weights_that_no_cell_of_keras_has(rng: np.random.Generator, tmp_path: Path) -> None:
+    for kind in GATES:
+        weights = draw(kind, rng)
+        arrays = {**named("it/its_cell", weights), "it/its_cell/peephole:0": np.ones((3, H), "f")}
+        path = write(tmp_path / "w.h5", None, {"it": arrays}, "2.9.0")
+        with pytest.raises(ValueError, match="'it': it has weights beside its kernels and bias"):
+            fastrnn.from_keras(path)
+        with h5py.File(path, "w") as file:
+            for name, a in numbered("layers/its/cell", [*weights, np.ones((3, H), "f")]).items():
+                file[name] = a
+        assert fastrnn.find_nets(path) == []
+
+
 def test_masked_outputs_of_bidirectional_layers(rng: np.random.Generator, tmp_path: Path) -> None:
     inner = layer("LSTM", "it", units=H, recurrent_activation="sigmoid", return_sequences=True)
     model = sequential(layer("Masking", "m", mask_value=0.0), layer("Bidirectional", "it", layer=inner))
