@@ -48,6 +48,12 @@ def test_saved_nets_give_the_same(path: Path) -> None:
     assert y.dtype == right.dtype == fresh.dtype
     # Two layers, each within the tolerance of one, and the second's inputs are the first's outputs.
     assert np.abs(y - right).max() <= 4 * output_tolerance(y.dtype, terms=I + H) * max(1.0, np.abs(right).max())
+    if type(net).__module__.startswith("fastrnn."):
+        loaded = fastrnn.load(str(path))
+        assert repr(loaded) == repr(net)
+        np.testing.assert_array_equal(
+            answer(loaded, expected[f"{path.stem} x"]), answer(net.eval(), expected[f"{path.stem} x"])
+        )
 
 
 @pytest.mark.parametrize("path", MODELS, ids=of)

@@ -113,9 +113,16 @@ __all__ = [
 _threads.tell_threadpoolctl()
 
 
+_LATER = ("convert", "data", "optim", "reference", "torch")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LATER})
+
+
 def __getattr__(name: str) -> Any:
     """Import what not everybody needs when it is first used."""
-    if name in ("convert", "data", "optim", "reference", "torch"):
+    if name in _LATER:
         return importlib.import_module(f".{name}", __name__)
     if name in __all__:
         return getattr(importlib.import_module(".convert", __name__), name)

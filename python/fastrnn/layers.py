@@ -557,8 +557,8 @@ class LSTM(Layer):
         gate_clip: the largest absolute value of what goes into the activations of the gates, ONNX's ``clip``; None is
             no limit.
         activations: others, ``(f, g, h)``: ``i, f, o = f(...)``, ``g = g(...)`` and ``h = o * h(c)``; see :class:`RNN`.
-        bias, batch_first, dropout, bidirectional, reverse, learn_state, masked_output, recurrent_dropout, zoneout,
-            dtype, init, seed: see :class:`RNN`.
+        bias, batch_first, dropout, bidirectional, reverse, learn_state: see :class:`RNN`.
+        masked_output, recurrent_dropout, zoneout, dtype, init, seed: see there.
 
     """
 
@@ -651,8 +651,8 @@ class GRU(Layer):
             ``reset_after``. Goes together with none of what follows.
         activations: others, ``(f, g)``: ``r, z = f(...)`` and ``n = g(...)``; see :class:`RNN`.
         gate_clip: the largest absolute value of what goes into them, ONNX's ``clip``; None is no limit.
-        bias, batch_first, dropout, bidirectional, reverse, learn_state, masked_output, recurrent_dropout, zoneout,
-            dtype, init, seed: see :class:`RNN`.
+        bias, batch_first, dropout, bidirectional, reverse, learn_state: see :class:`RNN`.
+        masked_output, recurrent_dropout, zoneout, dtype, init, seed: see there.
 
     """
 

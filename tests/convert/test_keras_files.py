@@ -608,6 +608,7 @@ def test_what_is_refused(changed: dict[str, Any], message: str, rng: np.random.G
     ("config", "message"),
     [
         ({"layer": layer("LSTM", "a", **LSTM), "merge_mode": "max"}, "its merge_mode is 'max'"),
+        ({"layer": layer("LSTM", "a", **LSTM), "merge_mode": ["sum"]}, "its merge_mode is \\['sum'\\]"),
         ({"layer": layer("LSTM", "a", **LSTM, go_backwards=True)}, "around a layer that goes backwards"),
         ({"layer": layer("ConvLSTM1D", "a")}, "it is of the class ConvLSTM1D"),
         ({"layer": None}, "its layer is None"),

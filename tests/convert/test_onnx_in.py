@@ -16,7 +16,7 @@ import pytest
 
 import fastrnn
 from fastrnn.convert import onnx_graph
-from onnx_nodes import FUNCTIONS, GATES, KINDS, draw_node, model_of, run_plainly
+from onnx_nodes import FUNCTIONS, GATES, KINDS, draw_node, model_of, run_onnx, run_plainly
 from problems import Array
 from tolerances import output_tolerance
 
@@ -449,7 +449,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     with pytest.raises(FileNotFoundError):
         fastrnn.from_onnx(path)
-    with pytest.raises(IsADirectoryError if os.name == "posix" else PermissionError):
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
         fastrnn.from_onnx(tmp_path)
     for data, message in (
         (b"version https://git-lfs.github.com/spec/v1\n", "is no ONNX model, or damaged"),
@@ -502,6 +502,151 @@ def test_several_nodes(kind: str, D: int) -> None:
         expected = Y.transpose(0, 2, 1, 3).reshape(T, B, D * H)
         np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-5)
+
+
+Way = tuple[list[Any], dict[str, Any]]
+
+
+def two(kind: str, D: int, between: list[Any], constants: dict[str, Any], layout: int = 0, **more: Any) -> Any:
+    """A model of "a", which gives ``Ya``, and "b", which reads ``Xb``, with nodes that make this of that."""
+    options = {"direction": ["forward", "bidirectional"][D - 1], "hidden_size": H, "layout": layout}
+    tensors = {name: np.asarray(a) for name, a in constants.items()}
+    for k, letter in enumerate("ab"):
+        tensors |= {f"{n}{letter}": a for n, a in weights(kind, D, seed=k, inputs=[I, D * H][k]).items()}
+    nodes = [
+        node_of(kind, "X Wa Ra Ba", "Ya", name="a", **options),
+        *between,
+        node_of(kind, "Xb Wb Rb Bb", "Y", name="b", **options),
+    ]
+    return model(nodes, tensors, **more)
+
+
+def op(line: str, **attributes: Any) -> Any:
+    """A node of a line: its output, its operator, and its inputs."""
+    output, operator, *inputs = line.split()
+    return helper.make_node(operator, inputs, [output], name=f"the_{operator}", **attributes)
+
+
+def ways(D: int) -> dict[str, Way]:
+    """How Y of a node becomes the X of the next one."""
+    if D == 1:
+        plain = {
+            "squeezed": ([op("Xb Squeeze Ya one")], {"one": [1]}),
+            "squeezed from the end": ([op("Xb Squeeze Ya axis")], {"axis": [-3]}),
+            "of no name": ([op("Xb Squeeze Ya")], {}),
+        }
+    else:
+        plain = {}
+    turned, whole = op("Yt Transpose Ya", perm=[0, 2, 1, 3]), {"shape": [0, 0, -1]}
+    return {
+        **plain,
+        "reshaped": ([turned, op("Xb Reshape Yt shape")], whole),
+        "known": ([turned, op("Xb Reshape Yt shape")], {"shape": [-1, B, D * H]}),
+        "flattened": (
+            [turned, op("Yf Flatten Yt", axis=2), op("Xb Reshape Yf shape")],
+            {"shape": [T, B, -1]},
+        ),
+        "there and back": (
+            [
+                turned,
+                op("Yr Reshape Yt shape"),
+                op("Yb Transpose Yr", perm=[1, 0, 2]),
+                op("Yd Dropout Yb"),
+                op("Yc Cast Yd", to=onnx.TensorProto.FLOAT),
+                op("Yi Identity Yc"),
+                op("Yu Unsqueeze Yi axes"),
+                op("Ys Squeeze Yu axes"),
+                op("Xb Transpose Ys", perm=[1, 0, 2]),
+            ],
+            {**whole, "axes": [0, -2]},
+        ),
+        "computed": (
+            [
+                turned,
+                op("s Shape Yt"),
+                op("n Slice s from to"),
+                op("T Gather s zero", axis=0),
+                op("t Unsqueeze T first"),
+                op("sx Shape X"),
+                op("bx Gather sx from", axis=0),
+                op("sh Concat t bx rest", axis=0),
+                op("Xb Reshape Yt sh"),
+            ],
+            {"from": [1], "to": [2], "zero": 0, "first": [0], "rest": [-1]},
+        ),
+    }
+
+
+@pytest.mark.parametrize(("D", "way"), [(D, way) for D in (1, 2) for way in ways(D)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_leaves_all_as_it_is(kind: str, D: int, way: str) -> None:
+    made = two(kind, D, *ways(D)[way])
+    made.graph.input[0].CopyFrom(value("X", T, B, I))
+    assert [net.reads for net in nets(made)] == [frozenset(), frozenset("a")]
+    layer = from_onnx(made, ["a", "b"])
+    x = np.random.default_rng(0).standard_normal((T, B, I)).astype(np.float32)
+    Y = run_onnx(made, {"X": x})["Y"]
+    expected = Y.transpose(0, 2, 1, 3).reshape(T, B, D * H)
+    np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("D", [1, 2])
+def test_what_leaves_all_as_it_is_by_batch(D: int) -> None:
+    """With layout 1 it needs only joining the directions."""
+    made = two("GRU", D, [op("Xb Reshape Ya shape")], {"shape": [0, 0, -1]}, layout=1)
+    x = np.random.default_rng(0).standard_normal((B, T, I)).astype(np.float32)
+    expected = run_onnx(made, {"X": x})["Y"].reshape(B, T, D * H)
+    np.testing.assert_allclose(from_onnx(made, ["a", "b"])(x)[0], expected, rtol=0, atol=1e-5)
+
+
+SQUEEZED = op("y Squeeze Ya one")
+CHANGES: dict[str, Way] = {
+    "it reads what Mul 'the_Mul' makes": ([SQUEEZED, op("Xb Mul y two")], {"two": np.float32(2)}),
+    "it reads what Neg 'the_Neg' makes": ([op("n Neg Ya"), op("Xb Squeeze n one")], {}),
+    "it reads what Cast 'the_Cast' makes of that": (
+        [SQUEEZED, op("h Cast y", to=onnx.TensorProto.FLOAT16), op("Xb Cast h", to=onnx.TensorProto.FLOAT)],
+        {},
+    ),
+    "it reads what Dropout 'the_Dropout' makes of that": (
+        [SQUEEZED, op("Xb Dropout y half yes")],
+        {"half": np.float32(0.5), "yes": True},
+    ),
+    "it reads that with its axes in another order": ([SQUEEZED, op("Xb Transpose y", perm=[1, 0, 2])], {}),
+    "it reads what Reshape 'the_Reshape' makes of that": ([SQUEEZED, op("Xb Reshape y back")], {"back": [B, T, H]}),
+    "it reads the input 'X'": ([op("Xb Identity X")], {}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_what_is_read(change: str) -> None:
+    between, constants = CHANGES[change]
+    made = two("GRU", 1, between, {"one": [1], **constants})
+    made.graph.input[0].CopyFrom(value("X", T, B, I))
+    if "input" in change:
+        made.graph.initializer.remove(next(t for t in made.graph.initializer if t.name == "Wb"))
+        made.graph.initializer.append(numpy_helper.from_array(weights(inputs=H)["W"], "Wb"))
+    assert not any(net.problem for net in nets(made))
+    message = f"from_onnx: 'b' does not read what 'a' gives: {change}; import each by itself"
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        fastrnn.from_onnx(made, ["a", "b"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_nodes_side_by_side_none_reads_the_other(kind: str) -> None:
+    made, _ = stack(kind, ["a", "b", "c"])
+    made.graph.node[4].input[0] = "y0"  # c, beside b
+    assert [net.reads for net in nets(made)] == [frozenset(), frozenset("a"), frozenset("a")]
+    assert from_onnx(made, ["a", "b"]).num_layers == from_onnx(made, ["a", "c"]).num_layers == 2
+    message = r"^from_onnx: 'c' does not read what 'b' gives: it reads what 'a' gives; import each by itself$"
+    with pytest.raises(ValueError, match=message):
+        fastrnn.from_onnx(made, ["b", "c"])
+
+
+def test_the_last_state_is_not_what_a_node_gives() -> None:
+    made = two("GRU", 1, [], {})
+    made.graph.node[0].output.append("Xb")
+    with pytest.raises(ValueError, match="'b' does not read what 'a' gives: it reads what GRU 'a' makes;"):
+        fastrnn.from_onnx(made, ["a", "b"])
 
 
 def test_which_of_several() -> None:
@@ -677,7 +822,108 @@ def test_states_that_the_model_computes() -> None:
     assert_is(layer, node_of("GRU"), weights())
 
 
+def body_of_loop(kind: str, constants: dict[str, Array]) -> Any:
+    """A graph whose node begins with what the one before has left, or what the loop is given: its name, and ``_in``."""
+    names = STATES[kind]
+    outputs = ["Y", *(f"{n}_out" for n in names)]
+    node = node_of(kind, f"X W R B - {' '.join(f'{n}_in' for n in names)}", " ".join(outputs), name="inner")
+    same = helper.make_node("Identity", ["on"], ["still"])
+    states = [[value(f"{n}_{way}", 1, "B", H) for n in names] for way in ("in", "out")]
+    given = [value("k", dtype=np.int64), value("on", dtype=bool), *states[0]]
+    tensors = [numpy_helper.from_array(a, name) for name, a in constants.items()]
+    results = [value("still", dtype=bool), *states[1], value("Y", "T", 1, "B", H)]
+    return helper.make_graph([same, node], "body", given, results, tensors)
+
+
+@pytest.mark.parametrize("by_default", [False, True])
+@pytest.mark.parametrize("first", [0, 0.5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_that_a_loop_gives(kind: str, first: float, by_default: bool) -> None:
+    """Are none of the caller's, whatever the loop begins with, and whatever they are called in its body."""
+    names = STATES[kind]
+    constants = {f"{n}_0": np.full((1, B, H), first, np.float32) for n in names}
+    body = body_of_loop(kind, {f"{n}_in": np.ones((1, B, H), np.float32) for n in names} if by_default else {})
+    inputs, outputs = ["twice", "yes", *constants], [*(f"{n}_n" for n in names), "Ys"]
+    loop = helper.make_node("Loop", inputs, outputs, body=body)
+    flags = {"twice": np.array(2), "yes": np.array(True)}
+    made = model([loop], {**weights(kind), **constants, **flags})
+    with pytest.warns(UserWarning, match=r"^from_onnx: 'inner': it begins with a state .*_in'\): pass it as state$"):
+        layer = fastrnn.from_onnx(made)
+    assert not layer.learn_state
+    assert_is(layer, node_of(kind), weights(kind))
+
+
+# --- inputs with a default
+
+
+def with_defaults(made: Any, *names: str, ir_version: int = 8) -> Any:
+    """A model whose initializers of these names are inputs, too."""
+    shapes = {t.name: value(t.name, *t.dims, dtype=numpy_helper.to_array(t).dtype) for t in made.graph.initializer}
+    made.graph.input.extend(shapes[name] for name in names)
+    made.ir_version = ir_version
+    return made
+
+
+@pytest.mark.parametrize("slot", ["W", "R", "B"])
+def test_weights_that_are_inputs_with_a_default(slot: str) -> None:
+    given, node = weights(), node_of("GRU")
+    with pytest.warns(UserWarning, match=f"'Y': {slot}, '{slot}', is an input with a default, which the layer has$"):
+        layer = fastrnn.from_onnx(with_defaults(model([node], given), slot))
+    assert_is(layer, node, given)
+    nodes, constants = by_slices(rounded(given))
+    made = with_defaults(model([*nodes, node], constants), f"{slot}_whole")
+    message = f"{slot}, '{slot}', is made of inputs with a default, '{slot}_whole', which the layer has$"
+    with pytest.warns(UserWarning, match=message):
+        layer = fastrnn.from_onnx(made)
+    assert_is(layer, node, rounded(given))
+
+
+def test_where_all_initializers_have_to_be_inputs() -> None:
+    """Before version 4 of the format: there they are constants to ONNX Runtime."""
+    made, node = begins("GRU", *by_constants("GRU", 1))
+    layer = from_onnx(with_defaults(made, *weights(), "initial_h", ir_version=3))
+    assert_is(layer, node, {**weights(), "initial_h": np.repeat(rows("GRU")["initial_h"], B, axis=1)})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_that_are_inputs_with_a_default(kind: str) -> None:
+    for source in (by_zeros, by_constants):
+        made, _ = begins(kind, *source(kind, 1))
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            layer = fastrnn.from_onnx(with_defaults(made, *STATES[kind]))
+        notes = "; ".join(f"its {n}, '{n}', is an input with a default, which is not zero" for n in STATES[kind])
+        expected = [] if source is by_zeros else [notes.replace(";", ": pass it as state;") + ": pass it as state"]
+        assert [str(each.message).removeprefix("from_onnx: 'Y': ") for each in warned] == expected
+        assert not layer.learn_state
+        assert_is(layer, node_of(kind), weights(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_states_of_inputs_with_a_default(kind: str) -> None:
+    made, _ = begins(kind, *by_expand(kind, 1))
+    with pytest.warns(UserWarning, match="it begins with a state that the model computes"):
+        layer = fastrnn.from_onnx(with_defaults(made, *(f"{n}_row" for n in STATES[kind])))
+    assert not layer.learn_state
+    # Only its shape is of such an input.
+    nodes, constants = shape_of_states(1)
+    nodes[0] = helper.make_node("Shape", ["table"], ["shape"])
+    nodes += [helper.make_node("Expand", [f"{n}_row", "state"], [n]) for n in STATES[kind]]
+    constants |= {f"{n}_row": a for n, a in rows(kind).items()} | {"table": np.zeros((2, B), np.float32)}
+    made, node = begins(kind, nodes, constants)
+    whole = {name: np.repeat(a, B, axis=1) for name, a in rows(kind).items()}
+    assert_is(from_onnx(with_defaults(made, "table")), node, {**weights(kind), **whole})
+
+
 # --- lengths
+
+
+def test_lengths_that_are_an_input_with_a_default() -> None:
+    node = node_of("GRU", "X W R B lens")
+    made = with_defaults(model([node], {**weights(), "lens": np.full(3, 5, np.int32)}), "lens")
+    made.graph.input[0].CopyFrom(value("X", 5, "B", I))
+    with pytest.warns(UserWarning, match="sequence_lens 'lens': pass them as lengths$"):
+        fastrnn.from_onnx(made)
 
 
 def test_lengths() -> None:
@@ -874,10 +1120,52 @@ def test_long_chains() -> None:
 
 
 def test_large_values_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_graph, "LARGEST", 3 * H * I - 1)
+    monkeypatch.setattr(onnx_graph, "FREE", 3 * H * I - 1)
+    monkeypatch.setattr(onnx_graph, "EXPANSION", 0)
     nodes, constants = by_transposes(weights())
     with pytest.raises(ValueError, match=r"it has shape \(1, 18, 4\), expected at most 71 numbers"):
         fastrnn.from_onnx(model([*nodes, node_of("GRU")], constants))
+
+
+def large(n: int, *nodes: Any) -> Any:
+    """A short model, of whose W there are many numbers before it is W."""
+    filled = helper.make_node("ConstantOfShape", ["shape"], ["w0"])
+    given = {name: a for name, a in weights().items() if name != "W"}
+    return model([filled, *nodes, node_of("GRU")], {**given, "shape": np.array([1, n, n])})
+
+
+def test_what_a_short_model_computes_is_little() -> None:
+    """In all: however many values, of however many nodes."""
+    negs = [helper.make_node("Neg", [f"w{k}"], [f"w{k + 1}"]) for k in range(40)]
+    many = large(1024, *negs, helper.make_node("Identity", ["w40"], ["W"]))
+    product = large(1024, helper.make_node("MatMul", ["w0", "w0"], ["W"]))
+    for made, message in (
+        (many, r"is made by Neg, .*it has shape \(1, 1024, 1024\), expected at most"),
+        (product, "is made by MatMul, .*it takes and gives 2,097,152 numbers, expected at most 16,384"),
+        (large(2**14, helper.make_node("Identity", ["w0"], ["W"])), "is made by ConstantOfShape, .*it has shape"),
+    ):
+        with pytest.raises(ValueError, match=f"^from_onnx: 'Y': its W, 'W', {message}"):
+            fastrnn.from_onnx(made)
+
+
+def test_more_may_be_computed_of_more_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_graph, "FREE", 0)
+    for source in (by_slices, by_transposes, by_floats):
+        given = rounded(weights("LSTM"))
+        nodes, constants = source(given)
+        assert_is(from_onnx(model([*nodes, node_of("LSTM")], constants)), node_of("LSTM"), given)
+
+
+def test_large_values_between_are_not_kept() -> None:
+    """Whatever several weights are made of."""
+    big = np.random.default_rng(0).uniform(-1, 1, (2, 1, 4 * 64, 64)).astype(np.float32)
+    nodes = [helper.make_node("Neg", ["big"], ["w"]), helper.make_node("Neg", ["w"], ["back"])]
+    nodes += [helper.make_node("Gather", ["back", f"n{k}"], [n], axis=0) for k, n in enumerate("WR")]
+    made = model([*nodes, node_of("LSTM", "X W R")], {"big": big, "n0": np.array(0), "n1": np.array(1)})
+    scope = onnx_graph.Model("from_onnx", made).scope()
+    for k, n in enumerate("WR"):
+        assert np.array_equal(scope.constant(n), big[k])
+        assert not any(a.size > onnx_graph.SMALL for a in scope._known.values())
 
 
 @pytest.mark.parametrize("seed", range(150))

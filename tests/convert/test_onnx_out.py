@@ -117,6 +117,36 @@ def test_a_layer(runner: str, kind: str, seed: int, tmp_path: Path) -> None:
     assert_close(RUNNERS[runner](model, given), expected, repr(layer))
 
 
+NO_STEPS: dict[str, Any] = {
+    "alone": lambda layer: layer,
+    "Last": lambda layer: Sequential(layer, Last()),
+    "Mean": lambda layer: Sequential(layer, Mean()),
+    "Max": lambda layer: Sequential(layer, Max()),
+}
+# A GRU without steps ends the process in ONNX Runtime.
+WITHOUT_STEPS = [(runner, kind) for runner in RUNNERS for kind in KINDS if (runner, kind) != ("onnxruntime", "GRU")]
+
+
+@pytest.mark.parametrize("end", NO_STEPS)
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize(("runner", "kind"), WITHOUT_STEPS)
+def test_no_steps(runner: str, kind: str, lengths: bool, end: str, tmp_path: Path) -> None:
+    for seed in range(4):
+        layer = draw_layer(kind, 3, np.random.default_rng(seed), learn_state=True)
+        net, given = NO_STEPS[end](layer), {"x": np.zeros((0, 2, 3), np.float32)}
+        if lengths:
+            given["lengths"] = np.zeros(2, np.int32)
+        model = written(net, tmp_path / "m.onnx", lengths=lengths)
+        net.eval()
+        result = net(given["x"], lengths=given.get("lengths"))
+        expected = {"y": result}
+        if end == "alone":
+            states = result[1] if kind == "LSTM" else result[1:]
+            expected = {"y": result[0]} | {f"{c}_n": a for c, a in zip("hc", states, strict=False)}
+            assert any(a.any() for a in states)
+        assert_close(RUNNERS[runner](model, given), expected, repr(net))
+
+
 def draw_net(rng: np.random.Generator, batch_first: bool) -> tuple[Any, int, bool]:
     """A net, how many features or tokens it takes, and whether these are tokens."""
 

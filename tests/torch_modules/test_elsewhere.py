@@ -234,6 +234,16 @@ def test_autocast(kind: str) -> None:
         ours(x)
 
 
+def test_another_device_by_default() -> None:
+    theirs, ours = twins("GRU", num_layers=2, dropout=0.5)
+    x = random(3, 2, I)
+    with torch.device("meta"), only_ours():
+        y, _ = ours(x)
+        y.sum().backward()
+    assert y.device.type == ours.weight_hh_l0.grad.device.type == "cpu"
+    assert_same_outcome(theirs, ours, x)
+
+
 class Marked(torch.Tensor):
     """A subclass that does nothing else."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from twins import CELLS, KINDS, TOLERANCE, H, I, P, as_tuple, only_ours, random,
 import fastrnn.torch
 
 F64 = {"dtype": torch.float64}
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*TF32")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*TF32", "ignore:Exporting a model to ONNX"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -262,3 +265,17 @@ def test_graphs_of_operators_alone() -> None:
     with only_ours():
         torch.testing.assert_close(graph(2 * x), ours(2 * x)[0], **TOLERANCE[torch.float64])
     assert "fastrnn" not in str(operators_in(graph.graph))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporters
+@pytest.mark.parametrize("by_graph", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_exported_to_onnx(kind: str, by_graph: bool, tmp_path: Path) -> None:
+    """As PyTorch's operators, for ONNX has those."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript" if by_graph else "onnx")
+    net, x, path = Net(twins(kind)[1]).eval(), random(5, 3, I), str(tmp_path / "model.onnx")
+    torch.onnx.export(net, (x,), path, dynamo=by_graph)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    y = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(y), net(x)[0], **TOLERANCE[torch.float32])

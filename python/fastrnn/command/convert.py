@@ -8,7 +8,7 @@ import numpy as np
 from fastrnn.charlm import checkpoint
 from fastrnn.charlm.errors import SaveError, SettingsError, printable
 from fastrnn.convert import from_keras, from_onnx, from_torch
-from fastrnn.convert.find import maker_of_file
+from fastrnn.convert.makers import maker_of_file
 from fastrnn.layers import Layer
 
 from .arguments import Parser, add

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastrnn._base import checks
-from fastrnn.files import beginning, names_in_zip
 
 from . import keras_in, onnx_in, torch_in
+from .makers import maker_of_file
 from .net import Net
 
 __all__ = ["find_nets"]
@@ -48,7 +48,10 @@ def find_nets(source: Any) -> list[Net]:
 def _maker(owner: str, source: Any) -> str:
     """Return what made a model."""
     if isinstance(source, str | os.PathLike):
-        maker = maker_of_file(os.fspath(source))
+        try:
+            maker = maker_of_file(os.fspath(source))
+        except ValueError as error:
+            raise ValueError(f"{owner}: {error}") from None
         if maker is None:
             raise ValueError(f"{owner}: {source} is a file of none of these kinds: {EXPECTED}")
         return maker
@@ -65,17 +68,3 @@ def _maker(owner: str, source: Any) -> str:
     if isinstance(source, list | tuple | Iterator) and not isinstance(source, io.IOBase):  # such as named_parameters()
         return "torch"
     raise TypeError(f"{owner}: source is {checks.kind(source)}, expected {EXPECTED}")
-
-
-def maker_of_file(path: str) -> str | None:
-    """Return what wrote a file, by its first bytes, or None if that cannot be told."""
-    begin = beginning(path, 16)
-    if begin.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "keras"
-    if begin.startswith(b"PK\x03\x04"):
-        return "keras" if "config.json" in (names_in_zip(path) or ()) else "torch"  # which says what is wrong with it
-    if begin[:1] == b"\x80" or begin[8:9] == b"{":  # a pickle, as PyTorch wrote them before 1.6; safetensors
-        return "torch"
-    if begin[:1] in (b"\x08", b"\x12", b"\x1a", b"\x3a", b"\x42"):  # a field of ONNX's ModelProto
-        return "onnx"
-    return None

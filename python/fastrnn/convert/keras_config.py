@@ -364,7 +364,7 @@ def _bidirectional(config: Config, version: Version) -> Recurrent:
         if_masked = f"{version} has zeros at masked steps or repeats the output before: masked_output='zero' for zeros"
     only_last, mode = first.only_last, config.get("merge_mode", "concat")
     if mode != "concat":
-        if mode is not None and mode not in MERGED:
+        if not isinstance(mode, str | None) or mode not in MERGED:
             raise LayerError(f"its merge_mode is {checks.shown(mode)}, expected 'concat', 'sum', 'mul', 'ave' or None")
         halves = MERGED[mode].format(H=first.directions[0][0].units)
         notes.append(f"the model gives {halves} (merge_mode={mode!r})")

@@ -36,6 +36,9 @@ class Net:
         notes: what else a call has to heed, each in a sentence: a mask that the model makes, say.
         problem: what of it fastrnn has not, or cannot know, and the way out; "" if nothing.
         only_last: why no other net can read what it gives: it is the last of those that are joined; "" if not.
+        reads: names of the nets whose outputs it reads, with nothing between that changes them; None where that cannot
+            be known.
+        instead: what it reads if that is the output of no net, in words; "" where that cannot be known.
 
     """
 
@@ -47,6 +50,8 @@ class Net:
     notes: tuple[str, ...] = ()
     problem: str = ""
     only_last: str = ""
+    reads: frozenset[str] | None = None
+    instead: str = ""
 
     @property
     def parameters(self) -> int:
@@ -111,9 +116,8 @@ def chosen(owner: str, argument: str, nets: Sequence[Net], choice: Any, *, sourc
         if len(nets) == 1:
             return nets[0]
         way = f": choose one, {argument}={nets[0].name!r}"
-        if joins:
-            names = [net.name for net in nets[:2]]
-            way += f", or several that follow each other, {argument}={names!r}"
+        follow = [net.name for net in nets[:2]] if joins and _join(nets[:2]) else []
+        way += f", or several that follow each other, {argument}={follow!r}" if follow else ""
         raise ValueError(f"{owner}: there are {len(nets)} recurrent nets in {source}{way}; there are {listed(nets)}")
     if isinstance(choice, list | tuple) and joins:
         if not choice:
@@ -121,6 +125,15 @@ def chosen(owner: str, argument: str, nets: Sequence[Net], choice: Any, *, sourc
         found = [_named(owner, argument, nets, each) for each in choice]
         return found[0] if len(found) == 1 else joined(owner, found)
     return _named(owner, argument, nets, choice)
+
+
+def _join(nets: Sequence[Net]) -> bool:
+    """Whether these may be joined."""
+    try:
+        joined("", nets)
+    except ValueError:
+        return False
+    return True
 
 
 def _named(owner: str, argument: str, nets: Sequence[Net], name: Any) -> Net:
@@ -174,6 +187,11 @@ def joined(owner: str, nets: Sequence[Net]) -> Net:
             )
         if below.only_last:
             raise ValueError(f"{owner}: {below.name!r} {below.only_last}, which {net.name!r} cannot read")
+        if net.reads is not None and below.name not in net.reads:
+            instead = net.instead or "it reads what " + " and ".join(map(repr, sorted(net.reads))) + " gives"
+            raise ValueError(
+                f"{owner}: {net.name!r} does not read what {below.name!r} gives: {instead}; import each by itself"
+            )
     counts = [net.options.get("num_layers", 1) for net in nets]
 
     def weights() -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,10 +15,16 @@ from fastrnn._base.extras import needed
 from fastrnn._base.parts import quiet
 from fastrnn.files import read_regular
 
+from .makers import check_is_no_folder, maker_of
+
 EXPECTED = "an ONNX model, the path of its file, or its bytes"
+OTHERS = {"keras": "Keras'", "torch": "PyTorch's"}
 OF_ONNX_RUNTIME = b"ORTM"  # from byte 4 of the files that only ONNX Runtime reads
-LARGEST = 2**28  # numbers of a value that is computed from constants: 1 GB of float32
+FREE = 2**24  # numbers that may be computed from constants, in all of a model, whatever numbers it has
+EXPANSION = 16  # and as many more for each that it has
+MOST_OF_OTHERS = 2**14  # numbers that go into a node and come out of it, but for operators whose time grows with these
 SMALL = 2**10  # numbers of a value on which the shapes of others may depend
+WITH_DEFAULTS = 4  # the first version of the format in which not all initializers had to be inputs, too
 MOST_SCOPES = 10_000  # of a model: what calls of functions in functions can make of a short file is without limit
 MOST_DEEP = 100  # graphs in graphs, and functions in functions
 MOST_NAMES = 10_000  # under which a value goes, from graph to graph
@@ -29,6 +36,23 @@ PLAIN_VALUES = (
     ("value_int", "i", np.int64),
     ("value_ints", "ints", np.int64),
 )
+# Operators whose time is that of a walk over these numbers.
+ARITHMETIC = {"Abs", "Add", "Clip", "Div", "Exp", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Sqrt", "Sub", "Sum"}
+MAKING = {
+    "Cast",
+    "CastLike",
+    "ConstantOfShape",
+    "DequantizeLinear",
+    "Expand",
+    "QuantizeLinear",
+    "Range",
+    "Tile",
+    "Where",
+}
+MOVING = {"Concat", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose"}
+REDUCING = {"ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare", "Shape", "Size"}
+FAST = {*ARITHMETIC, *MAKING, *MOVING, *REDUCING, "Unsqueeze"}
+OF_SHAPES = {"Shape", "Size"}  # what depends on no numbers
 # What the evaluator has of later versions only, which mean the same by what earlier ones have.
 EVALUATED = {"DequantizeLinear": 19}
 RANDOM = {
@@ -54,6 +78,7 @@ class Model:
         proto: the ModelProto.
         folder: where the files are that its tensors may be in; None if that is not known.
         functions: its local functions, by domain and name.
+        has_defaults: whether an initializer that is also an input is what this is by default.
 
     """
 
@@ -66,13 +91,16 @@ class Model:
             self.proto = self._parsed(owner, "source", bytes(source))
         elif isinstance(source, str | os.PathLike):
             path = os.fsdecode(source)
+            check_is_no_folder(path)
             self.folder = os.path.dirname(os.path.abspath(path))
             self.proto = self._parsed(owner, path, read_regular(path))
         else:
             way = ": onnx.helper.make_model(graph)" if isinstance(source, self.onnx.GraphProto) else ""
             raise TypeError(f"{owner}: source is {checks.kind(source)}, expected {EXPECTED}{way}")
         self.functions = {(f.domain, f.name): f for f in self.proto.functions}
+        self.has_defaults = self.proto.ir_version >= WITH_DEFAULTS
         self.scopes = 0
+        self._may_compute = FREE
 
     def _parsed(self, owner: str, name: str, data: bytes) -> Any:
         if data[4:8] == OF_ONNX_RUNTIME:
@@ -80,8 +108,15 @@ class Model:
                 f"{owner}: {name} is of ONNX Runtime's own format, expected ONNX: the model that it was made of"
             )
         try:
+            maker = maker_of(name, data)
+        except ValueError as error:
+            raise ValueError(f"{owner}: {error}") from None
+        try:
             return self.onnx.load_model_from_string(data)
         except Exception as error:  # noqa: BLE001  of protobuf's, which knows no ValueError
+            if maker in OTHERS:
+                way = f"but {OTHERS[maker]}: from_{maker} takes the path of its file"
+                raise ValueError(f"{owner}: {name} is no ONNX model, {way}") from None
             raise ValueError(f"{owner}: {name} is no ONNX model, or damaged: {_line(error)}") from None
 
     @property
@@ -98,16 +133,28 @@ class Model:
         if self.folder is None and self.onnx.external_data_helper.uses_external_data(tensor):
             raise Unknown("is in another file: pass the path of the model, or onnx.load(path)")
         try:
-            return np.asarray(self.onnx.numpy_helper.to_array(tensor, self.folder or ""))
+            a = np.asarray(self.onnx.numpy_helper.to_array(tensor, self.folder or ""))
         except Exception as error:  # noqa: BLE001  whatever onnx stumbles over
             raise Unknown(f"cannot be read: {_line(error)}") from None
+        return self._stored(a)
+
+    def _stored(self, a: Array) -> Array:
+        self._may_compute += EXPANSION * a.size
+        return a
+
+    def compute(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError if a value of this shape is more than may be computed yet; else count it."""
+        size = math.prod(shape)
+        if min(shape, default=0) < 0 or size > self._may_compute:
+            raise ValueError(f"it has shape {shape}, expected at most {self._may_compute:,} numbers")
+        self._may_compute -= size
 
     def dense(self, sparse: Any) -> Array:
         """Return the numbers of a sparse tensor, those that it leaves out too."""
         values, indices = self.array(sparse.values), self.array(sparse.indices)
         shape = tuple(sparse.dims)
         try:
-            _check_size(shape)
+            self.compute(shape)
             whole = np.zeros(shape, values.dtype)
             if indices.ndim == 2:
                 whole[tuple(indices.T)] = values
@@ -126,7 +173,7 @@ class Model:
             return self.dense(attributes["sparse_value"].sparse_tensor)
         for name, field, dtype in PLAIN_VALUES:
             if name in attributes:
-                return np.array(getattr(attributes[name], field), dtype)
+                return self._stored(np.array(getattr(attributes[name], field), dtype))
         raise Unknown("is a Constant without numbers")
 
 
@@ -137,14 +184,6 @@ def _opsets(proto: Any) -> dict[str, int]:
 
 def _line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-
-
-def _check_size(shape: tuple[int, ...]) -> None:
-    size = 1
-    for length in shape:
-        size *= length
-    if min(shape, default=0) < 0 or size > LARGEST:
-        raise ValueError(f"it has shape {shape}, expected at most {LARGEST:,} numbers")
 
 
 Place = tuple["Scope", str]
@@ -183,6 +222,10 @@ class Scope:
         self.inputs = {value if isinstance(value, str | bytes) else value.name for value in graph.input}
         self._tensors = {t.name: t for t in getattr(graph, "initializer", ())}
         self._sparse = {t.values.name: t for t in getattr(graph, "sparse_initializer", ())}
+        if outer is not None:  # what a Loop or Scan gives, whatever it is by default
+            for name in self.inputs:
+                self._tensors.pop(name, None)
+                self._sparse.pop(name, None)
         self._check_names()
         self._outer, self._bound = outer, bound or {}
         self._bodies: dict[int, Scope] = {}
@@ -246,23 +289,58 @@ class Scope:
                 scope = scope._outer
         raise Unknown("is made of itself")
 
+    def declared(self, name: str) -> list[int | None]:
+        """Return the length of each axis of a value, as far as the model says it."""
+        scope, name = self.home(name)
+        for value in [*scope.graph.value_info, *getattr(scope.graph, "input", ())]:
+            if not isinstance(value, str) and value.name == name:
+                axes = value.type.tensor_type.shape.dim
+                return [int(axis.dim_value) if axis.HasField("dim_value") else None for axis in axes]
+        return []
+
+    @property
+    def is_given(self) -> bool:
+        """Whether its inputs are those of the model."""
+        return self._depth == 0
+
     # --- constants
+
+    def defaults(self, name: str) -> list[str]:
+        """Return of which inputs of the model a value is made that have a default, and may be given another value."""
+        if not self.model.has_defaults:
+            return []
+        found, seen, pending = [], set(), [self.home(name)]
+        while pending:
+            scope, at = place = pending.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            node = scope.made.get(at)
+            if node is not None and node.op_type not in OF_SHAPES:
+                pending += [scope.home(each) for each in node.input if each]
+            elif at in scope.inputs and (at in scope._tensors or at in scope._sparse):
+                found.append(at)
+        return found
 
     def constant(self, name: str) -> Array:
         """Return a value that is the same whatever the model is given; raise Unknown if it is not."""
         wanted = self.home(name)
-        pending = {wanted: None}
+        pending, between = {wanted: None}, []
         while pending:
             scope, at = next(reversed(pending))
             missing = scope._compute(at)
             if missing is None:
-                pending.popitem()
+                between.append(pending.popitem()[0])
             elif missing in pending:
                 raise Unknown("is made of itself")
             else:
                 pending[missing] = None
         scope, at = wanted
-        return scope._known[at]
+        value = scope._known[at]
+        for other, name in between:
+            if other._known[name].size > SMALL:
+                del other._known[name]
+        return value
 
     def _compute(self, name: str) -> Place | None:
         """Have a value that is made here in ``_known``; or return what has to be known before."""
@@ -323,11 +401,17 @@ class Scope:
         opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in self.opsets.items()]
         model = onnx.helper.make_model(self._graph(node, feeds, small=True), opset_imports=opsets)
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        shapes = []
         for value in inferred.graph.output:
             tensor = value.type.tensor_type
             if not tensor.HasField("shape") or not all(d.HasField("dim_value") for d in tensor.shape.dim):
                 raise ValueError(f"the shape of {value.name!r} cannot be told")
-            _check_size(tuple(d.dim_value for d in tensor.shape.dim))
+            shapes.append(tuple(d.dim_value for d in tensor.shape.dim))
+        size = sum(map(math.prod, shapes)) + sum(a.size for a in feeds.values())
+        if size > MOST_OF_OTHERS and not (node.op_type in FAST and node.domain in ("", "ai.onnx")):
+            raise ValueError(f"it takes and gives {size:,} numbers, expected at most {MOST_OF_OTHERS:,}")
+        for shape in shapes:
+            self.model.compute(shape)
 
 
 def _graphs(attribute: Any) -> Iterator[Any]:

@@ -6,6 +6,7 @@ Shapes: T steps, B batch, I input size, H hidden size, D directions.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from fastrnn._base.checks import Array
 from fastrnn.layers import Layer
 
 from .net import Net, chosen
+from .onnx_between import Nets
 from .onnx_cell import (
     MICROSOFT,
     STATES,
@@ -67,8 +69,9 @@ def from_onnx(source: Any, node: str | list[str] | None = None, *, dtype: npt.DT
 
     Raises:
         TypeError: ``source`` or ``node`` is of another kind.
-        ValueError: a model is damaged, or there is no such node; there are several, and ``node`` says nothing; or it
-            has what fastrnn has not, or weights that are not known before the model is run.
+        ValueError: a model is damaged, or there is no such node; there are several, and ``node`` says nothing; of a
+            list, one does not read what the one before gives, or something between changes it; or there is what
+            fastrnn has not, or weights that are not known before the model is run.
         OSError: the file cannot be read.
         ImportError: onnx is not installed.
 
@@ -95,7 +98,15 @@ def nets_in(owner: str, source: Any) -> list[Net]:
     except ValueError as error:
         raise ValueError(f"{owner}: {error}") from None
     names = list(_names([(calls, node) for calls, _, node in found]))
-    return [_net(name, scope, node) for name, (_, scope, node) in zip(names, found, strict=True)]
+    before = Nets()
+    nets = []
+    for name, (_, scope, node) in zip(names, found, strict=True):
+        net = _net(name, scope, node)
+        if not net.problem:
+            reads, instead = before.source(net, scope, node)
+            net = dataclasses.replace(net, reads=reads, instead=instead)
+        nets.append(net)
+    return nets
 
 
 def _names(nodes: list[tuple[str, Any]]) -> Iterator[str]:
@@ -128,7 +139,7 @@ def _net(name: str, scope: Scope, node: Any) -> Net:
         return Net(name, kind, {}, dict, problem=str(error))
     if states:
         options["learn_state"] = True
-    notes += _notes_on_steps(scope, inputs, options)
+    notes += [*_notes_on_steps(scope, inputs, options), *_notes_on_weights(scope, inputs)]
     if domain_of(node) == MICROSOFT:
         notes.append(ROUNDED)
     return Net(name, kind, options, lambda: parameters_of(kind, given) | states, notes=tuple(notes))
@@ -174,6 +185,19 @@ def _constant(scope: Scope, slot: str, name: str) -> Array:
         raise Unknown(f"its {slot}, {name!r}, {error}") from None
 
 
+def _notes_on_weights(scope: Scope, inputs: Mapping[str, str]) -> list[str]:
+    """Return what there is to say of weights that may be other ones when the model is run."""
+    notes = []
+    for slot, name in inputs.items():
+        names = scope.defaults(name) if slot in WEIGHTS else []
+        if names == [name]:
+            notes.append(f"{slot}, {name!r}, is an input with a default, which the layer has")
+        elif names:
+            shown = ", ".join(map(repr, names))
+            notes.append(f"{slot}, {name!r}, is made of inputs with a default, {shown}, which the layer has")
+    return notes
+
+
 # --- states that it begins with
 
 
@@ -182,18 +206,23 @@ def _states(
 ) -> tuple[dict[str, Array], list[str]]:
     """Return the initial states of a node as parameters, if they are constant and not all zero; and notes."""
     rows: dict[str, Array] = {}
-    unknown: list[str] = []
+    notes, unknown = [], []
     shape = 1 + bool(options.get("bidirectional")), options["hidden_size"]
     for slot in STATES[kind]:
         if slot not in inputs:
             continue
+        name = inputs[slot]
         try:
-            a = _in_every_row(scope, inputs[slot])
-            rows[slot] = _row(slot, inputs[slot], a, shape, bool(options.get("batch_first")))
+            row = _row(slot, name, _in_every_row(scope, name), shape, bool(options.get("batch_first")))
+            if not scope.defaults(name):
+                rows[slot] = row
+                continue
         except Unknown:
-            if not _is_given(scope, inputs[slot]):
-                unknown.append(f"{slot}, {inputs[slot]!r}")
-    notes = []
+            row = np.zeros(shape)
+        if not _is_given(scope, name):
+            unknown.append(f"{slot}, {name!r}")
+        elif row.any():
+            notes.append(f"its {slot}, {name!r}, is an input with a default, which is not zero: pass it as state")
     if unknown:
         notes.append(f"it begins with a state that the model computes ({'; '.join(unknown)}): pass it as state")
     if not any(a.any() for a in rows.values()):
@@ -252,12 +281,14 @@ def _in_every_row(scope: Scope, name: str, depth: int = 0) -> Array:
 
 
 def _is_given(scope: Scope, name: str) -> bool:
-    """Whether a value is what the model, or a loop, is given, or a part of it."""
+    """Whether a value is what the model is given, or a part of it; what a Loop or Scan gives its body is not."""
     for _ in range(LONGEST):
         scope, name = scope.home(name)
         node = scope.made.get(name)
-        if node is None or node.op_type not in SELECTING or not node.input:
-            return node is None
+        if node is None:
+            return scope.is_given and name in scope.inputs
+        if node.op_type not in SELECTING or not node.input:
+            return False
         name = node.input[0]
     return False
 
@@ -273,6 +304,8 @@ def _notes_on_steps(scope: Scope, inputs: Mapping[str, str], options: Mapping[st
     try:
         lengths = scope.constant(name)
     except Unknown:
+        lengths = None
+    if lengths is None or scope.defaults(name):
         return [f"the model has lengths of sequences, sequence_lens {name!r}: pass them as lengths"]
     T = _static_steps(scope, inputs.get("X", ""), bool(options.get("batch_first")))
     if T is not None and lengths.dtype.kind in "iu" and (lengths == T).all():
@@ -283,10 +316,5 @@ def _notes_on_steps(scope: Scope, inputs: Mapping[str, str], options: Mapping[st
 
 def _static_steps(scope: Scope, name: str, batch_first: bool) -> int | None:
     """Return T, if the model says it."""
-    scope, name = scope.home(name)
-    for value in [*scope.graph.value_info, *getattr(scope.graph, "input", ())]:
-        if not isinstance(value, str) and value.name == name:
-            axes = value.type.tensor_type.shape.dim
-            if len(axes) == 3 and axes[int(batch_first)].HasField("dim_value"):
-                return int(axes[int(batch_first)].dim_value)
-    return None
+    axes = scope.declared(name)
+    return axes[int(batch_first)] if len(axes) == 3 else None

@@ -27,7 +27,7 @@ WIDER = {"float16": np.dtype(np.float32), "bfloat16": np.dtype(np.float32)}  # i
 def onnx_ops() -> list[Any]:
     """Return LSTM, GRU, RNN and DynamicQuantizeLSTM for ONNX's reference evaluator, which then computes them right.
 
-    ``onnx.reference.ReferenceEvaluator(model, new_ops=fastrnn.onnx_ops())``: its own LSTM, GRU and RNN know nothing of
+    ``onnx.reference.ReferenceEvaluator(model, new_ops=fastrnn.onnx_ops())``, after ``import onnx.reference``: its own LSTM, GRU and RNN know nothing of
     ``sequence_lens``, ``clip``, ``input_forget`` or ``activations``, and are slow. These know all attributes, inputs
     and outputs, in float32 and float64, and float16 and bfloat16, which are computed in float32; weights may be
     given when the model is run. They also stand for nodes in the bodies of If, Loop and Scan. To nodes in functions of

@@ -47,6 +47,8 @@ def to_onnx(
     whatever its last module gives; and the states after the last step. With ``batch_first`` x and y are (B, T, ...).
     Without any recurrent layer, Last, Mean and Max x is (B, I).
 
+    B is at least 1, and T at least 1 where there is a GRU: with less ONNX Runtime 1.32 ends the process.
+
     Args:
         layer_or_net: an RNN, GRU or LSTM; or a :class:`~fastrnn.Sequential` of these, Last, Mean, Max, Linear,
             Embedding, Relu and Tanh, and Dropout, which is left out.
@@ -265,12 +267,12 @@ class _Writer:
 
     @functools.cached_property
     def _empty(self) -> str:
-        """Which sequences have no steps, (B, 1)."""
+        """Which sequences have no steps, (B, 1), or whether none has any, (1, 1)."""
         return self._at(self.add("Equal", self._counts, self._ints(0)))
 
     def _unless_empty(self, a: str, other: str) -> str:
         """Return a (..., B, H), but of sequences without steps ``other``: there runtimes differ."""
-        return self.add("Where", self._empty, other, a) if self.lengths else a
+        return self.add("Where", self._empty, other, a)
 
     def _at(self, mask: str) -> str:
         return self.add("Unsqueeze", mask, self._ints(-1))
@@ -308,10 +310,9 @@ class _Writer:
             counts = self.add("Cast", counts, to=self._helper.np_dtype_to_tensor_dtype(self.dtype))
             return self.add("Div", self._sum(y, counted), self._at(counts))
         assert isinstance(module, Max)
-        if counted is None:
-            return self.add("ReduceMax", y, axes=[0], keepdims=0)
-        largest = self.add("ReduceMax", self.add("Where", counted, y, self.constant(-np.inf)), axes=[0], keepdims=0)
-        return self._unless_empty(largest, self.constant(0))
+        if counted is not None:
+            y = self.add("Where", counted, y, self.constant(-np.inf))
+        return self._unless_empty(self.add("ReduceMax", y, axes=[0], keepdims=0), self.constant(0))
 
     def _last(self, y: str, layer: Layer | None) -> str:
         """Return what each direction has put out last: of a layer that reads from the end that is the first step."""
@@ -327,7 +328,8 @@ class _Writer:
     def _end(self, y: str, from_end: bool) -> str:
         """Return y (T, B, H) of the last step that counts, or of the first; zeros where there is none."""
         if not self.lengths:
-            return self.add("Gather", y, self.constant(0 if from_end else -1, np.int64), axis=0)
+            limits = (0, 1) if from_end else (-1, 2**62)
+            return self._sum(self.add("Slice", y, *map(self._ints, (*limits, 0))), None)  # of one step, or of none
         last = self._ints(0) if from_end else self.add("Sub", self._counts, self._ints(1))
         at = self._at(self.add("Equal", self._each_step, last))
         return self._sum(y, self.add("And", at, self._counted))

@@ -19,6 +19,7 @@ from fastrnn.files import beginning, load_with_description, names_in_zip
 from fastrnn.layers import Layer
 from fastrnn.modules import Module, Parameters
 
+from .makers import maker_of_file
 from .net import KINDS, Net, chosen
 from .torch_names import MADE, NOT_SAID, OF_PARAMETER, QUANTISED_PROBLEM, made_problem, net_of, nets_of, refused
 
@@ -176,6 +177,11 @@ def _flat(
 
 
 def _of_file(owner: str, path: str) -> list[Net]:
+    maker = maker_of_file(path)
+    if maker in ("keras", "onnx"):
+        raise ValueError(
+            f"{owner}: {path} is a file of {'Keras' if maker == 'keras' else 'ONNX'}: from_{maker} reads it"
+        )
     begin = beginning(path, 9)
     if SHARD.search(os.path.basename(path)):
         raise ValueError(

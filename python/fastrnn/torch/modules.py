@@ -189,9 +189,8 @@ def permuted(states: Sequence[Any], order: Any) -> list[Any]:
 
 def dropout_mask(shape: Sequence[int], p: float, dtype: Any) -> Any:
     """Return what dropout multiplies with."""
-    if p == 1:
-        return torch.zeros(shape, dtype=dtype)
-    return torch.empty(shape, dtype=dtype).bernoulli_(1 - p).div_(1 - p)
+    mask = torch.empty(shape, dtype=dtype, device="cpu")  # whatever the default is
+    return mask.zero_() if p == 1 else mask.bernoulli_(1 - p).div_(1 - p)
 
 
 def pair(hx: Any) -> Sequence[Any] | None:

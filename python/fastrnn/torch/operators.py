@@ -129,7 +129,9 @@ def traced(module: Any, given: Any, hx: Any) -> Any:
 def is_for_operator(module: Any, x: Any, states: Sequence[Any], weights: Sequence[Any]) -> bool:
     """Return whether a module's call is one that the operator computes, and nothing is wrong with it."""
     tensors = [x, *states, *weights]
-    if torch._C._is_any_autocast_enabled() or not all(isinstance(t, torch.Tensor) for t in tensors):
+    if torch.onnx.is_in_onnx_export() or torch._C._is_any_autocast_enabled():
+        return False
+    if not all(isinstance(t, torch.Tensor) for t in tensors):
         return False
     if x.dtype not in DTYPES or not all(t.device.type == "cpu" and t.dtype == x.dtype for t in tensors):
         return False

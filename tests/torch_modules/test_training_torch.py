@@ -382,6 +382,17 @@ def test_hooks() -> None:
     assert_all_close(*reversed(found))
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled", "ignore:Error detected in RecurrenceBackward")
+def test_anomalies_are_found() -> None:
+    _, ours = twins("GRU")
+    with torch.autograd.set_detect_anomaly(True):
+        y, _ = ours(random(3, 2, I))
+        y.sum().backward()
+        y, _ = ours(random(3, 2, I))
+        with pytest.raises(RuntimeError, match=r"Recurrence.*returned nan"):
+            (y * torch.inf).sum().backward()
+
+
 # --- whose parameters they are
 
 
