@@ -496,6 +496,18 @@ def test_names_in_models_in_models(rng: np.random.Generator, tmp_path: Path) -> 
     fastrnn.from_keras(file("a", "b", "c", frozen), "inner/b")
 
 
+def test_what_is_between_two_layers(rng: np.random.Generator, tmp_path: Path) -> None:
+    a, b = (layer("LSTM", name, units=H, return_sequences=True, recurrent_activation="sigmoid") for name in "ab")
+    groups = {"a": named("a", draw("LSTM", rng)), "b": named("b", draw("LSTM", rng, H))}
+    for between in ("Dropout", "Identity", "LayerNormalization", "Dense", "ReLU"):
+        path = write(tmp_path / "m.h5", sequential(a, layer(between, "between"), b), groups, "2.9.0")
+        if between in ("Dropout", "Identity"):
+            assert fastrnn.from_keras(path, ["a", "b"]).num_layers == 2
+        else:
+            with pytest.raises(ValueError, match="'b' does not read what 'a' gives: another layer is between"):
+                fastrnn.from_keras(path, ["a", "b"])
+
+
 def test_numbers_of_groups_that_count_twice(rng: np.random.Generator, tmp_path: Path) -> None:
     """Keras 2.12 counts each layer with weights twice, from the second on."""
     weights = [draw("LSTM", rng, inputs) for inputs in (I, H, H)]
