@@ -419,6 +419,19 @@ def test_what_a_gru_does_not_say(x: Array, rng: np.random.Generator, tmp_path: P
             assert fastrnn.from_keras(path, reset_after=given).reset_after is given
 
 
+def test_weights_that_no_cell_of_keras_has(rng: np.random.Generator, tmp_path: Path) -> None:
+    for kind in GATES:
+        weights = draw(kind, rng)
+        arrays = {**named("it/its_cell", weights), "it/its_cell/peephole:0": np.ones((3, H), "f")}
+        path = write(tmp_path / "w.h5", None, {"it": arrays}, "2.9.0")
+        with pytest.raises(ValueError, match="'it': it has weights beside its kernels and bias"):
+            fastrnn.from_keras(path)
+        with h5py.File(path, "w") as file:
+            for name, a in numbered("layers/its/cell", [*weights, np.ones((3, H), "f")]).items():
+                file[name] = a
+        assert fastrnn.find_nets(path) == []
+
+
 def test_masked_outputs_of_bidirectional_layers(rng: np.random.Generator, tmp_path: Path) -> None:
     inner = layer("LSTM", "it", units=H, recurrent_activation="sigmoid", return_sequences=True)
     model = sequential(layer("Masking", "m", mask_value=0.0), layer("Bidirectional", "it", layer=inner))
@@ -481,6 +494,18 @@ def test_names_in_models_in_models(rng: np.random.Generator, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"'inner/b': which of the weights of 'inner' are its own cannot be told"):
         fastrnn.from_keras(file("lstm", "lstm_1", "c", frozen), "inner/b")
     fastrnn.from_keras(file("a", "b", "c", frozen), "inner/b")
+
+
+def test_what_is_between_two_layers(rng: np.random.Generator, tmp_path: Path) -> None:
+    a, b = (layer("LSTM", name, units=H, return_sequences=True, recurrent_activation="sigmoid") for name in "ab")
+    groups = {"a": named("a", draw("LSTM", rng)), "b": named("b", draw("LSTM", rng, H))}
+    for between in ("Dropout", "Identity", "LayerNormalization", "Dense", "ReLU"):
+        path = write(tmp_path / "m.h5", sequential(a, layer(between, "between"), b), groups, "2.9.0")
+        if between in ("Dropout", "Identity"):
+            assert fastrnn.from_keras(path, ["a", "b"]).num_layers == 2
+        else:
+            with pytest.raises(ValueError, match="'b' does not read what 'a' gives: another layer is between"):
+                fastrnn.from_keras(path, ["a", "b"])
 
 
 def test_numbers_of_groups_that_count_twice(rng: np.random.Generator, tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ KINDS = {1: "RNN", 3: "GRU", 4: "LSTM"}
 GATES = {kind: gates for gates, kind in KINDS.items()}
 ORDERS = {"LSTM": "ifco", "GRU": "zrh", "RNN": "h"}
 DEFAULTS = {kind: activations(kind, "sigmoid", "tanh") for kind in GATES}
+BETWEEN = "another layer is between them"
+UNCHANGED = ("InputLayer", "Dropout", "Identity")  # what they read is what they give
 RECURRENT = (*keras_config.LAYERS, *keras_config.CELLS, "RNN", "Bidirectional", WEIGHTS)
 
 
@@ -163,8 +165,17 @@ def _walked(layer: Layer, weights: Weights, name: str, given: Given) -> Iterator
 def _inside(layer: Layer, weights: Weights, name: str, given: Given) -> Iterator[Net]:
     """Yield the nets in a model, or in a layer that is none of Keras' wrappers."""
     if layer.is_model:
+        reads: frozenset[str] | None = None  # which is what comes from outside, until there is a net
         for inner, its_own in zip(layer.inner, weights.of_each(layer.inner), strict=True):
-            yield from _walked(inner, its_own, _joined(name, inner.name), given)
+            nets = list(_walked(inner, its_own, _joined(name, inner.name), given))
+            if layer.is_in_sequence and inner.class_name in RECURRENT and len(nets) == 1:
+                nets = [dataclasses.replace(nets[0], reads=reads, instead="" if reads else BETWEEN)]
+                reads = frozenset([nets[0].name])
+            elif nets:  # of which it cannot be known whose outputs these are
+                reads = None
+            elif inner.class_name not in UNCHANGED:
+                reads = frozenset()
+            yield from nets
     else:
         others = weights.others()
         for inner, its_own in others or ():

@@ -101,6 +101,11 @@ class Layer:
         return self.class_name != WRAPPER and _entries(self.config) is not None
 
     @property
+    def is_in_sequence(self) -> bool:
+        """Whether each layer of it reads what the one before gives."""
+        return not any("inbound_nodes" in entry for entry in _entries(self.config) or ())
+
+    @property
     def notes(self) -> Iterator[str]:
         """What a call has to heed, because of where it is in the model."""
         if self.mask:

@@ -81,9 +81,9 @@ def of_layers(folder: Folder) -> Weights:
     return _OfLayers(folder)
 
 
-def _recurrent(name: str, cells: Cells) -> tuple[Layer, Weights]:
+def _recurrent(name: str, cells: Cells, problem: str = "") -> tuple[Layer, Weights]:
     """Return a layer of which there are only weights."""
-    return Layer(name, WEIGHTS, {}), _Found(cells)
+    return Layer(name, WEIGHTS, {}), _Found(cells, problem)
 
 
 # --- files in which each object of a model has its own
@@ -233,11 +233,15 @@ SIDES = ("forward", "backward")
 
 
 class Named(NamedTuple):
-    """A cell, the names on the way to its weights, and the number that some versions have at the end of theirs."""
+    """A cell, the names on the way to its weights, and the number that some versions have at the end of theirs.
+
+    ``has_more`` tells whether there are weights beside those, which no cell of Keras' has.
+    """
 
     path: tuple[str, ...]
     number: int
     cell: Cell
+    has_more: bool
 
     @property
     def side(self) -> str:
@@ -284,9 +288,11 @@ class _OfLayers:
 def _named(group: Folder) -> list[Named]:
     """Return the cells in the group of a layer, in their order."""
     parts: dict[tuple[str, str], dict[str, Array]] = {}
+    more: set[str] = set()
     for name in group.texts("weight_names"):
         leaf = LEAF.fullmatch(name)
         if leaf is None:
+            more.add(name.rpartition("/")[0])
             continue
         path = name.split("/")
         place = group.folder(*path[:-1])
@@ -300,6 +306,7 @@ def _named(group: Folder) -> list[Named]:
             tuple(path.split("/")),
             int(number[1:] or 0),
             Cell(each["kernel"], each["recurrent_kernel"], each.get("bias")),
+            path in more,
         )
         for (path, number), each in parts.items()
         if "kernel" in each and "recurrent_kernel" in each
@@ -352,9 +359,14 @@ class _OfGroup:
             path: [[each.cell for each in sides[side]] for side in ("", *SIDES) if side in sides]
             for path, sides in by_path.items()
         }
+        problems = {
+            path: "it has weights beside its kernels and bias, which no cell of Keras' has"
+            for path, sides in by_path.items()
+            if any(each.has_more for side in sides.values() for each in side)
+        }
         several = len(found) > 1
         return [
-            _recurrent("/".join(path[path[:1] == (self.name,) :]) if several else "", cells)
+            _recurrent("/".join(path[path[:1] == (self.name,) :]) if several else "", cells, problems.get(path, ""))
             for path, cells in found.items()
             if all(map(_are_cells, cells))
         ]

@@ -28,11 +28,11 @@ def onnx_ops() -> list[Any]:
     """Return LSTM, GRU, RNN and DynamicQuantizeLSTM for ONNX's reference evaluator, which then computes them right.
 
     ``onnx.reference.ReferenceEvaluator(model, new_ops=fastrnn.onnx_ops())``, after ``import onnx.reference``: its own
-    LSTM, GRU and RNN know nothing of ``sequence_lens``, ``clip``, ``input_forget`` or ``activations``. These know all attributes, inputs
-    and outputs, in float32 and float64, and float16 and bfloat16, which are computed in float32; weights may be
-    given when the model is run. They also stand for nodes in the bodies of If, Loop and Scan. To nodes in functions of
-    the model the evaluator hands none on: ``onnx.inliner.inline_local_functions(model)`` before has the same nodes in
-    its graph.
+    LSTM, GRU and RNN know nothing of ``sequence_lens``, ``clip``, ``input_forget`` or ``activations``. These know all
+    attributes, inputs and outputs, in float32 and float64, and float16 and bfloat16, which are computed in float32;
+    weights may be given when the model is run. They also stand for nodes in the bodies of If, Loop and Scan. To nodes
+    in functions of the model the evaluator hands none on: ``onnx.inliner.inline_local_functions(model)`` before has the
+    same nodes in its graph.
 
     A sequence whose length is 0 has states of zeros after it, whatever it began with: that is what ONNX Runtime gives.
     DynamicQuantizeLSTM has its weights of 8 bits, and computes in float32, where ONNX Runtime rounds inputs and

@@ -177,7 +177,10 @@ def _flat(
 
 
 def _of_file(owner: str, path: str) -> list[Net]:
-    maker = maker_of_file(path)
+    try:
+        maker = maker_of_file(path)
+    except ValueError as error:
+        raise ValueError(f"{owner}: {error}") from None
     if maker in ("keras", "onnx"):
         raise ValueError(
             f"{owner}: {path} is a file of {'Keras' if maker == 'keras' else 'ONNX'}: from_{maker} reads it"
