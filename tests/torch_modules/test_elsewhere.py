@@ -61,6 +61,7 @@ def calls_of(kind: str, module: Any) -> dict[str, tuple[Any, ...]]:
 
     packed = pack_padded_sequence(x, torch.tensor([5, 4, 2]))
     rows, sizes, *_ = packed
+    unsorted = pack_padded_sequence(x, torch.tensor([2, 5, 4]), enforce_sorted=False)
     return {
         "nothing": (),
         "None": (None,),
@@ -103,6 +104,10 @@ def calls_of(kind: str, module: Any) -> dict[str, tuple[Any, ...]]:
         "packed: too many": (PackedSequence(rows, sizes + 1),),
         "packed: too few": (PackedSequence(rows, sizes[:-1]),),
         "packed: that rises": (PackedSequence(rows, sizes.flip(0)),),
+        "packed: an order of others": (PackedSequence(rows, sizes, torch.tensor([2, 0]), torch.tensor([1, 0])), h),
+        "packed: no such order": (PackedSequence(rows, sizes, torch.tensor([2, 0, 7]), torch.tensor([1, 2, 0])), h),
+        "packed: a state of lists": (unsorted, hx([[1.0]])),
+        "packed: states of another batch, to be sorted": (unsorted, hx(random(1, 4, H))),
         "packed: and three": (packed, h, 3),
     }
 

@@ -118,10 +118,12 @@ class _Recurrent(_Accelerated):
             return None
         if hx is not None and not fit(states, [(stack.places, *batch, size) for size in stack.sizes], dtype):
             return None
+        if packed is not None and packed.sorted_indices is not None:
+            if packed.sorted_indices.shape != batch:
+                return None
+            states = [s if s is None else s.index_select(1, packed.sorted_indices) for s in states]
         if not batch:
             x, states = x.unsqueeze(1), [None if s is None else s.unsqueeze(1) for s in states]
-        if packed is not None:
-            states = permuted(states, packed.sorted_indices)
         found = self._run(stack, steps, known, x, states, weights)
         if found is None:
             return None
@@ -130,7 +132,8 @@ class _Recurrent(_Accelerated):
             y, after = y.squeeze(1), [s.squeeze(1) for s in after]
         if packed is not None:
             y = PackedSequence(y, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
-            after = permuted(after, packed.unsorted_indices)
+            if packed.unsorted_indices is not None:
+                after = [s.index_select(1, packed.unsorted_indices) for s in after]
         return y, self._as_hx(after)
 
     def _run(
@@ -180,11 +183,6 @@ def packed_steps(rows: Any, batch_sizes: Any) -> Packed | None:
 def fit(states: Sequence[Any], shapes: Sequence[tuple[int, ...]], dtype: Any) -> bool:
     """Return whether states have these shapes, and are what kernels can read."""
     return all(is_plain(s, dtype) and s.shape == shape for s, shape in zip(states, shapes, strict=True))
-
-
-def permuted(states: Sequence[Any], order: Any) -> list[Any]:
-    """Return states (L*D, B, units) with the sequences in another order."""
-    return [s if s is None or order is None else s.index_select(1, order) for s in states]
 
 
 def dropout_mask(shape: Sequence[int], p: float, dtype: Any) -> Any:

@@ -169,6 +169,7 @@ class Stack:
             dtype = tensors[0].dtype
             fits = dtype in DTYPES and [w.shape for w in tensors] == self._shapes
             if not (fits and all(is_plain(w, dtype) for w in tensors)):
+                self._seen = [], [], [], None  # of memory that is no longer theirs
                 return [], None
             # By DLPack: a tensor whose array has been made by numpy() can never be resized again.
             arrays = [np.from_dlpack(w.detach()) for w in tensors]
