@@ -17,6 +17,7 @@ from twins import CELLS, KINDS, TOLERANCE, H, I, as_tuple, only_ours, only_their
 
 import fastrnn.torch
 from fastrnn.torch.modules import STACK
+from isolated import run_code
 
 
 class Own(torch.nn.LSTM):
@@ -197,6 +198,12 @@ def test_modules_inside_containers_of_torch() -> None:
     assert list(fastrnn.torch.accelerate(wrapped).exchanged) == ["module.1"]
     with only_ours():
         wrapped(random(3, 2, I))
+
+
+def test_a_torch_that_is_too_old() -> None:
+    code = "import torch; torch.__version__ = '2.5.1+cpu'\ntry: import fastrnn.torch\nexcept ImportError as e: print(e)"
+    right = "fastrnn.torch needs PyTorch 2.7 or newer, and this is 2.5.1+cpu: pip install --upgrade torch\n"
+    assert run_code(code) == right
 
 
 # --- copies and files

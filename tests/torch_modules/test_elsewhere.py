@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from twins import CELLS, KINDS, TOLERANCE, H, I, as_tuple, only_ours, only_theirs, random, states_for, twins
 
 import fastrnn.torch
-from fastrnn.torch import stack
 
 F64 = {"dtype": torch.float64}
 
@@ -405,9 +404,10 @@ def test_single_steps_of_large_layers_are_torchs_where_it_is_faster() -> None:
         ours(x)
     with only_ours():
         ours(random(2, 2, 200))
-    _, cell = twins("GRUCell", 200, 300)
-    with only_theirs("GRUCell"):
-        cell(x[0])
-    with torch.no_grad(), only_ours():
-        cell(x[0])
-    assert stack.SMALL_WEIGHTS_OF_CELL < stack.SMALL_WEIGHTS
+    for kind, sizes in (("GRUCell", (200, 300)), ("LSTMCell", (200, 300)), ("RNNCell", (I, H))):
+        _, cell = twins(kind, *sizes)
+        x = random(2, sizes[0])
+        with only_theirs(kind):
+            cell(x)
+        with torch.no_grad(), only_ours():
+            cell(x)

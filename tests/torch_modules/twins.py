@@ -33,8 +33,9 @@ def twins(kind: str, *sizes: int, seed: int = 0, **options: Any) -> tuple[Any, A
 
 @contextlib.contextmanager
 def only_ours() -> Iterator[None]:
-    """Have PyTorch's implementations fail, so that results can only be the kernels'."""
+    """Have PyTorch's implementations fail, so that results can only be the kernels', also where those are slower."""
     with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.dict(fastrnn.torch.stack.SMALL_WEIGHTS_OF_CELL, rnn=2**17))
         for kind in (*KINDS, *CELLS):
             refusal = mock.Mock(side_effect=AssertionError(f"PyTorch's {kind} was asked"))
             patches.enter_context(mock.patch.object(getattr(torch.nn, kind), "forward", refusal))

@@ -7,9 +7,11 @@ a model that is there. On a CPU, in float32 and float64, fastrnn computes; every
 
 from fastrnn._base.extras import needed
 
-needed("fastrnn.torch", "torch")
+version = needed("fastrnn.torch", "torch").__version__
+if tuple(map(int, version.split(".")[:2])) < (2, 7):
+    raise ImportError(f"fastrnn.torch needs PyTorch 2.7 or newer, and this is {version}: pip install --upgrade torch")
 
-from .accelerate import Report, accelerate, restore  # noqa: E402  says first what is missing
+from .accelerate import Report, accelerate, restore  # noqa: E402  first it says what is missing
 from .modules import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell  # noqa: E402
 
 __all__ = [

@@ -33,10 +33,10 @@ TENSORS = {torch.Tensor, torch.nn.Parameter}  # and no subclasses, which do as t
 
 # For the way back the kernels pack the weights, which takes as long as two steps of one row, and a tape has a copy of
 # what they have packed. Of weights of so many bytes that counts for little. A single step with larger ones PyTorch does
-# faster, but for an LSTM; and modules that are called for a few steps at a time have many tapes alive: there they are
-# made when they are needed.
+# faster, but for an LSTM, and so it does any step of an RNNCell; and modules that are called for a few steps at a time
+# have many tapes alive: there they are made when they are needed.
 SMALL_WEIGHTS = 2**19
-SMALL_WEIGHTS_OF_CELL = 2**17
+SMALL_WEIGHTS_OF_CELL = {"rnn": 0, "gru": 2**17, "lstm": 2**17}
 FEW_STEPS = 8
 
 
@@ -194,7 +194,7 @@ class Stack:
 
     def trains_cell_well(self, x: Any) -> bool:
         """Return whether a step that is gone back through is faster than PyTorch's."""
-        return self._bytes(x) <= SMALL_WEIGHTS_OF_CELL
+        return self._bytes(x) <= SMALL_WEIGHTS_OF_CELL[self.family]
 
     def keeps_tapes(self, steps: Steps, x: Any) -> bool:
         """Return whether a call leaves tapes behind, or is computed again for the way back."""
