@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 import pytest
 
@@ -21,6 +20,7 @@ from isolated import run_code
 from problems import Array
 from tolerances import output_tolerance
 
+h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.filterwarnings("ignore:.*there are weights alone:UserWarning")
 I, H, B, T = 3, 4, 2, 6
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
