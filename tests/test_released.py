@@ -14,7 +14,7 @@ import fastrnn
 from fastrnn.charlm import checkpoint
 from fastrnn.charlm.text import make_corpus
 from fastrnn.charlm.train import Trainer
-from fastrnn.files import load_arrays
+from fastrnn.files import load_with_description
 from formats import FOLDER, NETS, TEXT, H, I, answer, interface
 from tolerances import output_tolerance
 
@@ -38,7 +38,7 @@ def test_this_version_has_left_its_files() -> None:
 
 @pytest.mark.parametrize("path", SAVED, ids=of)
 def test_saved_nets_give_the_same(path: Path) -> None:
-    expected = load_arrays("test", str(path.with_name("expected.safetensors")))
+    expected, _ = load_with_description("test", str(path.with_name("expected.safetensors")))
     net = NETS[path.stem]()
     fresh = answer(net, expected[f"{path.stem} x"])
     for array in net.params.values():

@@ -45,16 +45,6 @@ def save_arrays(path: str, arrays: Mapping[str, Array], description: Description
     write_atomically(path, save(contiguous, None if description is None else {ABOUT: json.dumps(description)}))
 
 
-def load_arrays(owner: str, path: str) -> dict[str, Array]:
-    """Return the arrays in a safetensors file, in its order.
-
-    Raises OSError where it cannot be read, and ValueError where it is damaged or has numbers that NumPy has not.
-    """
-    arrays, _ = load_with_description(owner, path)
-    refuse_unread(owner, path, arrays)
-    return arrays
-
-
 class Unread(NamedTuple):
     """A tensor in a file, of a dtype that NumPy has not."""
 
@@ -72,7 +62,8 @@ def refuse_unread(owner: str, path: str, arrays: Mapping[str, Any]) -> None:
 def load_with_description(owner: str, path: str) -> tuple[dict[str, Any], Description | None]:
     """Return the arrays in a safetensors file, in its order, and what :func:`save_arrays` has written about them.
 
-    What has a dtype that NumPy has not is :class:`Unread`.
+    What has a dtype that NumPy has not is :class:`Unread`. Raises OSError where the file cannot be read, and ValueError
+    where it is damaged.
     """
     from safetensors import SafetensorError, deserialize
 

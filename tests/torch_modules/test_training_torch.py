@@ -428,6 +428,18 @@ def test_functional_call(kind: str) -> None:
         torch.func.functional_call(ours, {n: p.detach() for n, p in others.items()}, (x,))
 
 
+def trained_twice(module: Any, x: Any) -> Any:
+    """Two steps down the gradient; y of the second."""
+    for _ in range(2):
+        module.zero_grad()
+        y = as_tuple(module(x))[0]
+        y.pow(2).sum().backward()
+        with torch.no_grad():
+            for p in module.parameters():
+                p.sub_(0.1 * p.grad)
+    return y
+
+
 @pytest.mark.parametrize("kind", [*KINDS, *CELLS])
 def test_parametrizations(kind: str) -> None:
     """Weights that are computed for each call."""
@@ -438,13 +450,7 @@ def test_parametrizations(kind: str) -> None:
             torch.manual_seed(1)
             parametrization(module, name)
             x = random(*(() if kind in CELLS else (3,)), 2, I, **F64)
-            for _ in range(2):
-                module.zero_grad()
-                y = as_tuple(module(x))[0]
-                y.pow(2).sum().backward()
-                with torch.no_grad():
-                    for p in module.parameters():
-                        p.sub_(0.1 * p.grad)
+            y = trained_twice(module, x)
             module.eval()
             found.append([y, as_tuple(module(x))[0], *gradients(module)])
         assert_all_close(*reversed(found))
@@ -463,14 +469,7 @@ def test_weight_norm_of_old(kind: str) -> None:
     for module in twins(kind, **F64):
         torch.nn.utils.weight_norm(module, "weight_hh" if kind in CELLS else "weight_hh_l0")
         x = random(*(() if kind in CELLS else (3,)), 2, I, **F64)
-        for _ in range(2):
-            module.zero_grad()
-            y = as_tuple(module(x))[0]
-            y.pow(2).sum().backward()
-            with torch.no_grad():
-                for p in module.parameters():
-                    p.sub_(0.1 * p.grad)
-        found.append([y, *gradients(module)])
+        found.append([trained_twice(module, x), *gradients(module)])
     assert_all_close(*reversed(found))
     with only_ours(), torch.no_grad():
         module(x)

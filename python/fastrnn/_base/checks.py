@@ -197,6 +197,11 @@ def shape(owner: str, name: str, given: Array, expected: tuple[int, ...], letter
         raise ValueError(f"{owner}: {name} has shape {given.shape}, expected {letters} = {expected}")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library's error says, or its kind if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def tell_where(error: BaseException, where: str) -> None:
     """Add to a message where in a net it comes from."""
     if type(error) in (TypeError, ValueError, RuntimeError) and len(error.args) == 1:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import io
 import itertools
 import json
 import math
 import mmap
 import os
-import stat
 import struct
 import zipfile
 import zlib
@@ -22,8 +20,10 @@ import numpy as np
 
 from fastrnn._base.checks import Array
 from fastrnn._base.extras import needed
+from fastrnn.files import beginning
 
-HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+from .makers import HDF5, ZIP, check_is_no_folder
+
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 # Keras writes archives and arrays that are not compressed. What claims to be this much larger than what is stored, and
 # is not small, is made to fill the memory.
@@ -55,7 +55,8 @@ class ModelFile:
 def opened(owner: str, path: str) -> Iterator[ModelFile]:
     """Open a file, whatever its name. Raises OSError where it cannot be read, and ValueError where it is no such."""
     h5py = needed(owner, "h5py")
-    begin = _begin(path)
+    check_is_no_folder(path)
+    begin = beginning(path, len(HDF5))
     try:
         if begin.startswith(HDF5):
             _check_texts_in(path)
@@ -70,17 +71,6 @@ def opened(owner: str, path: str) -> Iterator[ModelFile]:
             raise FileError("is no file of Keras, which are HDF5 or a zip archive")
     except FileError as error:
         raise ValueError(f"{owner}: {path} {error}") from None
-
-
-def _begin(path: str) -> bytes:
-    kind = os.stat(path).st_mode
-    if stat.S_ISDIR(kind):
-        way = "it is a folder, such as TensorFlow's SavedModel, which is not read: save the model as .keras or .h5"
-        raise IsADirectoryError(errno.EISDIR, way, path)
-    if not stat.S_ISREG(kind):  # a pipe or a device, which might have no end
-        raise OSError(errno.EINVAL, "it is not a regular file", path)
-    with open(path, "rb") as file:
-        return file.read(len(HDF5))
 
 
 # --- archives

@@ -27,16 +27,13 @@ from .keras_files import opened
 from .keras_live import live_layer, of_live, version_of
 from .keras_model import UNKNOWN, WEIGHTS, WRAPPER, Layer, layer_of
 from .keras_weights import Cell, Cells, Weights, gates_of, of_layers, of_objects
-from .net import Net, chosen
+from .net import BY_GATES, DEFAULTS, GATES, Net, chosen
 from .orders import gates
 
 __all__ = ["from_keras"]
 
 EXPECTED = "a layer or model of Keras, or the name of a file, .keras or .h5"
-KINDS = {1: "RNN", 3: "GRU", 4: "LSTM"}
-GATES = {kind: gates for gates, kind in KINDS.items()}
 ORDERS = {"LSTM": "ifco", "GRU": "zrh", "RNN": "h"}
-DEFAULTS = {kind: activations(kind, "sigmoid", "tanh") for kind in GATES}
 BETWEEN = "another layer is between them"
 UNCHANGED = ("InputLayer", "Dropout", "Identity")  # what they read is what they give
 RECURRENT = (*keras_config.LAYERS, *keras_config.CELLS, "RNN", "Bidirectional", WEIGHTS)
@@ -384,7 +381,7 @@ def _guessed(cells: Cells, given: Given) -> Recurrent:
 
 
 def _guessed_cell(cell: Cell, given: Given) -> keras_config.Cell:
-    kind = KINDS[gates_of(cell)]
+    kind = BY_GATES[gates_of(cell)]
     reset_after = _guessed_reset(cell, given) if kind == "GRU" else None
     gates = "sigmoid" if _is_cudnn(cell) or kind == "RNN" else given.version.gates
     its_own = _plain(given.activations)

@@ -8,7 +8,7 @@ import os
 from fastrnn.files import beginning, names_in_zip
 
 BEGIN = 64  # bytes that are looked at
-ZIP = b"PK\x03\x04"
+HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 FOLDER = "it is a folder, such as TensorFlow's SavedModel, which is not read: save the model as .keras or .h5"
 SAVED_MODEL = "is TensorFlow's SavedModel, which is not read: save the model as .keras or .h5"
 OF_KERAS = ("metadata.json", "config.json", "model.weights.h5")
@@ -40,7 +40,7 @@ def maker_of(what: str, data: bytes) -> str | None:
 
     Raises ValueError where they are of a known kind that is not read.
     """
-    if data.startswith(b"\x89HDF\r\n\x1a\n"):
+    if data.startswith(HDF5):
         return "keras"
     if data.startswith(ZIP):
         return _maker_by_entry(data)

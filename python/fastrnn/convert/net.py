@@ -19,6 +19,10 @@ from fastrnn.layers import GRU, LSTM, RNN, Layer
 __all__ = ["Net"]
 
 KINDS: dict[str, type[Layer]] = {"RNN": RNN, "GRU": GRU, "LSTM": LSTM}
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}  # blocks of rows in their weights
+BY_GATES = {gates: kind for kind, gates in GATES.items()}
+# Their activations by default, which are the same everywhere.
+DEFAULTS = {"RNN": ("tanh",), "GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh")}
 SHOWN = 10  # of candidates in a message
 SMALL = 2**20  # numbers that a layer may have, whatever there are in a file
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastrnn._base.checks import Array
 
+from .net import DEFAULTS
 from .orders import gates
 
 SLOTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
@@ -29,7 +30,6 @@ STATES = {"RNN": ("initial_h",), "GRU": ("initial_h",), "LSTM": ("initial_h", "i
 ORDERS = {"RNN": "h", "GRU": "zrh", "LSTM": "iofc"}  # of the gates' blocks
 FASTRNN = {"RNN": "h", "GRU": "rzh", "LSTM": "ifco"}  # what they are in a layer, by the same letters
 PEEPHOLES = "iof"
-DEFAULTS = {"RNN": ("tanh",), "GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh")}
 SUFFIXES = ("_l0", "_l0_reverse")
 
 

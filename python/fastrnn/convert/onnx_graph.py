@@ -117,7 +117,7 @@ class Model:
             if maker in OTHERS:
                 way = f"but {OTHERS[maker]}: from_{maker} takes the path of its file"
                 raise ValueError(f"{owner}: {name} is no ONNX model, {way}") from None
-            raise ValueError(f"{owner}: {name} is no ONNX model, or damaged: {_line(error)}") from None
+            raise ValueError(f"{owner}: {name} is no ONNX model, or damaged: {checks.first_line(error)}") from None
 
     @property
     def evaluator(self) -> Any:
@@ -135,7 +135,7 @@ class Model:
         try:
             a = np.asarray(self.onnx.numpy_helper.to_array(tensor, self.folder or ""))
         except Exception as error:  # noqa: BLE001  whatever onnx stumbles over
-            raise Unknown(f"cannot be read: {_line(error)}") from None
+            raise Unknown(f"cannot be read: {checks.first_line(error)}") from None
         return self._stored(a)
 
     def _stored(self, a: Array) -> Array:
@@ -161,7 +161,7 @@ class Model:
             else:
                 whole.reshape(-1)[indices] = values
         except (ValueError, IndexError, MemoryError) as error:
-            raise Unknown(f"cannot be read: {_line(error)}") from None
+            raise Unknown(f"cannot be read: {checks.first_line(error)}") from None
         return whole
 
     def constant(self, node: Any) -> Array:
@@ -180,10 +180,6 @@ class Model:
 def _opsets(proto: Any) -> dict[str, int]:
     """Return which version of the operators a model or function has, by their domain."""
     return {"" if each.domain == "ai.onnx" else each.domain: each.version for each in proto.opset_import}
-
-
-def _line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
 Place = tuple["Scope", str]
@@ -379,7 +375,7 @@ class Scope:
             with quiet():
                 results = self.model.evaluator(graph, opsets=opsets).run(None, feeds)
         except Exception as error:  # noqa: BLE001  whatever the evaluator stumbles over
-            reason = f"is made by {what}, which cannot be computed before the model is run ({_line(error)})"
+            reason = f"is made by {what}, which cannot be computed before the model is run ({checks.first_line(error)})"
             raise Unknown(f"{reason}: {RUN_IT}") from None
         outputs = [name for name in node.output if name]
         return {name: a for name, a in zip(outputs, results, strict=True) if isinstance(a, np.ndarray)}

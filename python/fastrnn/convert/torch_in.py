@@ -216,8 +216,7 @@ def _loaded(owner: str, path: str) -> Mapping[Any, Any]:
                 f"{owner}: {path} holds more than tensors, perhaps a whole module: where you trust it, "
                 "torch.load(path, weights_only=False) is the source to give"
             ) from None
-        first = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{owner}: {path} is not a file of tensors, or damaged: {first}") from None
+        raise ValueError(f"{owner}: {path} is not a file of tensors, or damaged: {checks.first_line(error)}") from None
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{owner}: {path} holds {checks.kind(loaded)}, expected a dict of tensors")
     return loaded

@@ -16,12 +16,11 @@ from fastrnn._base import checks
 from fastrnn._base.checks import Array
 from fastrnn.files import Unread
 
-from .net import Net
+from .net import BY_GATES, Net
 
 Tensors = Mapping[str, Any]  # torch's tensors, or whatever NumPy makes arrays of, by name
 Shape = tuple[int, ...]
 
-GATES = {1: "RNN", 3: "GRU", 4: "LSTM"}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 PREFIX = r"(?:(?P<prefix>.*)\.)?"
@@ -164,7 +163,7 @@ def _sizes(shapes: Mapping[str, Shape]) -> tuple[str, dict[str, Any], str]:
     rows, width = shapes["weight_hh_l0"]
     projected = shapes.get("weight_hr_l0")
     hidden = projected[-1] if projected else width
-    kind = GATES.get(rows // hidden if hidden and rows % hidden == 0 else 0, "")
+    kind = BY_GATES.get(rows // hidden if hidden and rows % hidden == 0 else 0, "")
     if not kind or (projected and kind != "LSTM"):
         expected = f"expected that of an RNN, a GRU or an LSTM of {hidden} units"
         return "", {}, f"weight_hh_l0 has shape {(rows, width)}, {expected}"
@@ -244,4 +243,4 @@ def _array(name: str, tensor: Any) -> Array:
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001  as above
-        raise ValueError(f"{name} cannot be read: {(str(error).splitlines() or [''])[0]}") from None
+        raise ValueError(f"{name} cannot be read: {checks.first_line(error)}") from None
