@@ -75,6 +75,25 @@ class _Accelerated(torch.nn.Module):
         """Return what an operator in a graph computes; None where there is none."""
         return None
 
+    def _states(self, hx: Any) -> Sequence[Any] | None:
+        """Return the states of a call, None for zeros; no states at all where they are not what they should be."""
+        return (hx,)
+
+    def _as_hx(self, states: Sequence[Any]) -> Any:
+        return states[0]
+
+
+class _WithCellState:
+    """What LSTM and LSTMCell have in common: a state is a pair."""
+
+    def _states(self, hx: Any) -> Sequence[Any] | None:
+        if hx is None:
+            return None, None
+        return hx if isinstance(hx, tuple | list) and len(hx) == 2 and hx[0] is not None and hx[1] is not None else None
+
+    def _as_hx(self, states: Sequence[Any]) -> Any:
+        return tuple(states)
+
 
 class _Recurrent(_Accelerated):
     """What RNN, LSTM and GRU have in common."""
@@ -97,13 +116,6 @@ class _Recurrent(_Accelerated):
 
     def _traced(self, input: Any, hx: Any) -> Any:  # noqa: A002
         return traced(self, input, hx)
-
-    def _states(self, hx: Any) -> Sequence[Any] | None:
-        """Return the states of a call, None for zeros; no states at all where they are not what they should be."""
-        return (hx,)
-
-    def _as_hx(self, states: list[Any]) -> Any:
-        return states[0]
 
     @runs_as_it_is
     def _called(self, input: Any, hx: Any) -> Any:  # noqa: A002
@@ -191,25 +203,12 @@ def dropout_mask(shape: Sequence[int], p: float, dtype: Any) -> Any:
     return mask.zero_() if p == 1 else mask.bernoulli_(1 - p).div_(1 - p)
 
 
-def pair(hx: Any) -> Sequence[Any] | None:
-    """Return the two states of an LSTM, None for zeros; no states at all where they are not what they should be."""
-    if hx is None:
-        return None, None
-    return hx if isinstance(hx, tuple | list) and len(hx) == 2 and hx[0] is not None and hx[1] is not None else None
-
-
 class RNN(_Recurrent, torch.nn.RNN):
     """``torch.nn.RNN``, computed by fastrnn."""
 
 
-class LSTM(_Recurrent, torch.nn.LSTM):
+class LSTM(_WithCellState, _Recurrent, torch.nn.LSTM):
     """``torch.nn.LSTM``, computed by fastrnn."""
-
-    def _states(self, hx: Any) -> Sequence[Any] | None:
-        return pair(hx)
-
-    def _as_hx(self, states: list[Any]) -> Any:
-        return tuple(states)
 
 
 class GRU(_Recurrent, torch.nn.GRU):
@@ -220,21 +219,11 @@ class _Cell(_Accelerated):
     """What RNNCell, LSTMCell and GRUCell have in common."""
 
     _weights = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
-
-    def _mode(self) -> str | None:
-        """Return what PyTorch calls the mode of modules that have such cells; None where there are none."""
-        raise NotImplementedError
-
-    def _states(self, hx: Any) -> Sequence[Any] | None:
-        """Return the states of a call, None for zeros; no states at all where they are not what they should be."""
-        return (hx,)
-
-    def _as_hx(self, states: Sequence[Any]) -> Any:
-        return states[0]
+    _mode: str | None  # what PyTorch calls the mode of modules that have such cells; None where there are none
 
     def _stack(self) -> tuple[Stack | None, list[Any]]:
         """Return what the kernels know of the cell, if they do, and the weights that it is to use now."""
-        state, mode = self.__dict__, self._mode()
+        state, mode = self.__dict__, self._mode
         parameters = state["_parameters"]
         if all(map(parameters.__contains__, self._weights)):
             weights = [w for w in map(parameters.get, self._weights) if w is not None]
@@ -277,25 +266,18 @@ class _Cell(_Accelerated):
 class RNNCell(_Cell, torch.nn.RNNCell):
     """``torch.nn.RNNCell``, computed by fastrnn."""
 
-    def _mode(self) -> str | None:
+    @property
+    def _mode(self) -> str | None:  # type: ignore[override]
         return {"tanh": "RNN_TANH", "relu": "RNN_RELU"}.get(self.__dict__["nonlinearity"])
 
 
-class LSTMCell(_Cell, torch.nn.LSTMCell):
+class LSTMCell(_WithCellState, _Cell, torch.nn.LSTMCell):
     """``torch.nn.LSTMCell``, computed by fastrnn."""
 
-    def _mode(self) -> str | None:
-        return "LSTM"
-
-    def _states(self, hx: Any) -> Sequence[Any] | None:
-        return pair(hx)
-
-    def _as_hx(self, states: Sequence[Any]) -> Any:
-        return tuple(states)
+    _mode = "LSTM"
 
 
 class GRUCell(_Cell, torch.nn.GRUCell):
     """``torch.nn.GRUCell``, computed by fastrnn."""
 
-    def _mode(self) -> str | None:
-        return "GRU"
+    _mode = "GRU"
