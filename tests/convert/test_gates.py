@@ -75,6 +75,9 @@ def test_an_update_gate_that_is_the_other_way_round() -> None:
         n = np.tanh(w_ih[2] @ x_t + w_hh[2] @ (r * h) + bias[2])
         h = z * n + (1 - z) * h
     np.testing.assert_allclose(gru(x)[1][0, 0], h, atol=1e-6)
+    right = fastrnn.gates(order, list(w_ih))
+    for names in (("r", "-z", "n"), ("r", "z", "n")):
+        np.testing.assert_array_equal(fastrnn.gates(order, dict(zip(names, w_ih, strict=True))), right)
 
 
 def test_what_comes_back_is_new() -> None:

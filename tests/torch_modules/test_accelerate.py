@@ -146,7 +146,7 @@ def test_what_is_left() -> None:
     assert list(report.exchanged) == ["good"]
     assert report.left == {
         "own": "Own is a class of its own: derive it from fastrnn.torch's",
-        "ours": "GRU is fastrnn's",
+        "ours": "GRU is fastrnn's already",
         "patched": "GRU has a forward of its own",
         "small": "GRU is bfloat16, neither float32 nor float64",
         "meta": "LSTMCell is on meta, which is no CPU",

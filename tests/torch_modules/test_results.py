@@ -114,6 +114,30 @@ def test_modules_without_gradients(kind: str, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_step_of_any_rows(kind: str, dtype: Any) -> None:
+    """Up to ROWS_OF_STEP rows, a call of one step is computed another way, with the same results, each of its own."""
+    for B, bidirectional, given, packed in itertools.product((1, 2, 8, 9), *[(False, True)] * 3):
+        theirs, ours = twins(kind, num_layers=2, bidirectional=bidirectional, dtype=dtype)
+        x: Any = random(1, B, I, dtype=dtype)
+        x = PackedSequence(x[0], torch.tensor([B])) if packed else x
+        shape = (4 if bidirectional else 2, B, H)
+        states = [random(*shape, dtype=dtype, seed=k) for k in range(1 + (kind == "LSTM"))] if given else None
+        hx = None if states is None else tuple(states) if kind == "LSTM" else states[0]
+        with torch.no_grad():
+            right, right_states = theirs(x, hx)
+            with only_ours():
+                y, found = ours(x, hx)
+            y, right = (y.data, right.data) if packed else (y, right)
+            last = as_tuple(found)[0].clone()
+            torch.testing.assert_close(y, right, **TOLERANCE[dtype])
+            for s, r in zip(as_tuple(found), as_tuple(right_states), strict=True):
+                torch.testing.assert_close(s, r, **TOLERANCE[dtype])
+            y.zero_()
+            assert torch.equal(as_tuple(found)[0], last)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", CELLS)
 def test_cells(kind: str, dtype: Any) -> None:
     states = 2 if kind == "LSTMCell" else 1

@@ -108,24 +108,27 @@ def quoted(name: str) -> str:
     return f"{name!r}: " if name else ""
 
 
-def chosen(owner: str, argument: str, nets: Sequence[Net], choice: Any, *, source: str, joins: bool) -> Net:
+def chosen(
+    owner: str, argument: str, nets: Sequence[Net], choice: Any, *, source: str, joins: bool, expected: str = ""
+) -> Net:
     """Return the net that a user means.
 
     ``argument`` is the name of the argument that chooses, ``choice`` its value: None where there is but one, a name,
-    or, if ``joins``, a list of the names of single layers that follow each other. ``source`` says in what is looked.
+    or, if ``joins``, a list of the names of single layers that follow each other. ``source`` says in what is looked,
+    and ``expected`` what for.
     """
     if not nets:
-        raise ValueError(f"{owner}: there is no recurrent net in {source}")
+        raise ValueError(f"{owner}: there is no recurrent net in {source}{expected}")
     if choice is None:
         if len(nets) == 1:
             return nets[0]
         way = f": choose one, {argument}={nets[0].name!r}"
         follow = [net.name for net in nets[:2]] if joins and _join(nets[:2]) else []
         way += f", or several that follow each other, {argument}={follow!r}" if follow else ""
-        raise ValueError(f"{owner}: there are {len(nets)} recurrent nets in {source}{way}; there are {listed(nets)}")
+        raise ValueError(f"{owner}: there are {len(nets)} recurrent nets in {source}{way}; {there(nets)}")
     if isinstance(choice, list | tuple) and joins:
         if not choice:
-            raise ValueError(f"{owner}: {argument} is empty, expected names; there are {listed(nets)}")
+            raise ValueError(f"{owner}: {argument} is empty, expected names; {there(nets)}")
         found = [_named(owner, argument, nets, each) for each in choice]
         return found[0] if len(found) == 1 else joined(owner, found)
     return _named(owner, argument, nets, choice)
@@ -142,7 +145,7 @@ def _join(nets: Sequence[Net]) -> bool:
 
 def _named(owner: str, argument: str, nets: Sequence[Net], name: Any) -> Net:
     if not isinstance(name, str):
-        raise TypeError(f"{owner}: {argument} is {checks.shown(name)}, expected a name; there are {listed(nets)}")
+        raise TypeError(f"{owner}: {argument} is {checks.shown(name)}, expected a name; {there(nets)}")
     wanted = name.strip("./")
     same = [net for net in nets if net.name == wanted]
     if wanted:
@@ -154,7 +157,12 @@ def _named(owner: str, argument: str, nets: Sequence[Net], name: Any) -> Net:
         raise ValueError(f"{owner}: {argument} is {name!r}, which may be {listed(same)}")
     near = nearest(wanted, [net.name for net in nets])
     hint = f": did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{owner}: there is no recurrent net {name!r}{hint}; there are {listed(nets)}")
+    raise ValueError(f"{owner}: there is no recurrent net {name!r}{hint}; {there(nets)}")
+
+
+def there(nets: Sequence[Net]) -> str:
+    """Return what nets there are, as a message says it."""
+    return f"there {'is' if len(nets) == 1 else 'are'} {listed(nets)}"
 
 
 def listed(nets: Sequence[Net]) -> str:

@@ -27,7 +27,7 @@ def gates(order: str | Sequence[str], weights: Any, *, axis: int = 0) -> Array:
             called c or j; a GRU r, z (or u) and n (or h, c). A name with a minus, ``("r", "-z", "n")``, is a block
             whose sign changes: for a GRU whose update gate is the other's 1 - z.
         weights: an array with one block of H for each gate, side by side on ``axis``; or a sequence of arrays, one for
-            each gate in this order; or a dict of them by the names of ``order``.
+            each gate in this order; or a dict of them by the names of ``order``, with or without the minus.
         axis: which axis of ``weights``, or of each of them, the units of a gate are on: 0, or 1 of matrices that are
             (inputs, G*H), as Keras and TensorFlow have them, which are transposed.
 
@@ -81,10 +81,10 @@ def _known(order: Any, names: list[str]) -> list[str]:
 def _blocks(names: list[str], weights: Any, axis: int) -> list[Array]:
     """Return the block of each gate, its units on the first axis."""
     if isinstance(weights, Mapping):
-        missing = [name for name in names if name not in weights]
-        if missing or len(weights) != len(names):
-            raise ValueError(f"gates: weights has {', '.join(map(str, weights))}, expected {', '.join(names)}")
-        weights = [weights[name] for name in names]
+        keys = [name if name in weights else name.removeprefix("-") for name in names]
+        if set(keys) != set(weights):
+            raise ValueError(f"gates: weights has {', '.join(map(str, weights))}, expected {', '.join(keys)}")
+        weights = [weights[key] for key in keys]
     if isinstance(weights, list | tuple):
         if len(weights) != len(names):
             raise ValueError(f"gates: weights has {len(weights)} arrays, expected {len(names)}, one for each gate")

@@ -25,6 +25,10 @@ from .torch_names import MADE, NOT_SAID, OF_PARAMETER, QUANTISED_PROBLEM, made_p
 
 __all__ = ["from_torch"]
 
+NAMES = (
+    ": PyTorch's names are looked for, weight_ih_l0, weight_hh_l0, bias_ih_l0, ... of layers and weight_ih, weight_hh, "
+    "... of cells, with or without a prefix; fastrnn.gates helps with weights of other names"
+)
 OWNER = "from_torch"
 EXPECTED = "a PyTorch module, a dict of arrays or the path of a .safetensors or .pt file"
 MOST, DEEPEST = 2**20, 50  # entries of dicts, and dicts in each other
@@ -83,7 +87,7 @@ def from_torch(
         prefix = prefix.replace("/", ".")
     net = _submodule(source, prefix)
     if net is None:
-        net = chosen(OWNER, "prefix", nets_in(OWNER, source), prefix, source=_said(source), joins=False)
+        net = chosen(OWNER, "prefix", nets_in(OWNER, source), prefix, source=_said(source), joins=False, expected=NAMES)
     return _with(net, batch_first, nonlinearity).layer(dtype, owner=OWNER)
 
 

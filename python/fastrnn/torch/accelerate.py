@@ -93,7 +93,7 @@ def _why_not(module: Any) -> str | None:
     if not isinstance(module, KINDS):
         return ""
     if kind in THEIRS:
-        return f"{kind.__name__} is fastrnn's"
+        return f"{kind.__name__} is fastrnn's already"
     if kind not in OURS:
         return f"{kind.__name__} is a class of its own: derive it from fastrnn.torch's"
     if "forward" in module.__dict__:

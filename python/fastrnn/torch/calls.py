@@ -48,7 +48,7 @@ def run(stack: Stack, steps: Steps, weights: list[Known], masks: Tensors, x: Any
 def step(stack: Stack, weights: list[Known], x: Any, states: Tensors) -> tuple[Any, ...]:
     """Return the states after one step of a cell."""
     follow_threads()
-    return tuple(map(from_numpy, stack.step(x.numpy(), arrays_of(states), weights)))
+    return tuple(map(from_numpy, stack.step(x.numpy(), arrays_of(states), weights[0])))
 
 
 def go_back(

@@ -225,10 +225,11 @@ class _Cell(_Accelerated):
         """Return what the kernels know of the cell, if they do, and the weights that it is to use now."""
         state, mode = self.__dict__, self._mode
         parameters = state["_parameters"]
-        if all(map(parameters.__contains__, self._weights)):
-            weights = [w for w in map(parameters.get, self._weights) if w is not None]
+        if (*parameters,) == self._weights:
+            found: Any = parameters.values()
         else:  # with weight_norm or parametrizations
-            weights = [w for w in (getattr(self, name) for name in self._weights) if w is not None]
+            found = [getattr(self, name) for name in self._weights]
+        weights = [w for w in found if w is not None]
         if mode is None or len(weights) not in (2, 4):
             return None, weights
         options = mode, state["input_size"], state["hidden_size"], 1, len(weights) == 4
@@ -243,6 +244,9 @@ class _Cell(_Accelerated):
         stack, weights = self._stack()
         if stack is None:
             return None
+        back = goes_back(weights)
+        if back and not stack.trains_cell_well(weights[0]):
+            return None
         known, dtype = stack.weights(weights)
         x, states = input, self._states(hx)
         if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x or not x.numel() or x.dim() > 2:
@@ -252,9 +256,7 @@ class _Cell(_Accelerated):
             return None
         if not batch:
             x, states = x.unsqueeze(0), [None if s is None else s.unsqueeze(0) for s in states]
-        if goes_back(weights) or goes_back((x, *states)):
-            if not stack.trains_cell_well(x):
-                return None
+        if back or goes_back((x, *states)):
             after = apply_step(stack, known, x, *states, *weights)
         else:
             after = step(stack, known, x, states)

@@ -36,8 +36,12 @@ TENSORS = {torch.Tensor, torch.nn.Parameter}  # and no subclasses, which do as t
 # faster, but for an LSTM, and so it does any step of an RNNCell; and modules that are called for a few steps at a time
 # have many tapes alive: there they are made when they are needed.
 SMALL_WEIGHTS = 2**19
-SMALL_WEIGHTS_OF_CELL = {"rnn": 0, "gru": 2**17, "lstm": 2**17}
+SMALL_WEIGHTS_OF_CELL = {"rnn": 0, "gru": 2**18, "lstm": 2**18}
 FEW_STEPS = 8
+
+# A single step of so many rows reads the weights where they are, once, in half the time of a sequence of one step,
+# which first looks whether they are still those that it has packed.
+ROWS_OF_STEP = 8
 
 
 def is_plain(tensor: Any, dtype: Any) -> bool:
@@ -204,14 +208,14 @@ class Stack:
         """Return how many bytes the weights have, of x's dtype."""
         return self._numbers * int(x.itemsize)
 
-    def step(self, x: Array, states: Sequence[Array | None], weights: list[Known]) -> tuple[Array, ...]:
-        """Return the states (B, H) after one step of the only net."""
+    def step(self, x: Array, states: Sequence[Array | None], weights: Known) -> tuple[Array, ...]:
+        """Return the states (B, H) after one step of a net."""
         if self.family == "lstm":
-            return _core.lstm_step(x, *weights[0], *states)
+            return _core.lstm_step(x, *weights, *states)
         if self.family == "gru":
-            return (_core.gru_step(x, *weights[0], *states),)
+            return (_core.gru_step(x, *weights, *states),)
         nonlinearity: Any = self.cell.removeprefix("rnn_")
-        return (_core.rnn_step(x, *weights[0], *states, nonlinearity=nonlinearity),)
+        return (_core.rnn_step(x, *weights, *states, nonlinearity=nonlinearity),)
 
     def forward(
         self,
@@ -228,30 +232,23 @@ class Stack:
         but the last with, if it does.
         """
         rows, place = steps.turned(x), 0
+        steps_once = steps.count(x) == 1 and rows.shape[-2] <= ROWS_OF_STEP and not (tapes or self.proj_size)
         after: list[Any] = []  # of each net
-        left: list[_core.Tape] = []
+        left: list[Any] = []
         for k in range(self.layers):
             outputs = []
             for direction in range(self.directions):
-                w_ih, w_hh, b_ih, b_hh = weights[place]
+                given = steps.reverse(rows) if direction else rows
                 h, c = self._of_place(states, place)
-                y, *found, tape = _core.forward(
-                    self.cell,
-                    tapes,
-                    True,
-                    self._kept[place],
-                    steps.counts,
-                    steps.reverse(rows) if direction else rows,
-                    w_ih,
-                    w_hh,
-                    b_ih,
-                    b_hh,
-                    h,
-                    c,
-                    None,
-                    None,
-                    None,
-                )
+                if steps_once:
+                    found = list(self.step(given.reshape(rows.shape[-2:]), (h, c)[: self.states], weights[place]))
+                    y, tape = found[0].copy().reshape(*rows.shape[:-1], -1), None
+                else:
+                    kept, counts = self._kept[place], steps.counts
+                    w_ih, w_hh, b_ih, b_hh = weights[place]
+                    y, *found, tape = _core.forward(
+                        self.cell, tapes, True, kept, counts, given, w_ih, w_hh, b_ih, b_hh, h, c, None, None, None
+                    )
                 y = steps.reverse(y) if direction else y
                 if self.proj_size:
                     y, found[0] = narrowed(y, self.proj_size), narrowed(found[0], self.proj_size)
