@@ -31,7 +31,8 @@ std::array<Array<Real>, kArrays> packed_arrays(const PackedLayout& layout, Forwa
 template <class Real>
 PackedLayout layout_of(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) {
     const Sizes& size = args.size;
-    return {&table, cell, args.format, sizeof(Real) == sizeof(float), size.D == 0, size.I, size.H, size.P};
+    const bool dense = size.D == 0 || args.format != WeightFormat::plain;  // see keeps_columns()
+    return {&table, cell, args.format, sizeof(Real) == sizeof(float), dense, size.I, size.H, size.P};
 }
 
 template <class Real>

@@ -34,13 +34,17 @@ struct Workspace {
     Real* h[2];       // (B, H) each: h after even and odd steps, if the caller wants no y
     Real* masked[2];  // (B, H) each: the same, as W_hh meets it, if there is a mask
     Real* saved;      // (B, saved_pitch) of the step at hand, if there is no tape and a later phase needs it
+    // The rows of x of some steps, and of an operand of W_hh, as a weight format takes them: for each part of the units
+    // its own, which its thread makes.
+    Real *ready_x, *ready_h;
+    Index ready_x_size, ready_h_size;  // of each part
     Index total;
 
     // Where all steps are one block W_ih is gone through once, and a panel packed as it is needed stays in cache:
     // unless the caller keeps it.
     Workspace(const Net<Real>& net, const ForwardArgs<Real>& args, Real* base)
         : steps(projected_steps(args.size)),
-          keeps_ih(args.size.D == 0 && (args.packed || args.size.T > steps)),
+          keeps_ih(keeps_columns(args.format) || (args.size.D == 0 && (args.packed || args.size.T > steps))),
           weights(net, args.size, args.format, keeps_ih, args.packed ? args.packed : base) {
         const Kernels<Real>& kernels = net.kernels;
         const CellShape& shape = net.shape();
@@ -60,6 +64,11 @@ struct Workspace {
         for (Real*& after : masked) after = carver.take(args.regularisation.mask ? size.B * H : 0);
         const bool keeps_saved = !args.tape && shape.phases > 1;
         saved = carver.take(keeps_saved ? size.B * saved_pitch(kernels, shape, H) : 0);
+        const auto ready_size = net.product(args.format).ready_size;
+        ready_x_size = ready_size && dense ? steps * size.B * ready_size(size.I) : 0;
+        ready_h_size = ready_size ? size.B * ready_size(H) : 0;
+        ready_x = carver.take(args.split.unit_parts * ready_x_size);
+        ready_h = carver.take(args.split.unit_parts * ready_h_size);
         total = carver.used;
     }
 };
@@ -130,6 +139,7 @@ public:
                 project(begin, end);
                 if (shares_units_) team_.barrier();
             }
+            if (projects_late()) make_ready_x({args_.x, size_.I}, row_begin_, row_end_);
             for (Index t = begin; t < end; ++t) step(t, t - begin);
         }
         finish();
@@ -147,7 +157,10 @@ private:
         const Index B = size_.B, I = size_.I, H = size_.H;
         const int part = team_.rank(), parts = team_.size();
         if (!args_.packed || args_.fills_packed) pack();
-        if (size_.D) project_tokens(share(blocks_, part, parts));
+        if (size_.D && product_.column)
+            project_columns(share(panel_count(input_panels()), part, parts));
+        else if (size_.D)
+            project_tokens(share(blocks_, part, parts));
         if (part == 0) {
             if (!args_.state_0[kH]) clear(work_.zeros, B * H);
             for (int s = 0; s < shape_.states; ++s) {
@@ -253,6 +266,27 @@ private:
         }
     }
 
+    // The same, of panels [own) of packed weights.
+    void project_columns(Range own) const {
+        const Panels<Real> panels = input_panels();
+        for (Index panel = own.begin; panel < own.end; ++panel)
+            for (Index d = 0; d < size_.D; ++d) {
+                product_.column(panels, panel, args_.tokens.id[d], projected_at(panel << input_shift_, d));
+                if (d % 1024 == 0)
+                    team_.poll(kWorkOfMoving * 1024 * static_cast<double>(panels.width * lanes_));
+            }
+    }
+
+    // Rows as the weight format takes them, which this thread alone reads.
+    Rows<Real> made_ready(const Rows<Real>& rows, Index begin, Index end, Index depth, Real* ready) const {
+        if (!product_.make_ready || depth == 0) return rows;
+        product_.make_ready(rows, begin, end, depth, ready);
+        return {ready, product_.ready_size(depth)};
+    }
+    void make_ready_x(const Rows<Real>& x, Index begin, Index end) {
+        x_ = made_ready(x, begin, end, size_.I, work_.ready_x + unit_part_ * work_.ready_x_size);
+    }
+
     Index own_rows() const { return row_end_ - row_begin_; }
 
     // W_ih, if it is kept, with its biases.
@@ -261,13 +295,18 @@ private:
     }
 
     // W_ih x + b_ih of this thread's rows in steps [begin, end), in the order (step, row), for the units that it gets.
-    void project(Index begin, Index end) const {
+    void project(Index begin, Index end) {
         const Index I = size_.I;
         Rows<Real> x{args_.x + first_row(size_, begin) * I, I};
         Index rows = first_row(size_, end) - first_row(size_, begin);
         if (args_.split.batch_parts > 1) {
             x = {x.base + row_begin_ * I, I, larger(1, own_rows()), size_.B * I};
             rows = (end - begin) * own_rows();
+        }
+        if (product_.make_ready) {
+            Real* const ready = work_.ready_x + unit_part_ * work_.ready_x_size +
+                                (args_.split.batch_parts > 1 ? row_begin_ * work_.steps : 0) * product_.ready_size(I);
+            x = made_ready(x, 0, rows, I, ready);
         }
         Real* const at_hand = work_.panels + team_.rank() * work_.panel_size;
         const Panels<Real> all = input_panels();
@@ -290,12 +329,12 @@ private:
 
     // Whether each panel of W_hh is followed by the same units' of W_ih. In a stream, whose steps are calls of their
     // own, both are then found in cache where the call before turned round.
-    bool projects_late() const { return size_.T == 1 && work_.keeps_ih; }
+    bool projects_late() const { return size_.T == 1 && !size_.D && work_.keeps_ih; }
 
     // W_ih x + b_ih of rows [first, first + count) of the one step, for blocks [begin, end) of units.
     void project_units(Index first, Index count, Index begin, Index end) const {
         const Panels<Real> panels = input_panels();
-        multiply(product_, Rows<Real>{args_.x, size_.I}, first, first + count, panels,
+        multiply(product_, x_, first, first + count, panels,
                  Turns{begin >> input_shift_, shift_up(end, input_shift_)},
                  [&](Index row, Index rows, Index panel, int width, const Real* sums) {
                      const Index each = smaller(panels.width, width) * lanes_;  // of several panels, with one row
@@ -344,10 +383,12 @@ private:
         Rows<Real> operand{args_.regularisation.mask ? work_.masked[(t + 1) % 2] : at.prev[kH], size_.H};
         if (phase.operand >= 0) operand = {at.saved + phase.operand * run_.Hp, run_.saved_pitch};
         const Panels<Real>& panels = phase_[p].panels;
+        const Index end_row = smaller(row_end_, step_rows(size_, t));
+        operand = made_ready(operand, row_begin_, end_row, panels.depth, work_.ready_h + unit_part_ * work_.ready_h_size);
         const bool late = p == 0 && projects_late();
         const Turns turns{phase_[p].begin, phase_[p].end, (t % 2 != 0) != args_.turned,
                           shares_units_ ? &team_ : nullptr, phase_[p].all};
-        multiply(product_, operand, row_begin_, smaller(row_end_, step_rows(size_, t)), panels, turns,
+        multiply(product_, operand, row_begin_, end_row, panels, turns,
                  [&](Index first, Index count, Index panel, int width, const Real* sums) {
                      if (long_steps_) team_.poll(work_of_sums(count * width * lanes_, panels.depth));
                      const Index begin = panel << shift, end = begin + quotient(width, gates);
@@ -438,6 +479,7 @@ private:
     Index row_begin_, row_end_;  // this thread's rows of the batch
     PhaseOfRun phase_[kMostPhases];
     ForwardRun<Real> run_;
+    Rows<Real> x_;         // of the one step, where it is projected late
     Real* projected_;      // what this thread needs of `projected`
     double work_of_step_;  // for Team::poll()
     Index tape_steps_;     // in a block of the tape's
@@ -452,7 +494,7 @@ Index tape_size(const Net<Real>& net, const Sizes& size) {
 
 template <class Real>
 Index packed_size(const Net<Real>& net, const Sizes& size, WeightFormat format) {
-    return Weights<Real>(net, size, format, size.D == 0, nullptr).total;
+    return Weights<Real>(net, size, format, size.D == 0 || keeps_columns(format), nullptr).total;
 }
 
 template <class Real>

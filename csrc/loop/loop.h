@@ -23,6 +23,9 @@ struct Net {
     }
 };
 
+// Whether packed weights have W_ih for tokens, too, whose columns are not to be had as the caller has them.
+inline bool keeps_columns(WeightFormat format) { return format != WeightFormat::plain; }
+
 template <class Real>
 Index tape_size(const Net<Real>& net, const Sizes& size);
 
