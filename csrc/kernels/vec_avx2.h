@@ -17,7 +17,7 @@ struct Vec;
 template <>
 struct Vec<float> {
     using Real = float;
-    static constexpr int kLanes = 8, kRegisters = 16;
+    static constexpr int kLanes = 8, kRegisters = 16, kUnrolled = 8;
     static constexpr bool kFused = true;
     __m256 v;
 
@@ -87,7 +87,7 @@ private:
 template <>
 struct Vec<double> {
     using Real = double;
-    static constexpr int kLanes = 4, kRegisters = 16;
+    static constexpr int kLanes = 4, kRegisters = 16, kUnrolled = 4;
     static constexpr bool kFused = true;
     __m256d v;
 

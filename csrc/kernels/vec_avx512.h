@@ -4,6 +4,7 @@
 // intrinsics. Unless said otherwise an operation is the IEEE one, lane by lane.
 //   load_n, store_n   touch only the first n lanes in memory; load_n sets the others to zero
 //   min, max          return the second operand where either is NaN, so that clamp(limit, x) keeps a NaN x
+//   kUnrolled         times that a loop over k of many of them is written out: see unrolled() in product/tiles.h
 //   prefetch          asks for a line of memory to be brought to L1
 //   kFused            whether fma rounds once; where it does not, it is a product and a sum
 //   copysign          magnitude of the first, sign of the second
@@ -35,7 +36,7 @@ struct Vec;
 template <>
 struct Vec<float> {
     using Real = float;
-    static constexpr int kLanes = 16, kRegisters = 32;
+    static constexpr int kLanes = 16, kRegisters = 32, kUnrolled = 8;
     static constexpr bool kFused = true;
     __m512 v;
 
@@ -118,7 +119,7 @@ private:
 template <>
 struct Vec<double> {
     using Real = double;
-    static constexpr int kLanes = 8, kRegisters = 32;
+    static constexpr int kLanes = 8, kRegisters = 32, kUnrolled = 4;
     static constexpr bool kFused = true;
     __m512d v;
 

@@ -17,7 +17,7 @@ struct Vec;
 template <>
 struct Vec<float> {
     using Real = float;
-    static constexpr int kLanes = 4, kRegisters = 16;
+    static constexpr int kLanes = 4, kRegisters = 16, kUnrolled = 8;
     static constexpr bool kFused = false;
     __m128 v;
 
@@ -78,7 +78,7 @@ private:
 template <>
 struct Vec<double> {
     using Real = double;
-    static constexpr int kLanes = 2, kRegisters = 16;
+    static constexpr int kLanes = 2, kRegisters = 16, kUnrolled = 4;
     static constexpr bool kFused = false;
     __m128d v;
 

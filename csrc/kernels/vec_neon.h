@@ -17,7 +17,7 @@ struct Vec;
 template <>
 struct Vec<float> {
     using Real = float;
-    static constexpr int kLanes = 4, kRegisters = 32;
+    static constexpr int kLanes = 4, kRegisters = 32, kUnrolled = 8;
     static constexpr bool kFused = true;
     float32x4_t v;
 
@@ -79,7 +79,7 @@ struct Vec<float> {
 template <>
 struct Vec<double> {
     using Real = double;
-    static constexpr int kLanes = 2, kRegisters = 32;
+    static constexpr int kLanes = 2, kRegisters = 32, kUnrolled = 4;
     static constexpr bool kFused = true;
     float64x2_t v;
 

@@ -22,6 +22,11 @@ struct Format {
     struct Vector {
         using Real = float;
         static constexpr int kLanes = kWordLanes, kRegisters = Vec<float>::kRegisters;
+#ifdef FASTRNN_DOT_BFLOAT16
+        static constexpr int kUnrolled = 2;
+#else
+        static constexpr int kUnrolled = 1;
+#endif
         Vec<float> v;
 
         static Vector load(const float* p) { return {Vec<float>::load(p)}; }

@@ -26,6 +26,11 @@ struct Format {
     struct Vector {
         using Real = float;
         static constexpr int kLanes = kWordLanes, kRegisters = Vec<float>::kRegisters;
+#ifdef FASTRNN_DOT_INT8
+        static constexpr int kUnrolled = 2;
+#else
+        static constexpr int kUnrolled = 1;
+#endif
         Vec<float> v;
 
         static Vector load(const float* p) { return {Vec<float>::load(p)}; }
@@ -151,7 +156,7 @@ struct Widened {
 inline void multiply(const Rows<float>& rows, Index row_begin, Index row_end, const Panels<float>& panels,
                      const Turns& turns, const Epilogue<float>& epilogue, const Touched<float>* touched) {
     if (panels.depth == 0)  // sums are what they start from
-        return product<Vec<float>>(rows, row_begin, row_end, panels, turns, epilogue, touched);
+        return plain_float32.multiply(rows, row_begin, row_end, panels, turns, epilogue, touched);
     Panels<float> words = panels_of_words<Format>(panels);
     words.start = nullptr;
     const Widened widened{rows, panels, epilogue};
@@ -165,7 +170,7 @@ inline void multiply(const Rows<float>& rows, Index row_begin, Index row_end, co
 
 inline void multiply_block(const Rows<float>& rows, Index first, Index end, const Panels<float>& panels, Index panel,
                            float* sums) {
-    if (panels.depth == 0) return product_of_block<Vec<float>>(rows, first, end, panels, panel, sums);
+    if (panels.depth == 0) return plain_float32.multiply_block(rows, first, end, panels, panel, sums);
     Panels<float> words = panels_of_words<Format>(panels);
     words.start = nullptr;
     product_of_block<Format::Vector>(rows, first, end, words, panel, sums);

@@ -104,11 +104,11 @@ struct Tile {
 // that it will read itself some k later.
 enum class Ahead { nothing, share, all };
 
-// Times that the loop over k is written out: see FASTRNN_UNROLL_8. Large tiles of float64 take long enough for a branch
-// to be foreseen too late, and are half of all that there is to compile.
+// Times that the loop over k is written out: see FASTRNN_UNROLL_8. Where a large tile takes long enough for a branch to be
+// foreseen too late anyway, fewer: they are half of all that there is to compile.
 template <class V>
 constexpr int unrolled(int sums) {
-    return sizeof(typename V::Real) == 8 && sums > 8 ? 4 : 8;
+    return sums > 8 ? V::kUnrolled : V::kUnrolled >= 2 ? 8 : 4;
 }
 
 // `Strips` of them side by side, for a few rows; else 1.
@@ -155,8 +155,13 @@ void multiply(const Tile<typename V::Real>& tile) {
     if constexpr (unrolled<V>(R * Strips * Width) == 8) {
         FASTRNN_UNROLL_8
         for (Index k = 0; k < depth; ++k) add(k);
-    } else {
+    } else if constexpr (unrolled<V>(R * Strips * Width) == 4) {
         FASTRNN_UNROLL_4
+        for (Index k = 0; k < depth; ++k) add(k);
+    } else if constexpr (unrolled<V>(R * Strips * Width) == 2) {
+        FASTRNN_UNROLL_2
+        for (Index k = 0; k < depth; ++k) add(k);
+    } else {
         for (Index k = 0; k < depth; ++k) add(k);
     }
     Real* const sums = tile.sums;
@@ -165,6 +170,10 @@ void multiply(const Tile<typename V::Real>& tile) {
         for (int r = 0; r < R; ++r)
             for (int v = 0; v < Width; ++v) sum[s][r][v].store(sums + r * sums_row + s * sums_strip + v * V::kLanes);
 }
+
+// Where a product is several instructions, it is not those that weights from far away have to wait for.
+template <class V>
+constexpr bool kFetches = V::kUnrolled > 1;
 
 template <class V>
 using Multiply = void (*)(const Tile<typename V::Real>&);
@@ -248,7 +257,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, PanelsOf<V> panels, 
     const int height = count / tiles, higher = count % tiles;
     const Multiply<V> high = multiply_rows_for<V, Ahead::nothing>(wide, height + (higher > 0)),
                       low = multiply_rows_for<V, Ahead::nothing>(wide, height);
-    const bool prefetches = far && (tiles > 1 || !kWholeLines<V>);
+    const bool prefetches = kFetches<V> && far && (tiles > 1 || !kWholeLines<V>);
     // Passes of equal length, and one where there is nothing to multiply, too.
     constexpr Index longest = kPassBytes / (kMaxWidth * V::kLanes * static_cast<Index>(sizeof(Real)));
     const Index passes = larger(1, ceil_div(panels->depth, longest)), pass = larger(1, ceil_div(panels->depth, passes));
@@ -277,7 +286,7 @@ void multiply_block(const RowBlock<typename V::Real>& rows, PanelsOf<V> panels, 
                     // can wait for.
                     tile.ahead_step = ceil_div(strip_row, tiles);
                     tile.ahead = tiles == 1 ? tile.strip + kAhead<Real> : next + i * strip_row * tile.depth / tiles;
-                    multiply_rows_for<V, Ahead::share>(wide, n)(tile);
+                    multiply_rows_for<V, kFetches<V> ? Ahead::share : Ahead::nothing>(wide, n)(tile);
                 } else {
                     (i < higher ? high : low)(tile);
                 }
@@ -323,7 +332,7 @@ void multiply_row(const typename V::Real* row, PanelsOf<V> panels, Index panel, 
     tile.start = panels.start_of(panel);
     tile.sums = sums;
     const int strips = static_cast<int>(count) * (width / wide);
-    if constexpr (kWholeLines<V>) {
+    if constexpr (kWholeLines<V> && kFetches<V>) {
         if (in_l2) {
             tile.ahead_step = panels.k_step(panel);
             tile.ahead = tile.strip + kStepsAhead * tile.ahead_step;

@@ -948,7 +948,7 @@ void keep_weights(bool tokens) {
     const auto right = Run<Real>(active_table(), p).everything();
     const auto right_changed = Run<Real>(active_table(), changed).everything();
     check(right != right_changed, "the change changes nothing");
-    KeptWeights kept(false);
+    KeptWeights kept(false, WeightFormat::plain);
     std::atomic<int> wrong{0};
     std::vector<std::thread> callers;
     for (int i = 0; i < 4; ++i)
