@@ -34,10 +34,6 @@ struct Workspace {
     Real* h[2];       // (B, H) each: h after even and odd steps, if the caller wants no y
     Real* masked[2];  // (B, H) each: the same, as W_hh meets it, if there is a mask
     Real* saved;      // (B, saved_pitch) of the step at hand, if there is no tape and a later phase needs it
-    // The rows of x of some steps, and of an operand of W_hh, as a weight format takes them: for each part of the units
-    // its own, which its thread makes.
-    Real *ready_x, *ready_h;
-    Index ready_x_size, ready_h_size;  // of each part
     Index total;
 
     // Where all steps are one block W_ih is gone through once, and a panel packed as it is needed stays in cache:
@@ -64,11 +60,24 @@ struct Workspace {
         for (Real*& after : masked) after = carver.take(args.regularisation.mask ? size.B * H : 0);
         const bool keeps_saved = !args.tape && shape.phases > 1;
         saved = carver.take(keeps_saved ? size.B * saved_pitch(kernels, shape, H) : 0);
-        const auto ready_size = net.product(args.format).ready_size;
-        ready_x_size = ready_size && dense ? steps * size.B * ready_size(size.I) : 0;
-        ready_h_size = ready_size ? size.B * ready_size(H) : 0;
-        ready_x = carver.take(args.split.unit_parts * ready_x_size);
-        ready_h = carver.take(args.split.unit_parts * ready_h_size);
+        total = carver.used;
+    }
+};
+
+// Rows as a weight format takes them: of x of some steps, and of an operand of W_hh. Threads that share units have
+// one each, which they fill for themselves.
+template <class Real>
+struct Ready {
+    Real *x, *h;
+    Index total;
+
+    Ready(const Net<Real>& net, const ForwardArgs<Real>& args, Real* base) {
+        const auto size_of_row = net.product(args.format).ready_size;
+        const Sizes& size = args.size;
+        Carver<Real> carver{base};
+        const bool dense = size.D == 0;
+        x = carver.take(size_of_row && dense ? projected_steps(size) * size.B * size_of_row(size.I) : 0);
+        h = carver.take(size_of_row ? size.B * size_of_row(size.H) : 0);
         total = carver.used;
     }
 };
@@ -90,11 +99,13 @@ public:
           long_steps_(has_long_steps(shape_, args.size)),
           tape_(training_ ? Tape<Real>(kernels_, shape_, args.size, args.tape) : Tape<Real>()),
           work_(net, args, args.workspace),
+          ready_(net, args, args.ready),
           lanes_(1 << kernels_.lanes_log2),
           blocks_(shift_up(size_.H, kernels_.lanes_log2)),
           whole_blocks_(size_.H >> kernels_.lanes_log2),
           input_shift_(panel_shift(shape_.gates)) {
         unit_part_ = shares_units_ ? team.rank() % args.split.unit_parts : 0;
+        if (args.ready) ready_.x += unit_part_ * ready_.total, ready_.h += unit_part_ * ready_.total;
         const int batch_part = shares_units_ ? team.rank() / args.split.unit_parts : team.rank();
         const Range rows = share(size_.B, batch_part, args.split.batch_parts);
         grain_shift_ = input_shift_;
@@ -284,7 +295,7 @@ private:
         return {ready, product_.ready_size(depth)};
     }
     void make_ready_x(const Rows<Real>& x, Index begin, Index end) {
-        x_ = made_ready(x, begin, end, size_.I, work_.ready_x + unit_part_ * work_.ready_x_size);
+        x_ = made_ready(x, begin, end, size_.I, ready_.x);
     }
 
     Index own_rows() const { return row_end_ - row_begin_; }
@@ -304,9 +315,8 @@ private:
             rows = (end - begin) * own_rows();
         }
         if (product_.make_ready) {
-            Real* const ready = work_.ready_x + unit_part_ * work_.ready_x_size +
-                                (args_.split.batch_parts > 1 ? row_begin_ * work_.steps : 0) * product_.ready_size(I);
-            x = made_ready(x, 0, rows, I, ready);
+            const Index before = args_.split.batch_parts > 1 ? row_begin_ * work_.steps : 0;
+            x = made_ready(x, 0, rows, I, ready_.x + before * product_.ready_size(I));
         }
         Real* const at_hand = work_.panels + team_.rank() * work_.panel_size;
         const Panels<Real> all = input_panels();
@@ -384,7 +394,7 @@ private:
         if (phase.operand >= 0) operand = {at.saved + phase.operand * run_.Hp, run_.saved_pitch};
         const Panels<Real>& panels = phase_[p].panels;
         const Index end_row = smaller(row_end_, step_rows(size_, t));
-        operand = made_ready(operand, row_begin_, end_row, panels.depth, work_.ready_h + unit_part_ * work_.ready_h_size);
+        operand = made_ready(operand, row_begin_, end_row, panels.depth, ready_.h);
         const bool late = p == 0 && projects_late();
         const Turns turns{phase_[p].begin, phase_[p].end, (t % 2 != 0) != args_.turned,
                           shares_units_ ? &team_ : nullptr, phase_[p].all};
@@ -473,6 +483,7 @@ private:
     const bool training_, shares_units_, regularised_, long_steps_;
     const Tape<Real> tape_;
     const Workspace<Real> work_;
+    Ready<Real> ready_;
     const Index lanes_, blocks_, whole_blocks_;  // lanes in a vector; blocks of units, and those that are whole
     const int input_shift_;                      // the logarithm of the blocks in a panel of W_ih
     int grain_shift_, unit_part_;
@@ -503,6 +514,11 @@ Index workspace_size(const Net<Real>& net, const ForwardArgs<Real>& args) {
 }
 
 template <class Real>
+Index ready_size(const Net<Real>& net, const ForwardArgs<Real>& args) {
+    return Ready<Real>(net, args, nullptr).total;
+}
+
+template <class Real>
 void forward(const Net<Real>& net, const ForwardArgs<Real>& args, Team& team) {
     Forward<Real>(net, args, team).run();
 }
@@ -511,6 +527,7 @@ void forward(const Net<Real>& net, const ForwardArgs<Real>& args, Team& team) {
     template Index tape_size(const Net<Real>&, const Sizes&);                  \
     template Index packed_size(const Net<Real>&, const Sizes&, WeightFormat);  \
     template Index workspace_size(const Net<Real>&, const ForwardArgs<Real>&); \
+    template Index ready_size(const Net<Real>&, const ForwardArgs<Real>&);     \
     template void forward(const Net<Real>&, const ForwardArgs<Real>&, Team&);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

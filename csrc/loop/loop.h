@@ -35,6 +35,10 @@ Index packed_size(const Net<Real>& net, const Sizes& size, WeightFormat format);
 template <class Real>
 Index workspace_size(const Net<Real>& net, const ForwardArgs<Real>& args);
 
+// Of ForwardArgs::ready, for one part of the units.
+template <class Real>
+Index ready_size(const Net<Real>& net, const ForwardArgs<Real>& args);
+
 template <class Real>
 Index workspace_size(const Net<Real>& net, const BackwardArgs<Real>& args);
 
