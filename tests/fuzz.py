@@ -9,11 +9,11 @@ bits that they gave at first. `targets` lists what is called; test_fuzz.py shows
 
 from __future__ import annotations
 
-import itertools
 import atexit
 import copy
 import faulthandler
 import importlib.util
+import itertools
 import json
 import os
 import random

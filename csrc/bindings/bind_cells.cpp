@@ -82,6 +82,7 @@ PyObject* is_packed(PyObject* self, void*) {
 bool has_no_memory(PyObject* array) {
     if (!array || array == Py_None) return false;
     const auto a = py::reinterpret_borrow<py::array>(array);
+    if (a.size() == 0) return false;
     for (py::ssize_t axis = 0; axis < a.ndim(); ++axis)
         if (a.strides(axis) == 0 && a.shape(axis) > 1) return true;
     return false;

@@ -25,7 +25,7 @@ class KeptWeights:
     In another format than "float32" they are frozen, and a call reads no weights where some are packed.
     """
 
-    def __new__(cls, frozen: bool, format: str, /) -> KeptWeights: ...
+    def __new__(cls, frozen: bool, weights: str, /) -> KeptWeights: ...
     @property
     def packed(self) -> bool: ...
 
@@ -63,7 +63,7 @@ class Stream:
         batch: int,
         tokens: bool,
         outputs: int,
-        format: str,
+        weights_kept: str,
         /,
     ) -> Stream: ...
     @property

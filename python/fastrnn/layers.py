@@ -33,7 +33,8 @@ from ._base.described import Description
 from ._base.options import option, warn
 from ._base.uses import USES
 from ._layer.activations import DEFAULTS, full, options_of, plain, without_gradient
-from ._layer.formats import FORMATS, Format, bfloat16, kept_as
+from ._layer.formats import FORMATS as FORMATS  # which the command line has, too
+from ._layer.formats import Format, as_kept, bfloat16, kept_as
 from ._layer.initial import initial
 from ._layer.noise import Regularisation, expected_zoneout
 from ._layer.own import Independent, Normalised, Own, Peepholes
@@ -332,6 +333,15 @@ class Layer(Module):
         """
         self._refuse_format("unfreeze")
         return self._replaced(frozen=False)
+
+    def _inside(self) -> Description:
+        return super()._inside() | ({} if self._format == "float32" else {"weights": self._format})
+
+    def _load_kept(self, arrays: Mapping[str, Array], weights: Any) -> None:
+        """Take over arrays as a format keeps them; raise ValueError where they are not."""
+        checks.choice(self._name, "weights", weights, FORMATS)
+        self._check_freeze(weights)
+        self._keep(as_kept(self._name, weights, self._params, arrays), weights)
 
     def _refuse_format(self, name: str) -> None:
         """Raise ValueError where the weights have fewer bits than float32."""

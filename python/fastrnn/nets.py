@@ -486,7 +486,9 @@ class Sequential(Several):
             layer._check_freeze(weights)
         for layer in layers:
             layer.freeze(weights)
-        return self if weights == "float32" or not layers else self.eval()
+        if weights != "float32" and layers:
+            self.eval()
+        return self
 
     def unfreeze(self) -> Sequential:
         """Take back :meth:`freeze`; return the net."""
