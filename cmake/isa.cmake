@@ -15,6 +15,15 @@ macro(fastrnn_isa name gnu msvc)
     endif()
 endmacro()
 
+#   fastrnn_dots(<name> <weight format> <more flags for GCC and Clang>)
+#
+# Processors of an instruction set may have an instruction for products of a weight format or not: csrc/product/<format>.cpp
+# is then compiled once more, with FASTRNN_DOT_<FORMAT>, and taken where cpu_has_dots_<name>_<format>() says so.
+macro(fastrnn_dots name format gnu)
+    list(APPEND FASTRNN_DOTS_${name} ${format})
+    set(FASTRNN_DOT_FLAGS_${name}_${format} "$<$<NOT:$<CXX_COMPILER_ID:MSVC>>:${gnu}>")
+endmacro()
+
 if(CMAKE_OSX_ARCHITECTURES)
     set(fastrnn_processor "${CMAKE_OSX_ARCHITECTURES}")
 elseif(MSVC_CXX_ARCHITECTURE_ID)
@@ -26,6 +35,8 @@ endif()
 if(fastrnn_processor MATCHES "^(x86_64|AMD64|amd64|x64)$")
     # Without -mprefer-vector-width what GCC and Clang make of plain loops stays at 256 bits.
     fastrnn_isa(avx512 "-mavx512f;-mavx512dq;-mavx512bw;-mavx512vl;-mfma;-mprefer-vector-width=512" "/arch:AVX512")
+    fastrnn_dots(avx512 bfloat16 "-mavx512bf16")
+    fastrnn_dots(avx512 int8 "-mavx512vnni")
     fastrnn_isa(avx2 "-mavx2;-mfma" "/arch:AVX2")
     fastrnn_isa(baseline "" "")
 elseif(fastrnn_processor MATCHES "^(aarch64|arm64|ARM64)$")

@@ -27,17 +27,17 @@ struct Registers {
 };
 
 // Zeros where the processor does not know the leaf.
-Registers cpuid(std::uint32_t leaf) noexcept {
+Registers cpuid(std::uint32_t leaf, std::uint32_t part = 0) noexcept {
     Registers r{};
 #if defined(_MSC_VER)
     int values[4];
     __cpuid(values, 0);
     if (static_cast<std::uint32_t>(values[0]) < leaf) return r;
-    __cpuidex(values, static_cast<int>(leaf), 0);
+    __cpuidex(values, static_cast<int>(leaf), static_cast<int>(part));
     r = {static_cast<std::uint32_t>(values[0]), static_cast<std::uint32_t>(values[1]),
          static_cast<std::uint32_t>(values[2]), static_cast<std::uint32_t>(values[3])};
 #else
-    __get_cpuid_count(leaf, 0, &r.eax, &r.ebx, &r.ecx, &r.edx);
+    __get_cpuid_count(leaf, part, &r.eax, &r.ebx, &r.ecx, &r.edx);
 #endif
     return r;
 }
@@ -60,6 +60,8 @@ constexpr std::uint32_t bit(int n) { return 1u << n; }
 constexpr std::uint32_t kFma = bit(12), kOsxsave = bit(27), kAvx = bit(28);  // leaf 1, ecx
 constexpr std::uint32_t kAvx2 = bit(5);                                      // leaf 7, ebx
 constexpr std::uint32_t kAvx512 = bit(16) | bit(17) | bit(30) | bit(31);     // leaf 7, ebx: F, DQ, BW, VL
+constexpr std::uint32_t kAvx512Vnni = bit(11);                               // leaf 7, ecx
+constexpr std::uint32_t kAvx512Bf16 = bit(5);                                // leaf 7, part 1, eax
 constexpr std::uint64_t kYmm = 0x06, kZmm = 0xe6;  // XCR0: xmm, ymm; masks, zmm 0-15, zmm 16-31
 
 bool supports(std::uint32_t leaf_7, std::uint64_t registers) noexcept {
@@ -70,6 +72,9 @@ bool supports(std::uint32_t leaf_7, std::uint64_t registers) noexcept {
 
 bool cpu_supports_avx2() noexcept { return supports(kAvx2, kYmm); }
 bool cpu_supports_avx512() noexcept { return supports(kAvx2 | kAvx512, kZmm); }
+
+bool cpu_has_dots_avx512_bfloat16() noexcept { return has(cpuid(7, 1).eax, kAvx512Bf16); }
+bool cpu_has_dots_avx512_int8() noexcept { return has(cpuid(7).ecx, kAvx512Vnni); }
 #endif
 
 // Part of the architecture.

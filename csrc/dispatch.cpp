@@ -1,6 +1,7 @@
 #include "dispatch.h"
 
 #include <atomic>
+#include <iterator>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -10,6 +11,12 @@ namespace fastrnn {
 
 #define FASTRNN_DECLARE(isa) extern const KernelTable kernel_table_##isa;
 FASTRNN_ISAS(FASTRNN_DECLARE)
+#undef FASTRNN_DECLARE
+#define FASTRNN_DECLARE(isa, format)                               \
+    namespace isa {                                                \
+    extern const ProductKernels<float> format##_dot_float32;       \
+    }
+FASTRNN_DOTS(FASTRNN_DECLARE)
 #undef FASTRNN_DECLARE
 
 namespace {
@@ -24,6 +31,28 @@ constexpr Compiled kCompiled[] = {
     FASTRNN_ISAS(FASTRNN_ENTRY)
 #undef FASTRNN_ENTRY
 };
+constexpr std::size_t kCount = std::size(kCompiled);
+
+// The tables, with the products that this processor has an instruction for.
+struct WithDots {
+    KernelTable table[kCount];
+
+    WithDots() noexcept {
+        for (std::size_t k = 0; k < kCount; ++k) {
+            table[k] = *kCompiled[k].table;
+            if (!kCompiled[k].supported()) continue;
+#define FASTRNN_ENTRY(isa, format)                                                   \
+    if (kCompiled[k].table == &kernel_table_##isa && cpu_has_dots_##isa##_##format()) \
+        table[k].f32.product[static_cast<int>(WeightFormat::format)] = &isa::format##_dot_float32;
+            FASTRNN_DOTS(FASTRNN_ENTRY)
+#undef FASTRNN_ENTRY
+        }
+    }
+};
+const KernelTable* with_dots(std::size_t k) noexcept {
+    static const WithDots tables;
+    return &tables.table[k];
+}
 
 std::atomic<const KernelTable*> active{nullptr};
 
@@ -35,23 +64,21 @@ std::string names(const std::vector<const KernelTable*>& tables) {
 
 }  // namespace
 
-std::vector<const KernelTable*> supported_tables() {
+std::vector<const KernelTable*> supported_tables(bool dots) {
     std::vector<const KernelTable*> tables;
-    for (const Compiled& compiled : kCompiled)
-        if (compiled.supported()) tables.push_back(compiled.table);
+    for (std::size_t k = 0; k < kCount; ++k)
+        if (kCompiled[k].supported()) tables.push_back(dots ? with_dots(k) : kCompiled[k].table);
     return tables;
 }
 
 const KernelTable& active_table() noexcept {
     const KernelTable* table = active.load(std::memory_order_acquire);
     if (!table) {
-        for (const Compiled& compiled : kCompiled) {
-            if (!compiled.supported()) continue;
-            const KernelTable* none = nullptr;
-            // Another thread may have chosen meanwhile.
-            table = active.compare_exchange_strong(none, compiled.table) ? compiled.table : none;
-            break;
-        }
+        const KernelTable* none = nullptr;
+        for (std::size_t k = 0; !table; ++k)
+            if (kCompiled[k].supported()) table = with_dots(k);
+        // Another thread may have chosen meanwhile.
+        if (!active.compare_exchange_strong(none, table)) table = none;
     }
     return *table;
 }

@@ -8,8 +8,8 @@
 
 namespace fastrnn {
 
-// Best first.
-std::vector<const KernelTable*> supported_tables();
+// Best first. Without `dots` they leave alone what only some processors of an instruction set have for a weight format.
+std::vector<const KernelTable*> supported_tables(bool dots = true);
 
 // The table that calls use which start now: the best one, until another is chosen.
 const KernelTable& active_table() noexcept;

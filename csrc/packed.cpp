@@ -31,7 +31,8 @@ std::array<Array<Real>, kArrays> packed_arrays(const PackedLayout& layout, Forwa
 template <class Real>
 PackedLayout layout_of(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) {
     const Sizes& size = args.size;
-    return {&table, cell, args.format, sizeof(Real) == sizeof(float), size.D == 0, size.I, size.H, size.P};
+    const bool dense = size.D == 0 || args.format != WeightFormat::plain;  // see keeps_columns()
+    return {&table, cell, args.format, sizeof(Real) == sizeof(float), dense, size.I, size.H, size.P};
 }
 
 template <class Real>
@@ -119,6 +120,7 @@ void KeptWeights::change(const Change& change) {
 // meanwhile.
 template <class Real>
 void KeptWeights::run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
+    args.format = format_;
     if (args.size.B * args.size.H == 0) return fastrnn::run_forward(table, cell, args, stop);  // nothing is packed
     const PackedLayout layout = layout_of(table, cell, args);
     const State before = state();
@@ -143,8 +145,22 @@ void KeptWeights::run_forward(const KernelTable& table, Cell cell, ForwardArgs<R
     change([&](State& state) { state.packed.swap(packed), state.packed_of = given; });
 }
 
+bool KeptWeights::packed_by(const KernelTable& table) const {
+    const State now = state();
+    return now.packed && now.packed->layout.table == &table;
+}
+
+template <class Real>
+bool KeptWeights::holds(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) const {
+    ForwardArgs<Real> of_format = args;
+    of_format.format = format_;
+    const State now = state();
+    return frozen_ && now.packed && now.packed->layout == layout_of(table, cell, of_format);
+}
+
 #define FASTRNN_INSTANTIATE(Real)                                                                       \
     template std::shared_ptr<const Packed> pack(const KernelTable&, Cell, ForwardArgs<Real>, StopHook); \
+    template bool KeptWeights::holds(const KernelTable&, Cell, const ForwardArgs<Real>&) const;         \
     template void KeptWeights::run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

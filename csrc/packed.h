@@ -37,8 +37,17 @@ std::shared_ptr<const Packed> pack(const KernelTable& table, Cell cell, ForwardA
 // by several threads at a time.
 class KeptWeights {
 public:
-    // `frozen`: the weights are the same in all calls, and nobody looks.
-    explicit KeptWeights(bool frozen) noexcept : frozen_(frozen) {}
+    // `frozen`: the weights are the same in all calls, and nobody looks. In another format than plain they have to be.
+    KeptWeights(bool frozen, WeightFormat format) noexcept : frozen_(frozen), format_(format) {}
+
+    WeightFormat format() const { return format_; }
+
+    // Whether any are packed by this table.
+    bool packed_by(const KernelTable& table) const;
+
+    // Whether the weights are at hand for such a call: then it need not be given any.
+    template <class Real>
+    bool holds(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) const;
 
     // run_forward() with weights that are packed already, if they are the same as then.
     template <class Real>
@@ -60,6 +69,7 @@ private:
     void change(const Change& change);
 
     const bool frozen_;
+    const WeightFormat format_;
     mutable std::mutex mutex_;
     State state_;
 };

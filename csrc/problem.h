@@ -143,6 +143,7 @@ struct ForwardArgs {
     bool fills_packed;  // into the workspace. Whether `packed` is still to be filled.
     Real* tape;         // tape_size() elements, filled for backward; null at inference
     Real* workspace;    // forward_workspace() elements, uninitialised, 64-byte aligned
+    Real* ready;        // likewise, for rows as the format takes them, for each part of the units; null if as they are
 };
 
 template <class Real>

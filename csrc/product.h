@@ -107,6 +107,13 @@ struct ProductKernels {
     // The sums of rows [first, end), at most kRowBlock, and one panel: (rows, width of the panel).
     void (*multiply_block)(const Rows<Real>& rows, Index first, Index end, const Panels<Real>& panels, Index panel,
                            Real* sums);
+    // Null where both take rows as they are. Else they take what this has made of rows [begin, end), each of ready_size
+    // elements, row r at ready + r * ready_size(depth).
+    Index (*ready_size)(Index depth);
+    void (*make_ready)(const Rows<Real>& rows, Index begin, Index end, Index depth, Real* ready);
+    // The sums of a row that is 1 at k and 0 elsewhere, and one panel: of a token. Null where W_ih is looked up as the
+    // caller has it.
+    void (*column)(const Panels<Real>& panels, Index panel, Index k, Real* sums);
 };
 
 // Products with the columns of a matrix, for the way back: it has plain weights only.

@@ -117,6 +117,13 @@ void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, St
     const Net<Real> net = net_of<Real>(table, cell);
     if (!net.product(args.format).multiply || (args.tape && args.format != WeightFormat::plain))
         throw std::invalid_argument("weights in this format are for inference, and not with every type of rows");
+    Buffer ready;
+    if (const Index rows = ready_size(net, args)) {
+        // The team may yet be smaller, and then has fewer parts.
+        const Split split = choose_split(workload<Real>(table, cell, args.size), get_num_threads());
+        ready = buffer_for<Real>(split.unit_parts * rows);
+        args.ready = static_cast<Real*>(ready.data());
+    }
     run_in_team<Real>(
         table, cell, args, [&](const ForwardArgs<Real>& a) { return workspace_size(net, a); },
         [&](const ForwardArgs<Real>& a, Team& team) { forward(net, a, team); }, stop);

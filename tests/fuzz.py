@@ -13,6 +13,7 @@ import atexit
 import copy
 import faulthandler
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -272,13 +273,17 @@ def core() -> Iterator[Target]:
         for x, counts, kept in (
             (draw(T, B, I), None, None),
             (np.array([[0, 1], [3, 2], [1, 1]]), None, None),
-            (draw(5, I), np.array([2, 2, 1]), _core.KeptWeights(False)),
-            (draw(T, B, I), None, _core.KeptWeights(True)),
+            (draw(5, I), np.array([2, 2, 1]), _core.KeptWeights(False, "float32")),
+            (draw(T, B, I), None, _core.KeptWeights(True, "float32")),
         ):
             arguments = at(cell, True, True, kept, counts, x, *weights, *state, vectors, options, regularised)
             frozen = kept is not None and arguments["_4"] is None
             if not frozen:  # a frozen one takes weights for what they were, whatever they are
                 yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], arguments)
+            else:
+                in_bytes = _core.KeptWeights(True, "int8")
+                inference = at(cell, False, True, in_bytes, counts, x, *weights, *state, vectors, options, regularised)
+                yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], inference, False)
             tape = _core.forward(*arguments.values())[-1]
             upstream = (draw(T, B, H) if counts is None else draw(5, H), *state)
             for sums in (None, _core.Sums()):
@@ -288,8 +293,8 @@ def core() -> Iterator[Target]:
         first = (*weights, vectors, regularised, None)
         above = (draw(spec.shapes["weight_ih_l0"][0], H), *weights[1:], vectors, regularised, begins)
         outputs = spec.state_sizes[0]
-        for tokens in (False, True):
-            arguments = at(cell, options, [first, above], B, tokens, outputs)
+        for tokens, weights_format in itertools.product((False, True), ("float32", "int8")):
+            arguments = at(cell, options, [first, above], B, tokens, outputs, weights_format)
             yield Target("_core.Stream", lambda *a: _core.Stream(*a).state, arguments)
             stream = _core.Stream(*arguments.values())
             x = np.array([0, 3]) if tokens else draw(B, I)
@@ -304,7 +309,7 @@ def core() -> Iterator[Target]:
         yield Target("_core.CellOptions", _core.CellOptions, at(cell, activations, 0.5, None, True, False), False)
     yield Target("_core.activations", _core.activations, {})
     yield Target("_core._activation", _core._activation, at(("elu", 1.0, 0.0), draw(T, H)))
-    yield Target("_core.KeptWeights", _core.KeptWeights, at(False), False)
+    yield Target("_core.KeptWeights", _core.KeptWeights, at(False, "float32"), False)
     yield Target("_core.Sums", _core.Sums, {}, False)
     yield Target("_core.Sums", _core.Sums().finish, {}, False)
     yield Target("_core.Tape", _core.Tape, {}, False)

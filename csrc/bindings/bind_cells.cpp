@@ -39,18 +39,23 @@ struct KeptObject {
 };
 
 constexpr char kKeptDoc[] =
-    "KeptWeights(frozen, /)\n--\n\n"
-    "Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good.";
+    "KeptWeights(frozen, format, /)\n--\n\n"
+    "Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good. In another\n"
+    "format than 'float32' they are frozen, and a call for which holds() is true reads no weights.";
 
 PyTypeObject* kept_type = nullptr;
 
 PyObject* new_kept(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
-        expect_positional("KeptWeights", args, keywords, 1);
-        const bool frozen = check_bool({"layer", "kept", "KeptWeights"}, "frozen", PyTuple_GET_ITEM(args, 0));
+        constexpr Function function{"layer", "kept", "KeptWeights"};
+        expect_positional("KeptWeights", args, keywords, 2);
+        const bool frozen = check_bool(function, "frozen", PyTuple_GET_ITEM(args, 0));
+        const WeightFormat format = find_format(function, PyTuple_GET_ITEM(args, 1));
+        if (!frozen && format != WeightFormat::plain)
+            throw py::value_error("KeptWeights: frozen is False, and only weights of float32 may change");
         KeptObject* const object = PyObject_New(KeptObject, kept_type);
         if (!object) throw py::error_already_set();
-        new (&object->kept) KeptWeights(frozen);
+        new (&object->kept) KeptWeights(frozen, format);
         return reinterpret_cast<PyObject*>(object);
     });
 }
@@ -67,6 +72,35 @@ KeptWeights* kept_in(const Function& function, PyObject* object) {
     if (object == Py_None) return nullptr;
     if (Py_TYPE(object) != kept_type) wrong_type(function.name(), "kept", object, "KeptWeights or None");
     return &reinterpret_cast<KeptObject*>(object)->kept;
+}
+
+PyObject* is_packed(PyObject* self, void*) {
+    return PyBool_FromLong(reinterpret_cast<KeptObject*>(self)->kept.packed_by(active_table()));
+}
+
+// Whether an array has a shape alone: the same number everywhere.
+bool has_no_memory(PyObject* array) {
+    if (!array || array == Py_None) return false;
+    const auto a = py::reinterpret_borrow<py::array>(array);
+    if (a.size() == 0) return false;
+    for (py::ssize_t axis = 0; axis < a.ndim(); ++axis)
+        if (a.strides(axis) == 0 && a.shape(axis) > 1) return true;
+    return false;
+}
+
+// Whether a call reads the weights that it is given, or those of their format that are kept for it.
+template <class Real>
+bool reads_weights(const Inputs& in, bool training, KeptWeights* kept, const KernelTable& table,
+                   const ForwardArgs<Real>& args) {
+    if (!kept || kept->format() == WeightFormat::plain) return true;
+    if (sizeof(Real) != sizeof(float))
+        throw py::value_error(in.function.name() + ": weights of fewer bits than 32 are for x of float32");
+    if (training)
+        throw py::value_error(in.function.name() + ": weights of fewer bits than 32 are for inference, not for training");
+    if (kept->holds(table, in.cell, args)) return false;
+    if (has_no_memory(in.w_ih) || has_no_memory(in.w_hh))
+        throw std::runtime_error(in.function.name() + ": the instruction set was changed meanwhile: call again");
+    return true;
 }
 
 template <class Real>
@@ -99,11 +133,13 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
         args.tokens = tape.tokens.view();
     else
         args.x = copies.data<Real>(in.x);
-    args.w_ih = copies.data<Real>(in.w_ih);
-    args.w_hh = copies.data<Real>(in.w_hh);
-    args.b_ih = copies.data<Real>(in.b_ih);
-    args.b_hh = copies.data<Real>(in.b_hh);
-    args.vectors = copies.data<Real>(in.vectors);
+    if (reads_weights(in, training, kept, table, args)) {
+        args.w_ih = copies.data<Real>(in.w_ih);
+        args.w_hh = copies.data<Real>(in.w_hh);
+        args.b_ih = copies.data<Real>(in.b_ih);
+        args.b_hh = copies.data<Real>(in.b_hh);
+        args.vectors = copies.data<Real>(in.vectors);
+    }
     args.options = tape.options.view<Real>();
     args.regularisation = tape.regularising.view<Real>();
     if (sequence) args.y = data_of<Real>(results[0]);
@@ -509,7 +545,10 @@ constexpr char kRnnStepDoc[] =
 }  // namespace
 
 void bind_cells(py::module_& m) {
+    static PyGetSetDef properties[] = {
+        {"packed", is_packed, nullptr, "Whether any are packed for the instruction set in use.", nullptr}, {}};
     static PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kKeptDoc)},
+                                  {Py_tp_getset, properties},
                                   {Py_tp_new, reinterpret_cast<void*>(new_kept)},
                                   {Py_tp_dealloc, reinterpret_cast<void*>(deallocate_kept)},
                                   {0, nullptr}};

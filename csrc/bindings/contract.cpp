@@ -328,6 +328,16 @@ Cell cell_by_reset(const Function& function, PyObject* reset_after) {
                                                                             : Cell::gru_reset_before;
 }
 
+WeightFormat find_format(const Function& function, PyObject* name) {
+    if (!PyUnicode_Check(name)) throw py::type_error(function.name() + ": format " + got(name) + ", expected a string");
+    if (equals(name, "float32")) return WeightFormat::plain;
+#define FASTRNN_IF_NAMED(format) \
+    if (equals(name, #format)) return WeightFormat::format;
+    FASTRNN_WEIGHT_FORMATS(FASTRNN_IF_NAMED)
+#undef FASTRNN_IF_NAMED
+    throw py::value_error(function.name() + ": there is no weight format called " + py::repr(name).cast<std::string>());
+}
+
 bool check_bool(const Function& function, const char* argument, PyObject* value) {
     if (value == Py_True) return true;
     if (value == Py_False) return false;

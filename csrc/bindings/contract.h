@@ -32,6 +32,9 @@ const char* find_family(PyObject* name);
 Cell cell_by_nonlinearity(const Function& function, PyObject* nonlinearity);
 Cell cell_by_reset(const Function& function, PyObject* reset_after);
 
+// The weight format that Python names, "float32" for plain.
+WeightFormat find_format(const Function& function, PyObject* name);
+
 bool check_bool(const Function& function, const char* argument, PyObject* value);
 
 // A whole number from 0 to 2^48, with which sizes can be computed.

@@ -18,7 +18,7 @@ namespace fastrnn {
 namespace {
 
 constexpr char kStreamDoc[] =
-    "Stream(cell, options, weights, batch, tokens, outputs, /)\n--\n\n"
+    "Stream(cell, options, weights, batch, tokens, outputs, format, /)\n--\n\n"
     "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors, regularised, state_0) of\n"
     "each, which are packed here: what is written to them later has no effect. `state_0` is None, or what a row "
     "begins\n"
@@ -74,6 +74,7 @@ template <class Real>
 ForwardArgs<Real> arguments(const Stream& stream, Stream::Layer& layer, bool tokens) {
     ForwardArgs<Real> args{};
     args.size = {1, stream.B, layer.I, stream.H, tokens ? stream.B : 0, nullptr, stream.P};
+    args.format = stream.format;
     for (int s = 0; s < states_of(stream); ++s)
         args.state_0[s] = args.state_n[s] = static_cast<Real*>(layer.state[s].data());
     args.options = stream.options.view<Real>();
@@ -157,7 +158,7 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens, Py
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
     args.vectors = copies.data<Real>(in.vectors);
-    if (tokens) {
+    if (tokens && stream.format == WeightFormat::plain) {  // in others they are kept with the rest
         layer.w_ih = columns_of(args.w_ih, rows, layer.I);
         const char* const bias = reinterpret_cast<const char*>(args.b_ih);
         if (bias) layer.b_ih.assign(bias, bias + static_cast<std::size_t>(rows) * sizeof(Real));
@@ -186,7 +187,7 @@ void run_step(Stream& stream, const Real* x, Real* out, NextStates& next, StopHo
         ForwardArgs<Real> args = arguments<Real>(stream, layer, first && stream.tokens);
         if (first && stream.tokens) {
             args.tokens = {stream.slots.data(), stream.tokens_at_hand.data()};
-            args.w_ih = reinterpret_cast<const Real*>(layer.w_ih.data());
+            if (!layer.w_ih.empty()) args.w_ih = reinterpret_cast<const Real*>(layer.w_ih.data());
             args.transposed_w_ih = true;
             args.b_ih = layer.b_ih.empty() ? nullptr : reinterpret_cast<const Real*>(layer.b_ih.data());
         }
@@ -338,7 +339,7 @@ py::object allocate(Stream&& stream) {
 // Stream(cell, options, weights, batch, tokens, outputs)
 PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
-        expect_positional("Stream", args, keywords, 6);
+        expect_positional("Stream", args, keywords, 7);
         PyObject* const* const given = &PyTuple_GET_ITEM(args, 0);
         Stream stream{};
         stream.cell = find_cell(given[0]);
@@ -351,6 +352,7 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
         stream.B = check_size(kStream, "batch", given[3]);
         stream.tokens = check_bool(kStream, "tokens", given[4]);
         stream.outputs = check_size(kStream, "outputs", given[5]);
+        stream.format = find_format(kStream, given[6]);
         stream.table = &active_table();
         const py::array_t<std::int64_t> rows(stream.B);  // the shape of an input, and its values do not matter
         for (const py::handle layer : weights) {
@@ -368,6 +370,8 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
             if (inputs.single != stream.single || inputs.size.H != stream.H || inputs.size.P != stream.P ||
                 (!first && inputs.size.I != stream.H))
                 throw py::value_error("Stream: the layers do not fit each other");
+            if (!stream.single && stream.format != WeightFormat::plain)
+                throw py::value_error("Stream: weights of fewer bits than 32 are for layers of float32");
             const bool takes_tokens = first && stream.tokens;
             PyObject* const state_0 = PyTuple_GET_ITEM(layer.ptr(), 6);
             stream.layers.push_back(stream.single ? make_layer<float>(stream, inputs, takes_tokens, state_0)
@@ -390,7 +394,7 @@ PyObject* copy_stream(PyObject* self, PyObject*) {
         const Taken taken(self, {"stream", "copy", "Stream.copy"});
         const Stream& from = *taken;
         Stream stream{
-            from.cell, from.single, from.tokens,         from.B,     from.H,       from.P,     from.outputs, from.table,
+            from.cell, from.single, from.format, from.tokens, from.B, from.H, from.P, from.outputs, from.table,
             {},        from.slots,  from.tokens_at_hand, from.flops, from.options, from.turned};
         for (const Stream::Layer& layer : from.layers) {
             Stream::Layer copy{};

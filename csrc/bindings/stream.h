@@ -23,6 +23,7 @@ struct Stream {
 
     Cell cell;
     bool single;  // float32, not float64
+    WeightFormat format;
     bool tokens;
     Index B, H, P;  // P of 0 stands for H
     Index outputs;  // of the H columns of h, those that there are to give out

@@ -5,9 +5,10 @@
 
 namespace fastrnn::FASTRNN_ISA {
 
-#define FASTRNN_DECLARE(name)                          \
-    extern const ProductKernels<float> name##_float32; \
-    extern const ProductKernels<double> name##_float64;
+#define FASTRNN_DECLARE(name)                           \
+    extern const ProductKernels<float> name##_float32;  \
+    extern const ProductKernels<double> name##_float64; \
+    extern const ProductKernels<float> name##_dot_float32;  // if it has been compiled: see cmake/isa.cmake
 FASTRNN_WEIGHT_FORMATS(FASTRNN_DECLARE)
 #undef FASTRNN_DECLARE
 extern const ColumnKernels<float> columns_float32;

@@ -25,12 +25,15 @@
 #if defined(__clang__)
 #define FASTRNN_UNROLL_8 _Pragma("unroll 8")
 #define FASTRNN_UNROLL_4 _Pragma("unroll 4")
+#define FASTRNN_UNROLL_2 _Pragma("unroll 2")
 #elif defined(__GNUC__)
 #define FASTRNN_UNROLL_8 _Pragma("GCC unroll 8")
 #define FASTRNN_UNROLL_4 _Pragma("GCC unroll 4")
+#define FASTRNN_UNROLL_2 _Pragma("GCC unroll 2")
 #else
 #define FASTRNN_UNROLL_8
 #define FASTRNN_UNROLL_4
+#define FASTRNN_UNROLL_2
 #endif
 
 namespace fastrnn::FASTRNN_ISA {

@@ -17,7 +17,7 @@ struct Vec;
 template <>
 struct Vec<float> {
     using Real = float;
-    static constexpr int kLanes = 8, kRegisters = 16;
+    static constexpr int kLanes = 8, kRegisters = 16, kUnrolled = 8;
     static constexpr bool kFused = true;
     __m256 v;
 
@@ -54,6 +54,27 @@ struct Vec<float> {
         return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x31)};
     }
 
+    friend Vec low_bfloat16(Vec a) {
+        return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 16))};
+    }
+    friend Vec high_bfloat16(Vec a) {
+        return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_srli_epi32(_mm256_castps_si256(a.v), 16), 16))};
+    }
+    friend Vec add_int32(Vec a, Vec b) {
+        return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
+    }
+    friend Vec add_products_int16(Vec a, Vec b, Vec c) {
+        return add_int32({_mm256_castsi256_ps(_mm256_madd_epi16(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))},
+                         c);
+    }
+    friend Vec from_int32(Vec a) { return {_mm256_cvtepi32_ps(_mm256_castps_si256(a.v))}; }
+    friend Vec to_int32(Vec a) { return {_mm256_castsi256_ps(_mm256_cvtps_epi32(a.v))}; }
+    void store_int16(std::int16_t* p) const {
+        const __m256i words = _mm256_castps_si256(v);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                         _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+    }
+
 private:
     // Lanes below n have their top bit set: a sliding window over eight ones and eight zeros.
     static __m256i mask(std::ptrdiff_t n) {
@@ -66,7 +87,7 @@ private:
 template <>
 struct Vec<double> {
     using Real = double;
-    static constexpr int kLanes = 4, kRegisters = 16;
+    static constexpr int kLanes = 4, kRegisters = 16, kUnrolled = 4;
     static constexpr bool kFused = true;
     __m256d v;
 

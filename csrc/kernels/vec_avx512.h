@@ -4,12 +4,21 @@
 // intrinsics. Unless said otherwise an operation is the IEEE one, lane by lane.
 //   load_n, store_n   touch only the first n lanes in memory; load_n sets the others to zero
 //   min, max          return the second operand where either is NaN, so that clamp(limit, x) keeps a NaN x
+//   kUnrolled         times that a loop over k of many of them is written out: see unrolled() in product/tiles.h
 //   prefetch          asks for a line of memory to be brought to L1
 //   kFused            whether fma rounds once; where it does not, it is a product and a sum
 //   copysign          magnitude of the first, sign of the second
 //   where_positive    the second operand where the first is > 0, and zero elsewhere
 //   exponent_bits     2^n for the n that was rounded into the low bits of `biased` (see round_to_exponent in math.h)
 //   zip_lo, zip_hi    a0 b0 a1 b1 ... from the lower and upper halves of a and b
+// A vector of float may also hold words of 32 bits, with which only these work beside load, store, zero and broadcast:
+//   low_bfloat16, high_bfloat16   the numbers in the lower and upper halves of words
+//   add_int32         the sum of words that are integers; from_int32 and to_int32 (to the nearest, even) go to floats
+//   add_products_int16, add_products_bfloat16   c + a0 b0 + a1 b1, of words of two; the latter where there is such an
+//                     instruction, which rounds as it likes
+//   add_products_int8 c + a0 b0 + ... + a3 b3, of words of four; those of b have no sign. Where there is one
+//   store_int16, store_int8, store_bfloat16     the lanes, integers that fit or rounded to the nearest, one after the
+//                     other
 // Bits are lanes of 64 bits, with the integer operations that fingerprint.h needs.
 #pragma once
 
@@ -27,7 +36,7 @@ struct Vec;
 template <>
 struct Vec<float> {
     using Real = float;
-    static constexpr int kLanes = 16, kRegisters = 32;
+    static constexpr int kLanes = 16, kRegisters = 32, kUnrolled = 8;
     static constexpr bool kFused = true;
     __m512 v;
 
@@ -66,6 +75,42 @@ struct Vec<float> {
         return {_mm512_permutex2var_ps(a.v, order, b.v)};
     }
 
+    friend Vec low_bfloat16(Vec a) {
+        return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 16))};
+    }
+    friend Vec high_bfloat16(Vec a) {
+        return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_srli_epi32(_mm512_castps_si512(a.v), 16), 16))};
+    }
+    friend Vec add_int32(Vec a, Vec b) {
+        return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+    }
+    friend Vec add_products_int16(Vec a, Vec b, Vec c) {
+        return add_int32({_mm512_castsi512_ps(_mm512_madd_epi16(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))},
+                         c);
+    }
+    friend Vec from_int32(Vec a) { return {_mm512_cvtepi32_ps(_mm512_castps_si512(a.v))}; }
+    friend Vec to_int32(Vec a) { return {_mm512_castsi512_ps(_mm512_cvtps_epi32(a.v))}; }
+    void store_int16(std::int16_t* p) const {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_castps_si512(v)));
+    }
+    void store_int8(std::int8_t* p) const {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_castps_si512(v)));
+    }
+#ifdef FASTRNN_DOT_BFLOAT16
+    friend Vec add_products_bfloat16(Vec a, Vec b, Vec c) {
+        return {_mm512_dpbf16_ps(c.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
+    }
+    void store_bfloat16(std::uint16_t* p) const {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+    }
+#endif
+#ifdef FASTRNN_DOT_INT8
+    friend Vec add_products_int8(Vec a, Vec b, Vec c) {
+        return {_mm512_castsi512_ps(
+            _mm512_dpbusd_epi32(_mm512_castps_si512(c.v), _mm512_castps_si512(b.v), _mm512_castps_si512(a.v)))};
+    }
+#endif
+
 private:
     static __mmask16 mask(std::ptrdiff_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
     static __m512 sign_bits() { return _mm512_set1_ps(-0.0f); }
@@ -74,7 +119,7 @@ private:
 template <>
 struct Vec<double> {
     using Real = double;
-    static constexpr int kLanes = 8, kRegisters = 32;
+    static constexpr int kLanes = 8, kRegisters = 32, kUnrolled = 4;
     static constexpr bool kFused = true;
     __m512d v;
 

@@ -17,7 +17,7 @@ struct Vec;
 template <>
 struct Vec<float> {
     using Real = float;
-    static constexpr int kLanes = 4, kRegisters = 16;
+    static constexpr int kLanes = 4, kRegisters = 16, kUnrolled = 8;
     static constexpr bool kFused = false;
     __m128 v;
 
@@ -54,6 +54,23 @@ struct Vec<float> {
     friend Vec zip_lo(Vec a, Vec b) { return {_mm_unpacklo_ps(a.v, b.v)}; }
     friend Vec zip_hi(Vec a, Vec b) { return {_mm_unpackhi_ps(a.v, b.v)}; }
 
+    friend Vec low_bfloat16(Vec a) { return {_mm_castsi128_ps(_mm_slli_epi32(_mm_castps_si128(a.v), 16))}; }
+    friend Vec high_bfloat16(Vec a) {
+        return {_mm_castsi128_ps(_mm_slli_epi32(_mm_srli_epi32(_mm_castps_si128(a.v), 16), 16))};
+    }
+    friend Vec add_int32(Vec a, Vec b) {
+        return {_mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(a.v), _mm_castps_si128(b.v)))};
+    }
+    friend Vec add_products_int16(Vec a, Vec b, Vec c) {
+        return add_int32({_mm_castsi128_ps(_mm_madd_epi16(_mm_castps_si128(a.v), _mm_castps_si128(b.v)))}, c);
+    }
+    friend Vec from_int32(Vec a) { return {_mm_cvtepi32_ps(_mm_castps_si128(a.v))}; }
+    friend Vec to_int32(Vec a) { return {_mm_castsi128_ps(_mm_cvtps_epi32(a.v))}; }
+    void store_int16(std::int16_t* p) const {
+        const __m128i words = _mm_castps_si128(v);
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(words, words));
+    }
+
 private:
     static __m128 sign_bits() { return _mm_set1_ps(-0.0f); }
 };
@@ -61,7 +78,7 @@ private:
 template <>
 struct Vec<double> {
     using Real = double;
-    static constexpr int kLanes = 2, kRegisters = 16;
+    static constexpr int kLanes = 2, kRegisters = 16, kUnrolled = 4;
     static constexpr bool kFused = false;
     __m128d v;
 

@@ -17,7 +17,7 @@ struct Vec;
 template <>
 struct Vec<float> {
     using Real = float;
-    static constexpr int kLanes = 4, kRegisters = 32;
+    static constexpr int kLanes = 4, kRegisters = 32, kUnrolled = 8;
     static constexpr bool kFused = true;
     float32x4_t v;
 
@@ -56,12 +56,30 @@ struct Vec<float> {
     }
     friend Vec zip_lo(Vec a, Vec b) { return {vzip1q_f32(a.v, b.v)}; }
     friend Vec zip_hi(Vec a, Vec b) { return {vzip2q_f32(a.v, b.v)}; }
+
+    friend Vec low_bfloat16(Vec a) {
+        return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.v), 16))};
+    }
+    friend Vec high_bfloat16(Vec a) {
+        return {vreinterpretq_f32_u32(vshlq_n_u32(vshrq_n_u32(vreinterpretq_u32_f32(a.v), 16), 16))};
+    }
+    friend Vec add_int32(Vec a, Vec b) {
+        return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.v), vreinterpretq_s32_f32(b.v)))};
+    }
+    friend Vec add_products_int16(Vec a, Vec b, Vec c) {
+        const int16x8_t x = vreinterpretq_s16_f32(a.v), y = vreinterpretq_s16_f32(b.v);
+        const int32x4_t sums = vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y));
+        return add_int32({vreinterpretq_f32_s32(sums)}, c);
+    }
+    friend Vec from_int32(Vec a) { return {vcvtq_f32_s32(vreinterpretq_s32_f32(a.v))}; }
+    friend Vec to_int32(Vec a) { return {vreinterpretq_f32_s32(vcvtnq_s32_f32(a.v))}; }
+    void store_int16(std::int16_t* p) const { vst1_s16(p, vmovn_s32(vreinterpretq_s32_f32(v))); }
 };
 
 template <>
 struct Vec<double> {
     using Real = double;
-    static constexpr int kLanes = 2, kRegisters = 32;
+    static constexpr int kLanes = 2, kRegisters = 32, kUnrolled = 4;
     static constexpr bool kFused = true;
     float64x2_t v;
 

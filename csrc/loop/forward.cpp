@@ -40,7 +40,7 @@ struct Workspace {
     // unless the caller keeps it.
     Workspace(const Net<Real>& net, const ForwardArgs<Real>& args, Real* base)
         : steps(projected_steps(args.size)),
-          keeps_ih(args.size.D == 0 && (args.packed || args.size.T > steps)),
+          keeps_ih(keeps_columns(args.format) || (args.size.D == 0 && (args.packed || args.size.T > steps))),
           weights(net, args.size, args.format, keeps_ih, args.packed ? args.packed : base) {
         const Kernels<Real>& kernels = net.kernels;
         const CellShape& shape = net.shape();
@@ -64,6 +64,24 @@ struct Workspace {
     }
 };
 
+// Rows as a weight format takes them: of x of some steps, and of an operand of W_hh. Threads that share units have
+// one each, which they fill for themselves.
+template <class Real>
+struct Ready {
+    Real *x, *h;
+    Index total;
+
+    Ready(const Net<Real>& net, const ForwardArgs<Real>& args, Real* base) {
+        const auto size_of_row = net.product(args.format).ready_size;
+        const Sizes& size = args.size;
+        Carver<Real> carver{base};
+        const bool dense = size.D == 0;
+        x = carver.take(size_of_row && dense ? projected_steps(size) * size.B * size_of_row(size.I) : 0);
+        h = carver.take(size_of_row ? size.B * size_of_row(size.H) : 0);
+        total = carver.used;
+    }
+};
+
 template <class Real>
 class Forward {
 public:
@@ -81,11 +99,13 @@ public:
           long_steps_(has_long_steps(shape_, args.size)),
           tape_(training_ ? Tape<Real>(kernels_, shape_, args.size, args.tape) : Tape<Real>()),
           work_(net, args, args.workspace),
+          ready_(net, args, args.ready),
           lanes_(1 << kernels_.lanes_log2),
           blocks_(shift_up(size_.H, kernels_.lanes_log2)),
           whole_blocks_(size_.H >> kernels_.lanes_log2),
           input_shift_(panel_shift(shape_.gates)) {
         unit_part_ = shares_units_ ? team.rank() % args.split.unit_parts : 0;
+        if (args.ready) ready_.x += unit_part_ * ready_.total, ready_.h += unit_part_ * ready_.total;
         const int batch_part = shares_units_ ? team.rank() / args.split.unit_parts : team.rank();
         const Range rows = share(size_.B, batch_part, args.split.batch_parts);
         grain_shift_ = input_shift_;
@@ -130,6 +150,7 @@ public:
                 project(begin, end);
                 if (shares_units_) team_.barrier();
             }
+            if (projects_late()) make_ready_x({args_.x, size_.I}, row_begin_, row_end_);
             for (Index t = begin; t < end; ++t) step(t, t - begin);
         }
         finish();
@@ -147,7 +168,10 @@ private:
         const Index B = size_.B, I = size_.I, H = size_.H;
         const int part = team_.rank(), parts = team_.size();
         if (!args_.packed || args_.fills_packed) pack();
-        if (size_.D) project_tokens(share(blocks_, part, parts));
+        if (size_.D && product_.column)
+            project_columns(share(panel_count(input_panels()), part, parts));
+        else if (size_.D)
+            project_tokens(share(blocks_, part, parts));
         if (part == 0) {
             if (!args_.state_0[kH]) clear(work_.zeros, B * H);
             for (int s = 0; s < shape_.states; ++s) {
@@ -253,6 +277,27 @@ private:
         }
     }
 
+    // The same, of panels [own) of packed weights.
+    void project_columns(Range own) const {
+        const Panels<Real> panels = input_panels();
+        for (Index panel = own.begin; panel < own.end; ++panel)
+            for (Index d = 0; d < size_.D; ++d) {
+                product_.column(panels, panel, args_.tokens.id[d], projected_at(panel << input_shift_, d));
+                if (d % 1024 == 0)
+                    team_.poll(kWorkOfMoving * 1024 * static_cast<double>(panels.width * lanes_));
+            }
+    }
+
+    // Rows as the weight format takes them, which this thread alone reads.
+    Rows<Real> made_ready(const Rows<Real>& rows, Index begin, Index end, Index depth, Real* ready) const {
+        if (!product_.make_ready || depth == 0) return rows;
+        product_.make_ready(rows, begin, end, depth, ready);
+        return {ready, product_.ready_size(depth)};
+    }
+    void make_ready_x(const Rows<Real>& x, Index begin, Index end) {
+        x_ = made_ready(x, begin, end, size_.I, ready_.x);
+    }
+
     Index own_rows() const { return row_end_ - row_begin_; }
 
     // W_ih, if it is kept, with its biases.
@@ -261,13 +306,17 @@ private:
     }
 
     // W_ih x + b_ih of this thread's rows in steps [begin, end), in the order (step, row), for the units that it gets.
-    void project(Index begin, Index end) const {
+    void project(Index begin, Index end) {
         const Index I = size_.I;
         Rows<Real> x{args_.x + first_row(size_, begin) * I, I};
         Index rows = first_row(size_, end) - first_row(size_, begin);
         if (args_.split.batch_parts > 1) {
             x = {x.base + row_begin_ * I, I, larger(1, own_rows()), size_.B * I};
             rows = (end - begin) * own_rows();
+        }
+        if (product_.make_ready) {
+            const Index before = args_.split.batch_parts > 1 ? row_begin_ * work_.steps : 0;
+            x = made_ready(x, 0, rows, I, ready_.x + before * product_.ready_size(I));
         }
         Real* const at_hand = work_.panels + team_.rank() * work_.panel_size;
         const Panels<Real> all = input_panels();
@@ -290,12 +339,12 @@ private:
 
     // Whether each panel of W_hh is followed by the same units' of W_ih. In a stream, whose steps are calls of their
     // own, both are then found in cache where the call before turned round.
-    bool projects_late() const { return size_.T == 1 && work_.keeps_ih; }
+    bool projects_late() const { return size_.T == 1 && !size_.D && work_.keeps_ih; }
 
     // W_ih x + b_ih of rows [first, first + count) of the one step, for blocks [begin, end) of units.
     void project_units(Index first, Index count, Index begin, Index end) const {
         const Panels<Real> panels = input_panels();
-        multiply(product_, Rows<Real>{args_.x, size_.I}, first, first + count, panels,
+        multiply(product_, x_, first, first + count, panels,
                  Turns{begin >> input_shift_, shift_up(end, input_shift_)},
                  [&](Index row, Index rows, Index panel, int width, const Real* sums) {
                      const Index each = smaller(panels.width, width) * lanes_;  // of several panels, with one row
@@ -344,10 +393,12 @@ private:
         Rows<Real> operand{args_.regularisation.mask ? work_.masked[(t + 1) % 2] : at.prev[kH], size_.H};
         if (phase.operand >= 0) operand = {at.saved + phase.operand * run_.Hp, run_.saved_pitch};
         const Panels<Real>& panels = phase_[p].panels;
+        const Index end_row = smaller(row_end_, step_rows(size_, t));
+        operand = made_ready(operand, row_begin_, end_row, panels.depth, ready_.h);
         const bool late = p == 0 && projects_late();
         const Turns turns{phase_[p].begin, phase_[p].end, (t % 2 != 0) != args_.turned,
                           shares_units_ ? &team_ : nullptr, phase_[p].all};
-        multiply(product_, operand, row_begin_, smaller(row_end_, step_rows(size_, t)), panels, turns,
+        multiply(product_, operand, row_begin_, end_row, panels, turns,
                  [&](Index first, Index count, Index panel, int width, const Real* sums) {
                      if (long_steps_) team_.poll(work_of_sums(count * width * lanes_, panels.depth));
                      const Index begin = panel << shift, end = begin + quotient(width, gates);
@@ -432,12 +483,14 @@ private:
     const bool training_, shares_units_, regularised_, long_steps_;
     const Tape<Real> tape_;
     const Workspace<Real> work_;
+    Ready<Real> ready_;
     const Index lanes_, blocks_, whole_blocks_;  // lanes in a vector; blocks of units, and those that are whole
     const int input_shift_;                      // the logarithm of the blocks in a panel of W_ih
     int grain_shift_, unit_part_;
     Index row_begin_, row_end_;  // this thread's rows of the batch
     PhaseOfRun phase_[kMostPhases];
     ForwardRun<Real> run_;
+    Rows<Real> x_;         // of the one step, where it is projected late
     Real* projected_;      // what this thread needs of `projected`
     double work_of_step_;  // for Team::poll()
     Index tape_steps_;     // in a block of the tape's
@@ -452,12 +505,17 @@ Index tape_size(const Net<Real>& net, const Sizes& size) {
 
 template <class Real>
 Index packed_size(const Net<Real>& net, const Sizes& size, WeightFormat format) {
-    return Weights<Real>(net, size, format, size.D == 0, nullptr).total;
+    return Weights<Real>(net, size, format, size.D == 0 || keeps_columns(format), nullptr).total;
 }
 
 template <class Real>
 Index workspace_size(const Net<Real>& net, const ForwardArgs<Real>& args) {
     return Workspace<Real>(net, args, nullptr).total;
+}
+
+template <class Real>
+Index ready_size(const Net<Real>& net, const ForwardArgs<Real>& args) {
+    return Ready<Real>(net, args, nullptr).total;
 }
 
 template <class Real>
@@ -469,6 +527,7 @@ void forward(const Net<Real>& net, const ForwardArgs<Real>& args, Team& team) {
     template Index tape_size(const Net<Real>&, const Sizes&);                  \
     template Index packed_size(const Net<Real>&, const Sizes&, WeightFormat);  \
     template Index workspace_size(const Net<Real>&, const ForwardArgs<Real>&); \
+    template Index ready_size(const Net<Real>&, const ForwardArgs<Real>&);     \
     template void forward(const Net<Real>&, const ForwardArgs<Real>&, Team&);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

@@ -23,6 +23,9 @@ struct Net {
     }
 };
 
+// Whether packed weights have W_ih for tokens, too, whose columns are not to be had as the caller has them.
+inline bool keeps_columns(WeightFormat format) { return format != WeightFormat::plain; }
+
 template <class Real>
 Index tape_size(const Net<Real>& net, const Sizes& size);
 
@@ -31,6 +34,10 @@ Index packed_size(const Net<Real>& net, const Sizes& size, WeightFormat format);
 
 template <class Real>
 Index workspace_size(const Net<Real>& net, const ForwardArgs<Real>& args);
+
+// Of ForwardArgs::ready, for one part of the units.
+template <class Real>
+Index ready_size(const Net<Real>& net, const ForwardArgs<Real>& args);
 
 template <class Real>
 Index workspace_size(const Net<Real>& net, const BackwardArgs<Real>& args);

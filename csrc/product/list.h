@@ -7,6 +7,8 @@
 //
 //   plain  numbers of the type of the rows, the only ones that can be trained. It is the first, which stands for no
 //   word
+//   bfloat16   float32 without its last 16 bits
+//   int8       integers of eight bits, times a scale for each row of W
 #pragma once
 
-#define FASTRNN_WEIGHT_FORMATS(X) X(plain)
+#define FASTRNN_WEIGHT_FORMATS(X) X(plain) X(bfloat16) X(int8)

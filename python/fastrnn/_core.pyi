@@ -20,9 +20,14 @@ class Tape:
 
 @final
 class KeptWeights:
-    """Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good."""
+    """Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good.
 
-    def __new__(cls, frozen: bool, /) -> KeptWeights: ...
+    In another format than "float32" they are frozen, and a call reads no weights where some are packed.
+    """
+
+    def __new__(cls, frozen: bool, weights: str, /) -> KeptWeights: ...
+    @property
+    def packed(self) -> bool: ...
 
 @final
 class CellOptions:
@@ -58,6 +63,7 @@ class Stream:
         batch: int,
         tokens: bool,
         outputs: int,
+        weights_kept: str,
         /,
     ) -> Stream: ...
     @property

@@ -31,12 +31,15 @@ from ._base import checks
 from ._base.checks import Array
 from ._base.described import Description
 from ._base.options import option, warn
+from ._base.uses import USES
 from ._layer.activations import DEFAULTS, full, options_of, plain, without_gradient
+from ._layer.formats import FORMATS as FORMATS  # which the command line has, too
+from ._layer.formats import Format, as_kept, bfloat16, kept_as
 from ._layer.initial import initial
 from ._layer.noise import Regularisation, expected_zoneout
 from ._layer.own import Independent, Normalised, Own, Peepholes
 from ._layer.spec import Family, Shapes, Spec, shapes_of, suffixes_of
-from ._layer.weights import Weights, copies, refuse_ties
+from ._layer.weights import Weights, copies, lock, refuse_ties
 from .calls import Call, State
 from .modules import Module
 from .streams import Stream
@@ -144,8 +147,17 @@ class Layer(Module):
         self._zoneouts = shares
         return shares if isinstance(value, tuple) else shares[0]
 
+    def _checked_training(self, name: str, value: Any) -> bool:
+        training = checks.boolean(self._name, name, value)
+        if training:
+            self._refuse_format("train")
+        return training
+
+    _format: Format = "float32"
+
     _changeable: ClassVar = {
         **Module._changeable,
+        "training": _checked_training,
         "batch_first": option(checks.boolean),
         "masked_output": option(_checked_masked_output),
         "rng": option(checks.generator),
@@ -212,7 +224,7 @@ class Layer(Module):
             own=self._own(),
             dtype=self.dtype,
         )
-        self._weights = Weights(self._spec, self._params)
+        self._weights = Weights(self._spec, self._params, self._format)
 
     def _unlike(self, part: Description) -> str:
         other = super()._unlike(part)
@@ -248,21 +260,100 @@ class Layer(Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        if self._format != "float32":
+            lock(self._params)
+            return
         # A copy of a frozen layer is none.
         self._take(copies({name: p for name, p in self._params.items() if not p.flags.writeable}))
 
-    def freeze(self) -> Layer:
-        """Promise that parameters stay as they are; return the layer.
+    @property
+    def weights(self) -> Format:
+        """How the weights are kept: ``"float32"``, as the layer's dtype has them, or as :meth:`freeze` was told."""
+        return self._format
+
+    def freeze(self, weights: Format = "float32") -> Layer:
+        """Promise that parameters stay as they are, and perhaps keep less of them; return the layer.
 
         Calls see parameters that have changed in place by reading all of them, which takes some hundredths of a short
         call. Of a frozen layer they need not: its parameters are new arrays that cannot be written to. Copies of the
         layer are not frozen.
+
+        With ``weights`` of fewer bits a layer is smaller and faster, and a little off: docs/precision.md says how much.
+        It is then for inference alone, in evaluation mode, and so are its copies and what is saved of it: the float32
+        weights are gone. x, y, states and biases stay float32. A row of x, or of h, is rounded in the same way in each
+        product.
+
+        Args:
+            weights: ``"float32"`` leaves them as they are; ``"bfloat16"`` keeps the upper half of each (this takes the
+                package ml_dtypes); ``"int8"`` keeps integers from -127 to 127 and a scale for each row, ``params`` then
+                has ``weight_hh_l0`` and ``weight_hh_l0_scale``.
+
+        Raises:
+            ValueError: ``weights`` is none of these; the layer is float64, has weights of another format, or shares
+                some with another module.
+            ImportError: ml_dtypes is not installed.
+
         """
-        return self._replaced(frozen=True)
+        self._check_freeze(weights)
+        if weights == "float32":
+            return self._replaced(frozen=True)
+        if weights != self._format:
+            self._keep(kept_as(f"{self._name}.freeze", weights, self._params), weights)
+        return self
+
+    def _check_freeze(self, weights: Any) -> None:
+        """Raise where freeze(weights) cannot be done, which must not be found out half-way."""
+        name = f"{self._name}.freeze"
+        checks.choice(name, "weights", weights, FORMATS)
+        if self._format not in ("float32", weights):
+            raise ValueError(
+                f"{name}: weights is {weights!r}, and the layer has {self._format} weights, of which there is no way "
+                "back: freeze a layer that has its float32 ones"
+            )
+        if weights != "float32" and self.dtype != np.float32:
+            raise ValueError(f"{name}: weights is {weights!r}, and the layer is {self.dtype}, expected float32")
+        refuse_ties(self._name, self._params)
+        if weights == "bfloat16":
+            bfloat16(name)
+
+    def _keep(self, arrays: dict[str, Array], weights: Format) -> None:
+        """Have these arrays, as a format keeps them, in the place of the parameters."""
+        USES.end(self._params.values())
+        USES.begin(arrays.values())
+        self._params = arrays
+        self._format = weights
+        lock(arrays)
+        self.eval()
+        self._forget()
 
     def unfreeze(self) -> Layer:
-        """Take back :meth:`freeze`: parameters are new arrays that can be written to; return the layer."""
+        """Take back :meth:`freeze`: parameters are new arrays that can be written to; return the layer.
+
+        Raises ValueError where weights have fewer bits than they had.
+        """
+        self._refuse_format("unfreeze")
         return self._replaced(frozen=False)
+
+    def _inside(self) -> Description:
+        return super()._inside() | ({} if self._format == "float32" else {"weights": self._format})
+
+    def _load_kept(self, arrays: Mapping[str, Array], weights: Any) -> None:
+        """Take over arrays as a format keeps them; raise ValueError where they are not."""
+        checks.choice(self._name, "weights", weights, FORMATS)
+        self._check_freeze(weights)
+        self._keep(as_kept(self._name, weights, self._params, arrays), weights)
+
+    def _refuse_format(self, name: str) -> None:
+        """Raise ValueError where the weights have fewer bits than float32."""
+        if self._format != "float32":
+            raise ValueError(
+                f"{self._name}.{name}: the layer was frozen with {self._format} weights, and is for inference alone: "
+                "use the layer that they were made of"
+            )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # noqa: D102  as Module has it
+        self._refuse_format("load_state_dict")
+        super().load_state_dict(state_dict)
 
     def _replaced(self, frozen: bool) -> Layer:
         refuse_ties(self._name, self._params)
@@ -271,6 +362,7 @@ class Layer(Module):
         return self
 
     def _exchange(self, name: str, value: Any) -> None:
+        self._refuse_format(f"params[{name!r}]")
         super()._exchange(name, value)
         if self._weights.frozen:
             self._weights.thaw(but=name)
@@ -366,6 +458,8 @@ class Layer(Module):
         weights = self._weights
         if weights.frozen:
             weights.look()
+            if goes_back or trace:
+                self._refuse_format("record" if goes_back else "__call__ with trace")
         at_masked: str = self.masked_output
         if masked_output is not None:
             at_masked = _checked_masked_output(self._name, "masked_output", masked_output)
@@ -440,7 +534,7 @@ class Layer(Module):
         spec = self._spec
         expected = expected_zoneout(self._zoneouts, spec.hidden_size, spec.dtype)
         weights = [(*of_layer, expected, initial) for *of_layer, initial in self._weights.of_steps()]
-        core = _core.Stream(spec.cell, spec.options[0], weights, batch, tokens, spec.state_sizes[0])
+        core = _core.Stream(spec.cell, spec.options[0], weights, batch, tokens, spec.state_sizes[0], self._format)
         return Stream(core, f"{self._name}({self._arguments()})", batch, tokens)
 
 

@@ -31,6 +31,7 @@ from ._base import checks
 from ._base.checks import Array
 from ._base.parts import parts, quiet, scale
 from ._layer.arguments import checked_steps
+from ._layer.formats import Format
 from ._layer.weights import refuse_ties
 from .layers import Layer
 from .modules import (
@@ -475,21 +476,32 @@ class Sequential(Several):
             raise IndexError(f"{self._name}: there is no module {number}; there are {len(modules)}")
         return modules[number]
 
-    def freeze(self) -> Sequential:
-        """Freeze all recurrent layers in it, as :meth:`fastrnn.Layer.freeze` does; return the net."""
-        return self._frozen(True)
+    def freeze(self, weights: Format = "float32") -> Sequential:
+        """Freeze all recurrent layers in it, as :meth:`fastrnn.Layer.freeze` does; return the net.
+
+        With ``weights`` of fewer bits than float32 the net is in evaluation mode afterwards.
+        """
+        layers = self._layers()
+        for layer in layers:  # all or none
+            layer._check_freeze(weights)
+        for layer in layers:
+            layer.freeze(weights)
+        if weights != "float32" and layers:
+            self.eval()
+        return self
 
     def unfreeze(self) -> Sequential:
         """Take back :meth:`freeze`; return the net."""
-        return self._frozen(False)
-
-    def _frozen(self, frozen: bool) -> Sequential:
-        layers = [module for _, module in self._leaves() if isinstance(module, Layer)]
-        for layer in layers:  # all or none
+        layers = self._layers()
+        for layer in layers:
+            layer._refuse_format("unfreeze")
             refuse_ties(layer._name, layer._params)
         for layer in layers:
-            layer._replaced(frozen)
+            layer.unfreeze()
         return self
+
+    def _layers(self) -> list[Layer]:
+        return [module for _, module in self._leaves() if isinstance(module, Layer)]
 
     # --- calls
 

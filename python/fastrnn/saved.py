@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ._base import checks
-from ._base.described import Description, own_in
+from ._base.described import Description, own_in, parts
 from .files import load_with_description, refuse_unread
-from .layers import GRU, LSTM, RNN, IndRNN, MinGRU
+from .layers import GRU, LSTM, RNN, IndRNN, Layer, MinGRU
 from .modules import Dropout, Embedding, Linear, Module, Modules
 from .nets import Last, Max, Mean, Relu, Sequential, Tanh
 
@@ -40,7 +41,7 @@ def load(path: str) -> Any:
     try:
         with checks.at_most(sum(a.size for a in arrays.values())):
             module = _made(description)
-        module.load_state_dict(arrays)
+        _fill(module, description, arrays)
         for first, *others in description.get("tied", ()):
             for name in others:
                 module.params[name] = module.params[first]
@@ -49,6 +50,23 @@ def load(path: str) -> Any:
             f"{owner}: {path} describes no module of fastrnn's, or one of a later version: {error}"
         ) from None
     return module.eval()
+
+
+def _fill(module: Module, description: Description, arrays: Mapping[str, Any]) -> None:
+    """Have the arrays as parameters of a module, some of whose layers may keep their weights in a format."""
+    formats = {prefix: part["weights"] for prefix, part in parts(description).items() if "weights" in part}
+    if not formats:
+        return module.load_state_dict(arrays)
+    left = dict(arrays)
+    for prefix, part in module._leaves():
+        own = {name.removeprefix(prefix): left.pop(name) for name in list(left) if name.startswith(prefix)}
+        if prefix in formats and isinstance(part, Layer):
+            part._load_kept(own, formats[prefix])
+        else:
+            part.load_state_dict(own)
+    if left:
+        raise ValueError(f"unexpected {', '.join(left)}")
+    return None
 
 
 def _made(description: Description) -> Module:

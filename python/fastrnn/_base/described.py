@@ -2,7 +2,8 @@
 
 A module is ``{"kind": "LSTM", "options": {...}}``, with the arguments that make it; one that is made of others has them
 instead, ``{"kind": "Sequential", "modules": {name: ...}}``. Of a class of the user's own, ``"own"``, the kind is that
-which it is derived from. ``"tied"`` has lists of names of parameters that are one.
+which it is derived from. Of a layer that was frozen with weights of fewer bits ``"weights"`` names their format.
+``"tied"`` has lists of names of parameters that are one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def sound(value: Any, depth: int = DEPTH) -> Description | None:
             return None
     else:
         return None
+    if isinstance(value.get("weights"), str):
+        found["weights"] = value["weights"]
     if isinstance(value.get("own"), str):
         found["own"] = value["own"]
     tied = value.get("tied")

@@ -7,6 +7,7 @@ from typing import Any
 
 INSTALL = {
     "h5py": 'pip install "fastrnn[keras]"',
+    "ml_dtypes": 'pip install "fastrnn[bfloat16]"',
     "onnx": 'pip install "fastrnn[onnx]"',
     # Which of its builds is not ours to choose: by default pip takes one of several gigabytes for graphics cards.
     "torch": "pip install torch --index-url https://download.pytorch.org/whl/cpu",

@@ -13,6 +13,7 @@ from fastrnn._base.checks import Array
 from fastrnn._base.memory import place
 from fastrnn._base.uses import USES
 
+from .formats import Format, number_of, shape_alone
 from .spec import STATES, Spec
 from .states import widened
 
@@ -24,31 +25,51 @@ class Weights:
 
     Attributes:
         kept: what is packed, by suffix.
+        format: in what the matrices are kept: see formats.py.
         frozen: whether the parameters are promised to stay as they are, so that no call need look.
 
     """
 
-    def __init__(self, spec: Spec, params: Mapping[str, Array]) -> None:
+    def __init__(self, spec: Spec, params: Mapping[str, Array], weights: Format) -> None:
         self._spec = spec
         self._params = params
-        self.frozen = False
+        self.format = weights
+        self.frozen = weights != "float32"
         self.forget()
 
     def forget(self) -> None:
         """Start without packed weights."""
         suffixes = self._spec.suffixes
-        self.kept = {suffix: _core.KeptWeights(self.frozen) for of_layer in suffixes for suffix in of_layer}
+        self.kept = {
+            suffix: _core.KeptWeights(self.frozen, self.format) for of_layer in suffixes for suffix in of_layer
+        }
+        self._shapes: dict[str, Known] = {}
 
     def known(self, suffix: str) -> Known:
-        """Return what the kernels know of the parameters of a layer and direction."""
+        """Return what the kernels know of the parameters of a layer and direction.
+
+        In a format that is what they have packed: the weights that they are then given have a shape alone.
+        """
+        if self.format == "float32":
+            return self._numbers(suffix)
+        if not self.kept[suffix].packed:
+            numbers = self._numbers(suffix)
+            self._shapes[suffix] = (*map(shape_alone, numbers[:2]), *numbers[2:])
+            return numbers
+        return self._shapes[suffix]
+
+    def _numbers(self, suffix: str) -> Known:
         spec, params = self._spec, self._params
-        w_hh = params["weight_hh" + suffix] if spec.recurrent else None
+        w_hh = self._matrix("weight_hh" + suffix) if spec.recurrent else None
         if w_hh is not None and spec.proj_size:
-            both = w_hh, params["weight_hr" + suffix]
+            both = w_hh, self._matrix("weight_hr" + suffix)
             w_hh = np.concatenate([w.ravel() for w in both])  # W_hr is a gate more: see csrc/cells/lstm.h
         b_ih, b_hh = params.get("bias_ih" + suffix), params.get("bias_hh" + suffix)
         own = None if spec.own is None else spec.own.vectors(params, suffix)
-        return params["weight_ih" + suffix], w_hh, b_ih, b_hh, own
+        return self._matrix("weight_ih" + suffix), w_hh, b_ih, b_hh, own
+
+    def _matrix(self, name: str) -> Array:
+        return self._params[name] if self.format == "float32" else number_of(name, self._params)
 
     def initial(self, suffix: str) -> tuple[Array, ...] | None:
         """Return the states that a layer and direction has learned to begin with, (units,) each, if it has."""
@@ -61,7 +82,7 @@ class Weights:
         found = []
         H = self._spec.hidden_size
         for k, (suffix,) in enumerate(self._spec.suffixes):
-            w_ih, *others = self.known(suffix)
+            w_ih, *others = self._numbers(suffix)
             assert w_ih is not None
             initial = self.initial(suffix)
             states = None if initial is None else tuple(widened(a, H) for a in initial)
@@ -70,8 +91,7 @@ class Weights:
 
     def freeze(self, frozen: bool) -> None:
         """Have parameters frozen that nobody else has, or take that back."""
-        for p in self._params.values():
-            p.flags.writeable = not frozen
+        lock(self._params, frozen)
         self.frozen = frozen
         self.forget()
 
@@ -85,8 +105,17 @@ class Weights:
     def look(self) -> None:
         """Forget that the parameters are frozen, where that has not been kept to."""
         if any(p.flags.writeable for p in self._params.values()):
-            self.frozen = False
+            if self.format == "float32":
+                self.frozen = False
+            else:  # only what is frozen has a format
+                lock(self._params)
             self.forget()
+
+
+def lock(params: Mapping[str, Array], frozen: bool = True) -> None:
+    """Have parameters that cannot be written to, or that can."""
+    for p in params.values():
+        p.flags.writeable = not frozen
 
 
 def copies(params: Mapping[str, Array]) -> dict[str, Array]:

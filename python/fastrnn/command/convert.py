@@ -9,7 +9,7 @@ from fastrnn.charlm import checkpoint
 from fastrnn.charlm.errors import SaveError, SettingsError, printable
 from fastrnn.convert import from_keras, from_onnx, from_torch
 from fastrnn.convert.makers import maker_of_file
-from fastrnn.layers import Layer
+from fastrnn.layers import FORMATS, Layer
 
 from .arguments import Parser, add
 from .imported import told
@@ -33,6 +33,12 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         metavar="NAME",
         help="which net, as info shows it, where there are several; of Keras and ONNX it may be repeated, for nets "
         "that follow each other and become one",
+    )
+    command.add_argument(
+        "--weights",
+        choices=FORMATS,
+        default="float32",
+        help="how the file is to keep the weights; of fewer bits than float32 for inference alone (default: float32)",
     )
     command.add_argument("--float64", action="store_true", help="save float64, whatever the model has")
     torch = command.add_argument_group("what a file of PyTorch does not say")
@@ -79,7 +85,11 @@ def run(options: argparse.Namespace) -> int:
         with told(options.model):
             layer = layer_of(options)
     try:
+        if options.weights != "float32":
+            layer.freeze(options.weights)
         layer.save(options.out)
+    except (ImportError, ValueError) as error:
+        raise SettingsError(f"--weights {options.weights}: {error}") from None
     except OSError as error:
         raise SaveError(f"cannot save {options.out}: {error.strerror}") from None
     print(printable(f"{options.out}: {layer!r}"))

@@ -29,7 +29,7 @@ OWNER = "to_onnx"
 OPSET, IR_VERSION = 14, 8  # which ONNX Runtime reads since 1.10, of 2021
 LARGEST = 2**31 - 2**20  # bytes of parameters: protobuf has no larger messages, and there are names in it
 # What ONNX has no attribute for, by the values that change nothing.
-PLAIN: dict[str, Any] = {"layer_norm": False, "proj_size": 0, "cell_clip": None, "zoneout": 0.0}
+PLAIN: dict[str, Any] = {"layer_norm": False, "proj_size": 0, "cell_clip": None, "zoneout": 0.0, "weights": "float32"}
 
 
 def to_onnx(

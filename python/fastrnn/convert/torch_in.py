@@ -232,7 +232,10 @@ def _of_saved(arrays: Mapping[str, Any], description: Description) -> Iterator[N
         kind, name = part["kind"], start.removesuffix(".")
         if kind in ("IndRNN", "MinGRU"):
             yield refused(name, "", f"it is of kind {kind}, which PyTorch has not: fastrnn.load reads it")
-        if kind in KINDS:
+        if kind in KINDS and "weights" in part:
+            problem = f"its weights are of {part['weights']}, for inference alone: fastrnn.load reads it"
+            yield Net(name, kind, part["options"], dict, problem=problem)
+        elif kind in KINDS:
             own = {each.removeprefix(start): a for each, a in arrays.items() if each.startswith(start)}
             yield _of_part(kind, name, part["options"], own)
 

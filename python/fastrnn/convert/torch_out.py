@@ -19,7 +19,13 @@ __all__ = ["to_torch"]
 OWNER = "to_torch"
 # Cells that PyTorch has too; and what else it has not, by the values that change nothing.
 CELLS = {"rnn_tanh", "rnn_relu", "gru_reset_after", "lstm", "lstm_projected"}
-PLAIN = {"reverse": False, "learn_state": False, "recurrent_dropout": 0.0, "zoneout": 0.0}
+PLAIN: dict[str, Any] = {
+    "reverse": False,
+    "learn_state": False,
+    "recurrent_dropout": 0.0,
+    "zoneout": 0.0,
+    "weights": "float32",
+}
 
 
 def to_torch(layer_or_net: Module) -> Any:

@@ -1,0 +1,13 @@
+#include "../kernels/parts.h"
+#include "bfloat16.h"
+
+namespace fastrnn::FASTRNN_ISA {
+
+#ifdef FASTRNN_DOT_BFLOAT16
+constexpr ProductKernels<float> bfloat16_dot_float32 = bfloat16::kernels;
+#else
+constexpr ProductKernels<float> bfloat16_float32 = bfloat16::kernels;
+constexpr ProductKernels<double> bfloat16_float64 = {};
+#endif
+
+}  // namespace fastrnn::FASTRNN_ISA

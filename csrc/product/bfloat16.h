@@ -1,0 +1,94 @@
+// Weights of bfloat16, float32 without its last 16 bits, rounded to the nearest; so are the rows that they are
+// multiplied with. Sums are of float32.
+#pragma once
+
+#include "words.h"
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+namespace bfloat16 {
+
+inline std::uint32_t rounded(float number) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &number, sizeof bits);
+    if ((bits & 0x7fffffff) > 0x7f800000) return bits >> 16 | 0x40;  // NaN, whose last bits may be all that it has
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+struct Format {
+    static constexpr int kOfWord = 2;
+    static constexpr bool kScaled = false;
+
+    struct Vector {
+        using Real = float;
+        static constexpr int kLanes = kWordLanes, kRegisters = Vec<float>::kRegisters;
+#ifdef FASTRNN_DOT_BFLOAT16
+        static constexpr int kUnrolled = 2;
+#else
+        static constexpr int kUnrolled = 1;
+#endif
+        Vec<float> v;
+
+        static Vector load(const float* p) { return {Vec<float>::load(p)}; }
+        static Vector broadcast(float word) { return {Vec<float>::broadcast(word)}; }
+        static Vector zero() { return {Vec<float>::zero()}; }
+        void store(float* p) const { v.store(p); }
+        static void prefetch(const float* p) { Vec<float>::prefetch(p); }
+        friend Vector fma(Vector x, Vector w, Vector sum) {
+#ifdef FASTRNN_DOT_BFLOAT16
+            return {add_products_bfloat16(x.v, w.v, sum.v)};
+#else
+            return {fma(high_bfloat16(x.v), high_bfloat16(w.v),
+                        fma(low_bfloat16(x.v), low_bfloat16(w.v), sum.v))};
+#endif
+        }
+    };
+
+    static float scale_of(const float*, Index) { return 1; }
+    static std::uint32_t word(const float* row, Index n, float) {
+        return (n > 0 ? rounded(row[0]) : 0) | (n > 1 ? rounded(row[1]) << 16 : 0);
+    }
+    static float weight(std::uint32_t word, int i) {
+        const std::uint32_t bits = i ? word >> 16 << 16 : word << 16;
+        float number;
+        std::memcpy(&number, &bits, sizeof number);
+        return number;
+    }
+};
+
+inline Index ready_size(Index depth) { return pitch<float>(words_of<Format>(depth)); }
+
+inline void make_ready(const Rows<float>& rows, Index begin, Index end, Index depth, float* ready) {
+    const Index size = ready_size(depth);
+    for (Index r = begin; r < end; ++r) {
+        const float* const row = row_at(rows, r);
+        float* const to = ready + r * size;
+        Index k = 0;
+#ifdef FASTRNN_DOT_BFLOAT16
+        for (; k + kWordLanes <= depth; k += kWordLanes)
+            Vec<float>::load(row + k).store_bfloat16(reinterpret_cast<std::uint16_t*>(to) + k);
+#endif
+        for (; k < depth; k += 2) {
+            const std::uint32_t word = Format::word(row + k, depth - k, 1);
+            std::memcpy(to + k / 2, &word, sizeof word);
+        }
+    }
+}
+
+inline void multiply(const Rows<float>& rows, Index row_begin, Index row_end, const Panels<float>& panels,
+                     const Turns& turns, const Epilogue<float>& epilogue, const Touched<float>* touched) {
+    product<Format::Vector>(rows, row_begin, row_end, panels_of_words<Format>(panels), turns, epilogue, touched);
+}
+
+inline void multiply_block(const Rows<float>& rows, Index first, Index end, const Panels<float>& panels, Index panel,
+                           float* sums) {
+    product_of_block<Format::Vector>(rows, first, end, panels_of_words<Format>(panels), panel, sums);
+}
+
+constexpr ProductKernels<float> kernels = {
+    packed_words_size<Format>, pack_words<Format>, multiply, multiply_block, ready_size, make_ready,
+    column_of_words<Format>};
+
+}  // namespace bfloat16
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

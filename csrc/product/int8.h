@@ -1,0 +1,186 @@
+// Weights of eight bits: of each row of W, its largest magnitude is 127 times what its integers are multiples of. So is
+// a row that they are multiplied with, made ready step by step. Products are added up as integers, exactly.
+//
+// Where there is an instruction that multiplies bytes, it takes those of weights as numbers without sign: 128 is added
+// to them, and 128 times the sum of the row taken away again. Where there is none, bytes are kept as 16 bits each.
+#pragma once
+
+#include "words.h"
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+namespace int8 {
+
+struct Format {
+#ifdef FASTRNN_DOT_INT8
+    static constexpr int kOfWord = 4;
+    using Byte = std::int8_t;  // of a row that is ready
+    static constexpr int kOffset = 128;
+#else
+    static constexpr int kOfWord = 2;
+    using Byte = std::int16_t;
+    static constexpr int kOffset = 0;
+#endif
+    static constexpr bool kScaled = true;
+
+    struct Vector {
+        using Real = float;
+        static constexpr int kLanes = kWordLanes, kRegisters = Vec<float>::kRegisters;
+#ifdef FASTRNN_DOT_INT8
+        static constexpr int kUnrolled = 2;
+#else
+        static constexpr int kUnrolled = 1;
+#endif
+        Vec<float> v;
+
+        static Vector load(const float* p) { return {Vec<float>::load(p)}; }
+        static Vector broadcast(float word) { return {Vec<float>::broadcast(word)}; }
+        static Vector zero() { return {Vec<float>::zero()}; }
+        void store(float* p) const { v.store(p); }
+        static void prefetch(const float* p) { Vec<float>::prefetch(p); }
+        friend Vector fma(Vector x, Vector w, Vector sum) {
+#ifdef FASTRNN_DOT_INT8
+            return {add_products_int8(x.v, w.v, sum.v)};
+#else
+            return {add_products_int16(x.v, w.v, sum.v)};
+#endif
+        }
+    };
+
+    static float magnitude(float number) { return number < 0 ? -number : number; }
+
+    static float scale_of(const float* row, Index n) {
+        float most = 0;
+        for (Index k = 0; k < n; ++k) {
+            if (!(magnitude(row[k]) <= 3.4e38f)) return row[k] - row[k];  // NaN
+            if (magnitude(row[k]) > most) most = magnitude(row[k]);
+        }
+        return most / 127;
+    }
+    static int integer(float number, float scale) {
+        const float multiple = number / scale;  // NaN where both are 0
+        if (!(magnitude(multiple) <= 127)) return multiple > 0 ? 127 : multiple < 0 ? -127 : 0;
+        // To the nearest, and to even where two are as near.
+        const float magic = 12582912;  // 1.5 * 2^23: floats there are whole numbers
+        return static_cast<int>((multiple + magic) - magic);
+    }
+    static std::uint32_t word(const float* row, Index n, float scale) {
+        std::uint32_t bits = 0;
+        for (int i = 0; i < kOfWord; ++i) {
+            const int q = i < n ? integer(row[i], scale) : 0;
+            bits |= (static_cast<std::uint32_t>(q + kOffset) & (kOffset ? 0xffu : 0xffffu)) << (i * (32 / kOfWord));
+        }
+        return bits;
+    }
+    static float weight(std::uint32_t word, int i) {
+        const std::uint32_t bits = word >> (i * (32 / kOfWord)) & (kOffset ? 0xffu : 0xffffu);
+        return static_cast<float>(kOffset ? static_cast<int>(bits) - kOffset : static_cast<std::int16_t>(bits));
+    }
+};
+
+// Behind the words of a row that is ready.
+struct OfRow {
+    float scale;
+    std::int32_t offset;  // what its integer sums begin with
+};
+
+inline Index ready_size(Index depth) { return pitch<float>(words_of<Format>(depth) + 2); }
+
+inline void make_ready(const Rows<float>& rows, Index begin, Index end, Index depth, float* ready) {
+    using V = Vec<float>;
+    const Index size = ready_size(depth);
+    for (Index r = begin; r < end; ++r) {
+        const float* const row = row_at(rows, r);
+        float* const to = ready + r * size;
+        V largest = V::zero(), none = V::zero();
+        for (Index k = 0; k < depth; k += V::kLanes) {
+            const V x = load_part<V>(row + k, smaller(V::kLanes, depth - k));
+            largest = max(largest, abs(x));
+            none = none + (x - x);  // NaN, if it is, or is infinite
+        }
+        float lane[2][V::kLanes], most = 0, rest = 0;
+        largest.store(lane[0]), none.store(lane[1]);
+        for (int i = 0; i < V::kLanes; ++i) {
+            if (lane[0][i] > most) most = lane[0][i];
+            rest += lane[1][i];
+        }
+        // What is so small that 127 over it is infinite is taken for zero.
+        const float times = most > 1e-36f ? 127 / most : 0;
+        const V multiple = V::broadcast(times);
+        auto* bytes = reinterpret_cast<typename Format::Byte*>(to);
+        V total = V::zero();
+        for (Index k = 0; k < depth; k += V::kLanes) {
+            const V q = to_int32(load_part<V>(row + k, smaller(V::kLanes, depth - k)) * multiple);
+            total = add_int32(total, q);
+#ifdef FASTRNN_DOT_INT8
+            q.store_int8(bytes + k);
+#else
+            q.store_int16(bytes + k);
+#endif
+        }
+        std::int32_t part[V::kLanes], sum = 0;
+        static_assert(sizeof part == sizeof lane[0]);
+        total.store(lane[0]);
+        std::memcpy(part, lane[0], sizeof part);
+        for (int i = 0; i < V::kLanes; ++i) sum += part[i];
+        const OfRow of{most / 127 + rest, -Format::kOffset * sum};
+        std::memcpy(to + words_of<Format>(depth), &of, sizeof of);
+    }
+}
+
+// Makes of the integer sums of rows, which lie one after the other, what the caller's epilogue takes.
+struct Widened {
+    Rows<float> rows;
+    const Panels<float>& panels;
+    const Epilogue<float>& epilogue;
+
+    void of(Index first, Index count, Index panel, int width, float* sums) const {
+        using V = Vec<float>;
+        const Index column = panel * panels.width * V::kLanes;
+        const float* const scales = static_cast<const float*>(panels.data) + column;
+        const float* const start = panels.start ? panels.start + column : nullptr;
+        for (Index r = first; r < first + count; ++r, sums += width * V::kLanes) {
+            OfRow row;
+            std::memcpy(&row, row_at(rows, r) + words_of<Format>(panels.depth), sizeof row);
+            float offset;
+            std::memcpy(&offset, &row.offset, sizeof offset);
+            const V each = V::broadcast(row.scale), to_begin = V::broadcast(offset);
+            for (Index i = 0; i < width * V::kLanes; i += V::kLanes) {
+                const V sum = from_int32(add_int32(V::load(sums + i), to_begin));
+                fma(sum, each * V::load(scales + i), start ? V::load(start + i) : V::zero()).store(sums + i);
+            }
+        }
+    }
+};
+
+inline void multiply(const Rows<float>& rows, Index row_begin, Index row_end, const Panels<float>& panels,
+                     const Turns& turns, const Epilogue<float>& epilogue, const Touched<float>* touched) {
+    if (panels.depth == 0)  // sums are what they start from
+        return plain_float32.multiply(rows, row_begin, row_end, panels, turns, epilogue, touched);
+    Panels<float> words = panels_of_words<Format>(panels);
+    words.start = nullptr;
+    const Widened widened{rows, panels, epilogue};
+    const auto call = [&](Index first, Index count, Index panel, int width, const float* sums) {
+        // They are the product's own, which nobody reads any more.
+        widened.of(first, count, panel, width, const_cast<float*>(sums));
+        epilogue.call(epilogue.context, first, count, panel, width, sums);
+    };
+    product<Format::Vector>(rows, row_begin, row_end, words, turns, epilogue_of<float>(call), touched);
+}
+
+inline void multiply_block(const Rows<float>& rows, Index first, Index end, const Panels<float>& panels, Index panel,
+                           float* sums) {
+    if (panels.depth == 0) return plain_float32.multiply_block(rows, first, end, panels, panel, sums);
+    Panels<float> words = panels_of_words<Format>(panels);
+    words.start = nullptr;
+    product_of_block<Format::Vector>(rows, first, end, words, panel, sums);
+    Widened{rows, panels, {}}.of(first, end - first, panel, width_of(panels, panel), sums);
+}
+
+constexpr ProductKernels<float> kernels = {
+    packed_words_size<Format>, pack_words<Format>, multiply, multiply_block, ready_size, make_ready,
+    column_of_words<Format>};
+
+}  // namespace int8
+}  // namespace
+}  // namespace fastrnn::FASTRNN_ISA

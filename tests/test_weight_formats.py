@@ -1,0 +1,385 @@
+"""Layers frozen with weights of fewer bits: what they compute, what they keep, and what they refuse."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import _core
+from layer_problems import FAMILIES, LAYERS, LENGTHS, B, H, I, T, draw, each_family, each_variant, parts, state_like
+from problems import Array
+from tolerances import output_tolerance
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
+
+F = np.float32
+FORMATS = ("bfloat16", "int8")
+each_format = pytest.mark.parametrize("weights", FORMATS)
+# What rounding may change of y of these small nets; sums of the integers themselves are exact.
+COARSE = {"bfloat16": 0.02, "int8": 0.05}
+
+
+def layer_of(family: str, seed: int = 0, **options: Any) -> fastrnn.Layer:
+    layer = LAYERS[family](I, H, seed=seed, **options)
+    for name, p in layer.params.items():
+        p[...] = draw(*p.shape, dtype=F, seed=len(name)) / 2
+    return layer.eval()
+
+
+# --- what they compute
+
+
+def rounded(weights: str, rows: Array) -> Array:
+    """What a format makes of rows of weights, or of what they are multiplied with."""
+    if weights == "bfloat16":
+        return rows.astype(ml_dtypes.bfloat16).astype(np.float64)
+    scale = (np.abs(rows).max(-1, keepdims=True) / F(127)).astype(F)
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.rint(rows / scale)) * scale.astype(np.float64)
+
+
+def sigmoid(a: Array) -> Array:
+    return 1 / (1 + np.exp(-a))
+
+
+def stepped(family: str, weights: str, params: dict[str, Array], x: Array, state: tuple[Array, ...]) -> Array:
+    """h after one step, in float64, with weights and rows rounded as the format does."""
+    h = state[0]
+    a, b = (
+        rounded(weights, rows) @ rounded(weights, params[f"weight_{kind}_l0"]).T + params[f"bias_{kind}_l0"]
+        for kind, rows in (("ih", x), ("hh", h))
+    )
+    if family == "rnn":
+        return np.tanh(a + b)
+    if family == "gru":
+        r, z = (sigmoid(a[:, k * H : (k + 1) * H] + b[:, k * H : (k + 1) * H]) for k in (0, 1))
+        n = np.tanh(a[:, 2 * H :] + r * b[:, 2 * H :])
+        return (1 - z) * n + z * h
+    i, f, g, o = np.split(a + b, 4, axis=1)
+    c = sigmoid(f) * state[1] + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 30.0])
+@each_format
+@each_family
+def test_a_step_is_that_of_rounded_numbers(family: str, weights: Any, scale: float, isa: str) -> None:
+    """Rows of any size, states within -1 .. 1 and beyond, and zeros, have a scale of their own."""
+    layer = layer_of(family)
+    params = layer.state_dict()
+    x = draw(1, B, I, dtype=F) * F(scale)
+    state = state_like(layer)
+    for s in parts(state):
+        s[:, 0] = 0
+        s[:, 1] *= 7
+    x[0, 2] = 0
+    right = stepped(family, weights, params, x[0], tuple(s[0] for s in parts(state)))
+    y, _ = layer.freeze(weights)(x, state)
+    np.testing.assert_allclose(y[0], right, rtol=0, atol=output_tolerance(F, terms=I + H) * max(1, scale))
+
+
+@each_format
+@each_variant
+def test_every_variant_is_near_float32(family: str, options: dict[str, Any], weights: Any, isa: str) -> None:
+    for more in ({}, {"num_layers": 2}, {"bidirectional": True}, {"batch_first": True}, {"learn_state": True}):
+        layer = layer_of(family, **options, **more)
+        x = draw(*((B, T) if more.get("batch_first") else (T, B)), I, dtype=F)
+        calls: list[dict[str, Any]] = [{}, {"lengths": LENGTHS}, {"return_sequence": False}]
+        calls.append({"mask": np.random.default_rng(0).random(x.shape[:2]) < 0.7})
+        right = [layer(x, state_like(layer), **call) for call in calls]
+        tokens = np.random.default_rng(1).integers(0, I, x.shape[:2])
+        right.append(layer(tokens))
+        layer.freeze(weights)
+        got = [layer(x, state_like(layer), **call) for call in calls] + [layer(tokens)]
+        for (y, state), (expected, expected_state) in zip(got, right, strict=True):
+            for a, b in zip((y, *parts(state)), (expected, *parts(expected_state)), strict=True):
+                assert a.dtype == F
+                assert a.shape == b.shape
+                np.testing.assert_allclose(a, b, rtol=0, atol=COARSE[weights] * max(1, float(np.abs(b).max())))
+        assert any(not np.array_equal(a[0], b[0]) for a, b in zip(got, right, strict=True))
+
+
+@each_format
+@each_variant
+def test_streams_have_the_same_bits(family: str, options: dict[str, Any], weights: Any, isa: str) -> None:
+    for tokens in (False, True):
+        layer = layer_of(family, num_layers=2, **options).freeze(weights)
+        x = np.random.default_rng(2).integers(0, I, (T, B)) if tokens else draw(T, B, I, dtype=F)
+        stream = layer.stream(B, tokens=tokens)
+        y = np.stack([stream.step(x_t) for x_t in x])
+        expected, state = layer(x)
+        np.testing.assert_array_equal(y, expected)
+        for a, b in zip(parts(stream.state), parts(state), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@each_format
+@pytest.mark.parametrize("shape", [(33, 64, 100), (7, 100, 129), (1, 100, 256), (2, 90, 250)], ids=str)
+def test_threads_change_no_bit(weights: Any, shape: tuple[int, ...], isa: str, set_threads: Any) -> None:
+    rows, inputs, units = shape
+    for family in FAMILIES:
+        layer = LAYERS[family](inputs, units, seed=0).freeze(weights)
+        x = draw(20, rows, inputs, dtype=F)
+        set_threads(1)
+        expected, _ = layer(x)
+        for threads in (2, 3, 4):
+            set_threads(threads)
+            for _ in range(5):
+                np.testing.assert_array_equal(layer(x)[0], expected)
+            stream = layer.stream(rows)
+            np.testing.assert_array_equal(np.stack([stream.step(x_t) for x_t in x]), expected)
+
+
+@each_format
+@each_family
+def test_what_is_no_number_stays_in_its_row(family: str, weights: Any, isa: str) -> None:
+    layer = layer_of(family).freeze(weights)
+    x, state = draw(T, B, I, dtype=F), state_like(layer)
+    expected, _ = layer(x, state)
+    for value in (np.nan,) if weights == "bfloat16" else (np.nan, np.inf, -np.inf):  # which bfloat16 has
+        for k in range(I):
+            spoilt = x.copy()
+            spoilt[3, 2, k] = value
+            y, _ = layer(spoilt, state)
+            assert np.isnan(y[3:, 2]).all()
+            others = np.arange(B) != 2
+            np.testing.assert_array_equal(y[:, others], expected[:, others])
+            np.testing.assert_array_equal(y[:3, 2], expected[:3, 2])
+        h = tuple(s.copy() for s in parts(state))
+        h[0][0, 1, 4] = value
+        y, _ = layer(x, h if len(h) > 1 else h[0])
+        assert np.isnan(y[:, 1]).all()
+
+
+@each_format
+def test_weights_that_are_special(weights: Any, isa: str) -> None:
+    """Rows of zeros, with one large weight, with what is no number, and so small that their scale is none."""
+    layer = layer_of("rnn")
+    w = layer.params["weight_hh_l0"]
+    w[0], w[1, 3], w[2, 5], w[3] = 0, 100, np.nan, 1e-44
+    layer.params["weight_ih_l0"][...] = 0
+    h = draw(1, B, H, dtype=F)
+    right = np.tanh(h[0] @ np.nan_to_num(w).T + layer.params["bias_ih_l0"] + layer.params["bias_hh_l0"])
+    y, _ = layer.freeze(weights)(np.zeros((1, B, I), F), h)
+    assert np.isnan(y[0, :, 2]).all()
+    for unit in (0, 3):
+        np.testing.assert_allclose(y[0, :, unit], right[:, unit], rtol=0, atol=1e-6)
+    others = [unit for unit in range(H) if unit not in (1, 2)]
+    np.testing.assert_allclose(y[0][:, others], right[:, others], rtol=0, atol=COARSE[weights])
+    np.testing.assert_allclose(y[0, :, 1], np.sign(h[0, :, 3]), rtol=0, atol=1e-6)
+
+
+@each_format
+def test_no_steps_no_rows_and_no_inputs(weights: Any) -> None:
+    for family in FAMILIES:
+        for shape in ((0, 3, 2), (4, 0, 2), (4, 3, 0), (0, 0, 0)):
+            layer = LAYERS[family](shape[2], 5, seed=0).eval()
+            x = np.ones(shape, F)
+            expected, state = layer(x)
+            y, state_n = layer.freeze(weights)(x)
+            assert y.shape == expected.shape
+            assert [s.shape for s in parts(state_n)] == [s.shape for s in parts(state)]
+
+
+# --- what they keep
+
+
+def kept(layer: fastrnn.Layer) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    return {name: (p.dtype.name, p.shape) for name, p in layer.params.items()}
+
+
+def test_what_is_kept() -> None:
+    layer = fastrnn.LSTM(I, H, proj_size=5, seed=0)
+    before = layer.state_dict()
+    assert layer.weights == "float32"
+    assert layer.freeze("int8") is layer
+    assert layer.weights == "int8"
+    assert not layer.training
+    assert kept(layer) == {
+        "weight_ih_l0": ("int8", (4 * H, I)),
+        "weight_ih_l0_scale": ("float32", (4 * H,)),
+        "weight_hh_l0": ("int8", (4 * H, 5)),
+        "weight_hh_l0_scale": ("float32", (4 * H,)),
+        "bias_ih_l0": ("float32", (4 * H,)),
+        "bias_hh_l0": ("float32", (4 * H,)),
+        "weight_hr_l0": ("int8", (5, H)),
+        "weight_hr_l0_scale": ("float32", (5,)),
+    }
+    for name, w in before.items():
+        if name.startswith("weight"):
+            scale = layer.params[f"{name}_scale"]
+            np.testing.assert_array_equal(np.abs(layer.params[name]).max(1), 127)
+            np.testing.assert_array_equal(scale, np.abs(w).max(1) / F(127))
+            assert (np.abs(layer.params[name] * scale[:, None] - w) <= 0.5001 * scale[:, None]).all()
+        else:
+            np.testing.assert_array_equal(layer.params[name], w)
+    layer = fastrnn.GRU(I, H, seed=0)
+    before = layer.state_dict()
+    layer.freeze("bfloat16")
+    for name, w in before.items():
+        expected = w.astype(ml_dtypes.bfloat16) if name.startswith("weight") else w
+        assert layer.params[name].dtype == expected.dtype
+        np.testing.assert_array_equal(layer.params[name], expected)
+
+
+@each_format
+@each_variant
+def test_copies_pickles_and_files(family: str, options: dict[str, Any], weights: Any, tmp_path: Path) -> None:
+    layer = layer_of(family, num_layers=2, learn_state=True, **options).freeze(weights)
+    x = draw(T, B, I, dtype=F)
+    expected, _ = layer(x)
+    path = str(tmp_path / "layer.safetensors")
+    layer.save(path)
+    for other in (copy.copy(layer), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), fastrnn.load(path)):
+        assert other.weights == weights
+        assert kept(other) == kept(layer)
+        assert not any(p.flags.writeable for p in other.params.values())
+        np.testing.assert_array_equal(other(x)[0], expected)
+        with pytest.raises(ValueError, match="for inference alone"):
+            other.train()
+
+
+@each_format
+def test_nets(weights: Any, tmp_path: Path) -> None:
+    net = fastrnn.Sequential(fastrnn.Embedding(20, I, seed=0), fastrnn.GRU(I, H, seed=0), fastrnn.Last())
+    net = fastrnn.Sequential(net, fastrnn.Linear(H, 3, seed=0)).eval()
+    tokens = np.random.default_rng(0).integers(0, 20, (T, B))
+    near = net(tokens)
+    y = net.freeze(weights)(tokens)
+    np.testing.assert_allclose(y, near, rtol=0, atol=COARSE[weights])
+    path = str(tmp_path / "net.safetensors")
+    net.save(path)
+    loaded = fastrnn.load(path)
+    np.testing.assert_array_equal(loaded(tokens), y)
+    np.testing.assert_array_equal(
+        loaded.stream(B, tokens=True).step(tokens[0]), net.stream(B, tokens=True).step(tokens[0])
+    )
+    for refused in (net.unfreeze, net.train, lambda: net.freeze("bfloat16" if weights == "int8" else "int8")):
+        with pytest.raises(ValueError, match=f"GRU.*{weights} weights"):
+            refused()
+
+
+def test_all_layers_of_a_net_or_none() -> None:
+    net = fastrnn.Sequential(fastrnn.GRU(3, 4, seed=0), fastrnn.GRU(4, 4, seed=0))
+    net[1].freeze("bfloat16")
+    with pytest.raises(ValueError, match="weights is 'int8', and the layer has bfloat16 weights"):
+        net.freeze("int8")
+    assert net[0].weights == "float32"
+
+
+@each_format
+def test_weights_that_are_written_to_nonetheless(weights: Any) -> None:
+    layer = layer_of("gru").freeze(weights)
+    x = draw(T, B, I, dtype=F)
+    before, _ = layer(x)
+    w = layer.params["weight_hh_l0"]
+    w.flags.writeable = True
+    w[...] = w[::-1].copy()
+    changed, _ = layer(x)
+    assert not np.array_equal(changed, before)
+    np.testing.assert_array_equal(copy.copy(layer)(x)[0], changed)
+
+
+def test_another_instruction_set_packs_anew() -> None:
+    before = fastrnn.isa()
+    x = draw(T, B, I, dtype=F)
+    for weights in FORMATS:
+        layer = layer_of("lstm").freeze(weights)
+        try:
+            for isa in (*fastrnn.available_isas(), before):
+                _core.set_isa(isa)
+                np.testing.assert_array_equal(layer(x)[0], layer_of("lstm").freeze(weights)(x)[0])
+        finally:
+            _core.set_isa(before)
+
+
+# --- what they refuse
+
+
+@pytest.mark.parametrize(
+    ("words", "use"),
+    [
+        ("unfreeze", lambda layer, x: layer.unfreeze()),
+        ("train", lambda layer, x: layer.train()),
+        ("train", lambda layer, x: setattr(layer, "training", True)),
+        ("record", lambda layer, x: layer.record(x)),
+        ("trace", lambda layer, x: layer(x, trace=True)),
+        ("load_state_dict", lambda layer, x: layer.load_state_dict(layer.state_dict())),
+        ("params", lambda layer, x: layer.params.update(weight_hh_l0=layer.params["weight_hh_l0"])),
+    ],
+)
+def test_what_is_refused(words: str, use: Callable[[Any, Array], Any]) -> None:
+    for weights in FORMATS:
+        layer = layer_of("lstm").freeze(weights)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=rf"LSTM\..*{words}.*frozen with {weights} weights"):
+            use(layer, draw(T, B, I, dtype=F))
+        assert layer.weights == weights
+        assert not layer.training
+
+
+def test_layers_that_cannot_be_frozen_so() -> None:
+    for weights in FORMATS:
+        with pytest.raises(ValueError, match=f"weights is '{weights}', and the layer is float64, expected float32"):
+            fastrnn.GRU(3, 4, dtype=np.float64).freeze(weights)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weights is 'int4', expected 'float32' or 'bfloat16' or 'int8'"):
+        fastrnn.GRU(3, 4).freeze("int4")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="rows of weight_ih_l0 have 131,073 numbers, expected at most 131,072"):
+        fastrnn.RNN(2**17 + 1, 1).freeze("int8")
+
+
+def test_files_that_are_not_as_they_say(tmp_path: Path) -> None:
+    from fastrnn.files import save_arrays
+
+    path = str(tmp_path / "layer.safetensors")
+    layer = layer_of("gru").freeze("int8")
+    arrays, description = dict(layer.params), layer._description()
+    spoilt = arrays["weight_hh_l0"].copy()
+    spoilt[2] = np.arange(H)
+    for change, words in (
+        ({"weight_hh_l0": spoilt}, "a row whose largest integer is not 127"),
+        ({"weight_hh_l0": arrays["weight_hh_l0"].astype(F)}, "weight_hh_l0: not as int8 weights"),
+        ({"weight_hh_l0_scale": np.ones(2, F)}, "weight_hh_l0_scale: not as int8 weights"),
+        ({"more": np.ones(2, F)}, "more: not as int8 weights"),
+    ):
+        save_arrays(path, {**arrays, **change}, description)
+        with pytest.raises(ValueError, match=words):
+            fastrnn.load(path)
+    save_arrays(path, arrays, {**description, "weights": "int4"})
+    with pytest.raises(ValueError, match="weights is 'int4'"):
+        fastrnn.load(path)
+    save_arrays(path, layer_of("gru").state_dict(), {**description, "weights": "bfloat16"})
+    with pytest.raises(ValueError, match="numbers that bfloat16 has not"):
+        fastrnn.load(path)
+
+
+def test_other_ways_out_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    for weights in FORMATS:
+        layer = layer_of("lstm").freeze(weights)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=f"weights is {weights}"):
+            fastrnn.to_onnx(layer, tmp_path / "layer.onnx")
+        layer.save(str(tmp_path / "layer.safetensors"))
+        with pytest.raises(
+            ValueError, match=f"its weights are of {weights}, for inference alone: fastrnn.load reads it"
+        ):
+            fastrnn.from_torch(tmp_path / "layer.safetensors")
+    layer = layer_of("lstm").freeze("int8")
+    layer.save(str(tmp_path / "layer.safetensors"))
+    with pytest.raises(ValueError, match="unexpected weight_hh_l0_scale"):
+        layer_of("lstm").load(str(tmp_path / "layer.safetensors"))
+
+
+def test_without_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ml_dtypes", None)
+    layer = layer_of("gru")
+    with pytest.raises(ImportError, match="ml_dtypes"):
+        layer.freeze("bfloat16")
+    assert layer.weights == "float32"
+    layer.freeze("int8")
