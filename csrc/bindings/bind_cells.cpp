@@ -96,7 +96,8 @@ bool reads_weights(const Inputs& in, bool training, KeptWeights* kept, const Ker
     if (sizeof(Real) != sizeof(float))
         throw py::value_error(in.function.name() + ": weights of fewer bits than 32 are for x of float32");
     if (training)
-        throw py::value_error(in.function.name() + ": weights of fewer bits than 32 are for inference, not for training");
+        throw py::value_error(in.function.name() +
+                              ": weights of fewer bits than 32 are for inference, not for training");
     if (kept->holds(table, in.cell, args)) return false;
     if (has_no_memory(in.w_ih) || has_no_memory(in.w_hh))
         throw std::runtime_error(in.function.name() + ": the instruction set was changed meanwhile: call again");

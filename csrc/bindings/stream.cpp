@@ -393,9 +393,9 @@ PyObject* copy_stream(PyObject* self, PyObject*) {
     return with_python_errors([&] {
         const Taken taken(self, {"stream", "copy", "Stream.copy"});
         const Stream& from = *taken;
-        Stream stream{
-            from.cell, from.single, from.format, from.tokens, from.B, from.H, from.P, from.outputs, from.table,
-            {},        from.slots,  from.tokens_at_hand, from.flops, from.options, from.turned};
+        Stream stream{from.cell,  from.single,  from.format, from.tokens, from.B,     from.H,
+                      from.P,     from.outputs, from.table,  {},          from.slots, from.tokens_at_hand,
+                      from.flops, from.options, from.turned};
         for (const Stream::Layer& layer : from.layers) {
             Stream::Layer copy{};
             copy.packed = layer.packed, copy.I = layer.I, copy.w_ih = layer.w_ih, copy.b_ih = layer.b_ih;

@@ -54,9 +54,7 @@ struct Vec<float> {
         return {_mm256_permute2f128_ps(_mm256_unpacklo_ps(a.v, b.v), _mm256_unpackhi_ps(a.v, b.v), 0x31)};
     }
 
-    friend Vec low_bfloat16(Vec a) {
-        return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 16))};
-    }
+    friend Vec low_bfloat16(Vec a) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.v), 16))}; }
     friend Vec high_bfloat16(Vec a) {
         return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_srli_epi32(_mm256_castps_si256(a.v), 16), 16))};
     }

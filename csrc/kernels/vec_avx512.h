@@ -75,9 +75,7 @@ struct Vec<float> {
         return {_mm512_permutex2var_ps(a.v, order, b.v)};
     }
 
-    friend Vec low_bfloat16(Vec a) {
-        return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 16))};
-    }
+    friend Vec low_bfloat16(Vec a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a.v), 16))}; }
     friend Vec high_bfloat16(Vec a) {
         return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_srli_epi32(_mm512_castps_si512(a.v), 16), 16))};
     }

@@ -57,9 +57,7 @@ struct Vec<float> {
     friend Vec zip_lo(Vec a, Vec b) { return {vzip1q_f32(a.v, b.v)}; }
     friend Vec zip_hi(Vec a, Vec b) { return {vzip2q_f32(a.v, b.v)}; }
 
-    friend Vec low_bfloat16(Vec a) {
-        return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.v), 16))};
-    }
+    friend Vec low_bfloat16(Vec a) { return {vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.v), 16))}; }
     friend Vec high_bfloat16(Vec a) {
         return {vreinterpretq_f32_u32(vshlq_n_u32(vshrq_n_u32(vreinterpretq_u32_f32(a.v), 16), 16))};
     }

@@ -283,8 +283,7 @@ private:
         for (Index panel = own.begin; panel < own.end; ++panel)
             for (Index d = 0; d < size_.D; ++d) {
                 product_.column(panels, panel, args_.tokens.id[d], projected_at(panel << input_shift_, d));
-                if (d % 1024 == 0)
-                    team_.poll(kWorkOfMoving * 1024 * static_cast<double>(panels.width * lanes_));
+                if (d % 1024 == 0) team_.poll(kWorkOfMoving * 1024 * static_cast<double>(panels.width * lanes_));
             }
     }
 
@@ -344,8 +343,7 @@ private:
     // W_ih x + b_ih of rows [first, first + count) of the one step, for blocks [begin, end) of units.
     void project_units(Index first, Index count, Index begin, Index end) const {
         const Panels<Real> panels = input_panels();
-        multiply(product_, x_, first, first + count, panels,
-                 Turns{begin >> input_shift_, shift_up(end, input_shift_)},
+        multiply(product_, x_, first, first + count, panels, Turns{begin >> input_shift_, shift_up(end, input_shift_)},
                  [&](Index row, Index rows, Index panel, int width, const Real* sums) {
                      const Index each = smaller(panels.width, width) * lanes_;  // of several panels, with one row
                      for (Index i = 0; i * each < width * lanes_; ++i)

@@ -1,5 +1,5 @@
-#include "../kernels/parts.h"
 #include "bfloat16.h"
+#include "../kernels/parts.h"
 
 namespace fastrnn::FASTRNN_ISA {
 

@@ -38,8 +38,7 @@ struct Format {
 #ifdef FASTRNN_DOT_BFLOAT16
             return {add_products_bfloat16(x.v, w.v, sum.v)};
 #else
-            return {fma(high_bfloat16(x.v), high_bfloat16(w.v),
-                        fma(low_bfloat16(x.v), low_bfloat16(w.v), sum.v))};
+            return {fma(high_bfloat16(x.v), high_bfloat16(w.v), fma(low_bfloat16(x.v), low_bfloat16(w.v), sum.v))};
 #endif
         }
     };

@@ -1,5 +1,5 @@
-#include "../kernels/parts.h"
 #include "int8.h"
+#include "../kernels/parts.h"
 
 namespace fastrnn::FASTRNN_ISA {
 

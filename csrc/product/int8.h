@@ -15,13 +15,14 @@ struct Format {
 #ifdef FASTRNN_DOT_INT8
     static constexpr int kOfWord = 4;
     using Byte = std::int8_t;  // of a row that is ready
-    static constexpr int kOffset = 128;
+    static constexpr std::uint32_t kOffset = 128;
 #else
     static constexpr int kOfWord = 2;
     using Byte = std::int16_t;
-    static constexpr int kOffset = 0;
+    static constexpr std::uint32_t kOffset = 0;
 #endif
     static constexpr bool kScaled = true;
+    static constexpr std::uint32_t kBits = kOfWord == 4 ? 0xff : 0xffff;
 
     struct Vector {
         using Real = float;
@@ -68,20 +69,20 @@ struct Format {
         std::uint32_t bits = 0;
         for (int i = 0; i < kOfWord; ++i) {
             const int q = i < n ? integer(row[i], scale) : 0;
-            bits |= (static_cast<std::uint32_t>(q + kOffset) & (kOffset ? 0xffu : 0xffffu)) << (i * (32 / kOfWord));
+            bits |= (((static_cast<std::uint32_t>(q) + kOffset) & kBits)) << (i * (32 / kOfWord));
         }
         return bits;
     }
     static float weight(std::uint32_t word, int i) {
-        const std::uint32_t bits = word >> (i * (32 / kOfWord)) & (kOffset ? 0xffu : 0xffffu);
-        return static_cast<float>(kOffset ? static_cast<int>(bits) - kOffset : static_cast<std::int16_t>(bits));
+        const auto byte = static_cast<Byte>((word >> (i * (32 / kOfWord)) & kBits) - kOffset);
+        return static_cast<float>(byte);
     }
 };
 
 // Behind the words of a row that is ready.
 struct OfRow {
     float scale;
-    std::int32_t offset;  // what its integer sums begin with
+    std::uint32_t offset;  // what its integer sums begin with, modulo 2^32
 };
 
 inline Index ready_size(Index depth) { return pitch<float>(words_of<Format>(depth) + 2); }
@@ -118,12 +119,12 @@ inline void make_ready(const Rows<float>& rows, Index begin, Index end, Index de
             q.store_int16(bytes + k);
 #endif
         }
-        std::int32_t part[V::kLanes], sum = 0;
+        std::uint32_t part[V::kLanes], sum = 0;  // of what is no number, any number
         static_assert(sizeof part == sizeof lane[0]);
         total.store(lane[0]);
         std::memcpy(part, lane[0], sizeof part);
         for (int i = 0; i < V::kLanes; ++i) sum += part[i];
-        const OfRow of{most / 127 + rest, -Format::kOffset * sum};
+        const OfRow of{most / 127 + rest, 0 - Format::kOffset * sum};
         std::memcpy(to + words_of<Format>(depth), &of, sizeof of);
     }
 }

@@ -2,8 +2,8 @@
 //
 // Every product of the project goes through product(): the input projection, the recurrence forward and backward, dx
 // and the weight gradients. They differ in where rows and weights lie and in the epilogue that consumes the sums. A sum
-// always runs over k = 0, 1, 2, ... in one chain, whatever the tile, so that results do not depend on how rows and units
-// were shared among threads.
+// always runs over k = 0, 1, 2, ... in one chain, whatever the tile, so that results do not depend on how rows and
+// units were shared among threads.
 //
 // V is the vector that multiplies: of numbers, or, in formats with smaller weights, of words of 32 bits that hold two
 // numbers or four. What it loads, broadcasts and adds up it alone knows; k then counts words.
@@ -104,8 +104,8 @@ struct Tile {
 // that it will read itself some k later.
 enum class Ahead { nothing, share, all };
 
-// Times that the loop over k is written out: see FASTRNN_UNROLL_8. Where a large tile takes long enough for a branch to be
-// foreseen too late anyway, fewer: they are half of all that there is to compile.
+// Times that the loop over k is written out: see FASTRNN_UNROLL_8. Where a large tile takes long enough for a branch to
+// be foreseen too late anyway, fewer: they are half of all that there is to compile.
 template <class V>
 constexpr int unrolled(int sums) {
     return sums > 8 ? V::kUnrolled : V::kUnrolled >= 2 ? 8 : 4;

@@ -59,11 +59,10 @@ void pack_words(const GateRows<float>& rows, Index unit_blocks, Index panel, voi
             const float* const row = rows.first + (v % gates * rows.apart + unit) * rows.depth;
             const float scale = Format::scale_of(row, n);
             if (Format::kScaled) scales[(panel * all.width + v) * kWordLanes + lane] = scale;
-            float* to = static_cast<float*>(packed) + scales_size<Format>(all.vectors) + panels.vector_offset(panel, v) +
-                        lane;
+            float* to =
+                static_cast<float*>(packed) + scales_size<Format>(all.vectors) + panels.vector_offset(panel, v) + lane;
             for (Index k = 0; k < rows.depth; k += Format::kOfWord, to += k_step) {
-                const std::uint32_t word =
-                    Format::word(row + k, larger(0, smaller(Format::kOfWord, n - k)), scale);
+                const std::uint32_t word = Format::word(row + k, larger(0, smaller(Format::kOfWord, n - k)), scale);
                 std::memcpy(to, &word, sizeof word);
             }
         }
@@ -76,8 +75,8 @@ void column_of_words(const Panels<float>& panels, Index panel, Index k, float* s
     const float* const scales = static_cast<const float*>(panels.data) + panel * panels.width * kWordLanes;
     const float* const start = of.start_of(panel);
     for (int v = 0; v < of.width_of(panel); ++v) {
-        const float* const at = static_cast<const float*>(words.data) + of.vector_offset(panel, v) +
-                                k / Format::kOfWord * of.k_step(panel);
+        const float* const at =
+            static_cast<const float*>(words.data) + of.vector_offset(panel, v) + k / Format::kOfWord * of.k_step(panel);
         for (Index lane = 0; lane < kWordLanes; ++lane) {
             std::uint32_t word;
             std::memcpy(&word, at + lane, sizeof word);

@@ -856,8 +856,8 @@ void check_format(const KernelTable& table, WeightFormat format, const Problem& 
                               std::to_string(static_cast<int>(format)) + ", " + std::to_string(B) + " rows";
     const Reals<Real> y = infer<Real>(table, p, format);
     // A number of the second step, or phase, that is nearly half-way between two is now and then rounded otherwise.
-    const bool rounds_again = format != WeightFormat::plain && (T > 1 || p.info().recurrent > p.info().gates ||
-                                                                 p.resets_before());
+    const bool rounds_again =
+        format != WeightFormat::plain && (T > 1 || p.info().recurrent > p.info().gates || p.resets_before());
     compare(y, Reference(kept_in(format, p), format).solve().y, where, rounds_again ? 2e-2 : kTolerance<Real>);
     // Whatever rows there are beside it.
     for (Index b = 0; b < B && B < 10; ++b) {
@@ -890,9 +890,12 @@ void test_weight_formats() {
     for (int format = 0; format < kWeightFormatCount; ++format)
         for (int cell = 0; cell < kCellCount; ++cell)
             for (const bool tokens : {false, true})
-                for (const auto& [T, B, I, H] :
-                     {std::array<Index, 4>{3, 1, 9, 17}, {3, 2, 1, 33}, {2, 7, 33, 8}, {2, 50, 8, 33}, {1, 1, 37, 70},
-                      {1, 9, 40, 37}}) {
+                for (const auto& [T, B, I, H] : {std::array<Index, 4>{3, 1, 9, 17},
+                                                 {3, 2, 1, 33},
+                                                 {2, 7, 33, 8},
+                                                 {2, 50, 8, 33},
+                                                 {1, 1, 37, 70},
+                                                 {1, 9, 40, 37}}) {
                     const Problem p = make_problem(static_cast<Cell>(cell), T, B, I, H, tokens);
                     for (const KernelTable* table : tables) {
                         check_format<float>(*table, static_cast<WeightFormat>(format), p);
