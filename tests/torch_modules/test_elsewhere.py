@@ -369,6 +369,45 @@ def test_torchscript(kind: str) -> None:
     assert all(p.grad is not None for n, p in net.named_parameters() if n.startswith(("rnn.", "cell.")))
 
 
+class Derived(fastrnn.torch.GRU):
+    """A class of others that adds to how it is made, and nothing to what it does."""
+
+
+class DerivedCell(fastrnn.torch.LSTMCell):
+    """The like of a cell."""
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+@pytest.mark.parametrize("kind", [Derived, DerivedCell])
+def test_torchscript_of_subclasses_without_a_forward(kind: Any) -> None:
+    net = torch.nn.Sequential(kind(I, H))
+    x = random(3, I)
+    for got, right in zip(as_tuple(torch.jit.script(net)(x)), as_tuple(net(x)), strict=True):
+        torch.testing.assert_close(got, right)
+
+
+class Decoder(torch.nn.Module):
+    """What it is called with are the states: x it has itself."""
+
+    def __init__(self, rnn: Any) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, h: Any, c: Any) -> Any:
+        x = torch.ones(2, I) if type(self.rnn).__name__ in CELLS else torch.ones(3, 2, I)
+        return self.rnn(x, (h, c) if "LSTM" in type(self.rnn).__name__ else h)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *CELLS])
+def test_symbolic_traces_with_states_alone(kind: str) -> None:
+    net = Decoder(twins(kind)[1])
+    h, c = (random(*(() if kind in CELLS else (1,)), 2, H, seed=s) for s in (1, 2))
+    traced = torch.fx.symbolic_trace(net)
+    assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["rnn"]
+    for got, right in zip(traced(h, c), net(h, c), strict=True):
+        torch.testing.assert_close(got, right)
+
+
 @pytest.mark.parametrize("kind", [*KINDS, *CELLS])
 def test_symbolic_traces(kind: str) -> None:
     net = CellNet(kind) if kind in CELLS else Net(kind)

@@ -46,7 +46,7 @@ class _Accelerated(torch.nn.Module):
 
     def __prepare_scriptable__(self) -> Any:
         """Return the module of PyTorch that TorchScript can compile; its parameters are those of this one."""
-        if type(self).__module__ != __name__:  # with a forward of its own
+        if type(self).forward is not _Accelerated.forward:
             return self
         kind: Any = next(base for base in type(self).__mro__ if base.__module__.startswith("torch.nn."))
         module = kind.__new__(kind)
@@ -62,9 +62,10 @@ class _Accelerated(torch.nn.Module):
             found = self._called(input, hx) if is_ordinary() else None
         if found is not None:
             return found
-        if isinstance(input, torch.fx.Proxy):  # to which modules are operators where they are PyTorch's own
-            tracer = input.tracer
-            return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), {})
+        for given in (input, *(hx if isinstance(hx, tuple | list) else (hx,))):
+            if isinstance(given, torch.fx.Proxy):  # to which modules are operators where they are PyTorch's own
+                path = given.tracer.path_of_module(self)
+                return given.tracer.create_proxy("call_module", path, (input, hx), {})
         return super().forward(input, hx)
 
     def _called(self, input: Any, hx: Any) -> Any:  # noqa: A002
