@@ -194,6 +194,45 @@ def test_weights_of_wrong_shapes() -> None:
     assert_same_outcome(theirs, ours, random(3, 2, I))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_options_that_no_nets_have(kind: str) -> None:
+    """Which only PyTorch can say what to do with: some of them it does not even look at."""
+    for name, value in (
+        ("mode", "SINE"),
+        ("mode", None),
+        ("num_layers", 0),
+        ("input_size", None),
+        ("bidirectional", 2),
+    ):
+        theirs, ours = twins(kind)
+        for module in (theirs, ours):
+            setattr(module, name, value)
+        assert_same_outcome(theirs, ours, random(3, 2, I))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_options_that_no_cells_have(kind: str) -> None:
+    theirs, ours = twins(kind)
+    for module in (theirs, ours):
+        module.input_size = None
+    assert_same_outcome(theirs, ours, random(2, I))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *CELLS])
+def test_memory_that_is_freed(kind: str) -> None:
+    """No numbers come of it, but the error of PyTorch's operators, of which some crash instead."""
+    _, ours = twins(kind)
+    x = random(*(() if kind in CELLS else (3,)), 2, I)
+    ours(x)
+    freed, weight = x.clone(), next(ours.parameters())
+    for tensor, given in ((freed, freed), (weight, x)):
+        tensor.untyped_storage().resize_(0)
+        for grad in (True, False):
+            error = pytest.raises(RuntimeError, match=r"its data is not allocated yet|storage of size 0")
+            with torch.set_grad_enabled(grad), error:
+                ours(given)
+
+
 def test_options_that_are_set_later() -> None:
     theirs, ours = twins("LSTM", num_layers=2, **F64)
     x = random(3, 3, I, **F64)

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .calls import apply_recurrence, apply_step, goes_back, run, runs_as_it_is, step
 from .operators import traced
-from .stack import PADDED, Known, Packed, Stack, Steps, is_plain
+from .stack import PADDED, Known, Packed, Stack, Steps, are_of_nets, is_empty, is_plain
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -99,8 +99,8 @@ class _WithCellState:
 class _Recurrent(_Accelerated):
     """What RNN, LSTM and GRU have in common."""
 
-    def _stack(self) -> tuple[Stack, list[Any]]:
-        """Return what the kernels know of the module, and the weights that it is to use now."""
+    def _stack(self) -> tuple[Stack | None, list[Any]]:
+        """Return what the kernels know of the module, if they do, and the weights that it is to use now."""
         state = self.__dict__
         parameters, weights = state["_parameters"], state["_flat_weights"]
         # They are something else than parameters with weight_norm or parametrizations, and others for the time of
@@ -111,7 +111,7 @@ class _Recurrent(_Accelerated):
         options = OPTIONS(state)
         known, stack = state.get(STACK, (None, None))
         if known != options:
-            stack = Stack(*options)
+            stack = Stack(*options) if are_of_nets(*options) else None
             state[STACK] = options, stack
         return stack, weights
 
@@ -121,10 +121,14 @@ class _Recurrent(_Accelerated):
     @runs_as_it_is
     def _called(self, input: Any, hx: Any) -> Any:  # noqa: A002
         stack, weights = self._stack()
+        if stack is None:
+            return None
         known, dtype = stack.weights(weights)
         packed = input if type(input) is PackedSequence else None
         x, states = input if packed is None else packed.data, self._states(hx)
-        if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x or not x.numel():
+        if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x:
+            return None
+        if not x.data_ptr() and is_empty(x):
             return None
         steps, batch = steps_of(x, packed, self.__dict__["batch_first"])
         if steps is None:
@@ -236,7 +240,7 @@ class _Cell(_Accelerated):
         options = mode, state["input_size"], state["hidden_size"], 1, len(weights) == 4
         known, stack = state.get(STACK, (None, None))
         if known != options:
-            stack = Stack(*options)
+            stack = Stack(*options) if are_of_nets(*options) else None
             state[STACK] = options, stack
         return stack, weights
 
@@ -250,7 +254,9 @@ class _Cell(_Accelerated):
             return None
         known, dtype = stack.weights(weights)
         x, states = input, self._states(hx)
-        if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x or not x.numel() or x.dim() > 2:
+        if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x or x.dim() > 2:
+            return None
+        if not x.data_ptr() and is_empty(x):
             return None
         batch = x.shape[:-1]  # the axis, where there is one
         if hx is not None and not fit(states, [(*batch, stack.hidden_size)] * stack.states, dtype):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .calls import arrays_of, go_back, run, tapes_of
-from .stack import DTYPES, MODES, PADDED, Known, Stack
+from .stack import DTYPES, PADDED, Known, Stack, are_of_nets
 
 OPTIONS = "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"  # of Stack
 SIZES = "str mode, int input_size, int hidden_size, int num_layers, bool bias, bool bidirectional, int proj_size"
@@ -27,9 +27,8 @@ LIBRARY.define(
 
 def stack_of(weights: Sequence[Any], sizes: Sequence[Any]) -> tuple[Stack, list[Known]]:
     """Return the nets of such sizes, and what the kernels know of their weights."""
-    mode, *numbers = sizes
-    dtype = None
-    if mode in MODES and min(numbers[:3]) > 0 and len(weights) >= 2 * numbers[2]:
+    dtype, num_layers = None, sizes[3]
+    if are_of_nets(*sizes) and len(weights) >= 2 * num_layers:
         stack = Stack(*sizes)
         known, dtype = stack.weights(weights)
     if dtype is None:
