@@ -49,6 +49,11 @@ def joined(rank: int, folder: str) -> None:
 
 def train_as_one(rank: int, folder: str) -> None:
     joined(rank, folder)
+    train_copies(rank)  # which are freed before the group is gone: after it, gloo's threads may wait for ever
+    dist.destroy_process_group()
+
+
+def train_copies(rank: int) -> None:
     models_of_two = [DistributedDataParallel(m) for m in models()]
     steps = [torch.optim.SGD(m.parameters(), lr=0.1) for m in models_of_two]
     for turn in range(3):
@@ -64,7 +69,6 @@ def train_as_one(rank: int, folder: str) -> None:
         both = [torch.empty_like(q) for _ in range(2)]
         dist.all_gather(both, q.detach())
         assert torch.equal(*both)
-    dist.destroy_process_group()
 
 
 def train_in_shards(rank: int, folder: str) -> None:
