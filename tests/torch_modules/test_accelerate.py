@@ -166,6 +166,16 @@ def test_what_is_left() -> None:
     assert str(fastrnn.torch.restore(net)) == "0 recurrent modules computed by PyTorch again"
 
 
+def test_a_forward_of_its_own_stays_with_its_class() -> None:
+    """It may call that of fastrnn's class, which no other can."""
+    net = torch.nn.Sequential(fastrnn.torch.GRU(I, H))
+    forward = net[0].forward
+    net[0].forward = lambda *args: forward(*args)
+    assert fastrnn.torch.restore(net).left == {"0": "GRU has a forward of its own"}
+    with only_ours():
+        net(random(3, 2, I))
+
+
 class OwnOfOurs(fastrnn.torch.LSTM):
     def forward(self, x: Any, hx: Any = None) -> Any:
         y, state = super().forward(x, hx)

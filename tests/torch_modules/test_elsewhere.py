@@ -194,6 +194,45 @@ def test_weights_of_wrong_shapes() -> None:
     assert_same_outcome(theirs, ours, random(3, 2, I))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_options_that_no_nets_have(kind: str) -> None:
+    """Which only PyTorch can say what to do with: some of them it does not even look at."""
+    for name, value in (
+        ("mode", "SINE"),
+        ("mode", None),
+        ("num_layers", 0),
+        ("input_size", None),
+        ("bidirectional", 2),
+    ):
+        theirs, ours = twins(kind)
+        for module in (theirs, ours):
+            setattr(module, name, value)
+        assert_same_outcome(theirs, ours, random(3, 2, I))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_options_that_no_cells_have(kind: str) -> None:
+    theirs, ours = twins(kind)
+    for module in (theirs, ours):
+        module.input_size = None
+    assert_same_outcome(theirs, ours, random(2, I))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *CELLS])
+def test_memory_that_is_freed(kind: str) -> None:
+    """No numbers come of it, but the error of PyTorch's operators, of which some crash instead."""
+    _, ours = twins(kind)
+    x = random(*(() if kind in CELLS else (3,)), 2, I)
+    ours(x)
+    freed, weight = x.clone(), next(ours.parameters())
+    for tensor, given in ((freed, freed), (weight, x)):
+        tensor.untyped_storage().resize_(0)
+        for grad in (True, False):
+            error = pytest.raises(RuntimeError, match=r"its data is not allocated yet|storage of size 0")
+            with torch.set_grad_enabled(grad), error:
+                ours(given)
+
+
 def test_options_that_are_set_later() -> None:
     theirs, ours = twins("LSTM", num_layers=2, **F64)
     x = random(3, 3, I, **F64)
@@ -367,6 +406,45 @@ def test_torchscript(kind: str) -> None:
                 torch.testing.assert_close(got, expected)
     as_tuple(scripted(x))[0].sum().backward()
     assert all(p.grad is not None for n, p in net.named_parameters() if n.startswith(("rnn.", "cell.")))
+
+
+class Derived(fastrnn.torch.GRU):
+    """A class of others that adds to how it is made, and nothing to what it does."""
+
+
+class DerivedCell(fastrnn.torch.LSTMCell):
+    """The like of a cell."""
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+@pytest.mark.parametrize("kind", [Derived, DerivedCell])
+def test_torchscript_of_subclasses_without_a_forward(kind: Any) -> None:
+    net = torch.nn.Sequential(kind(I, H))
+    x = random(3, I)
+    for got, right in zip(as_tuple(torch.jit.script(net)(x)), as_tuple(net(x)), strict=True):
+        torch.testing.assert_close(got, right)
+
+
+class Decoder(torch.nn.Module):
+    """What it is called with are the states: x it has itself."""
+
+    def __init__(self, rnn: Any) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, h: Any, c: Any) -> Any:
+        x = torch.ones(2, I) if type(self.rnn).__name__ in CELLS else torch.ones(3, 2, I)
+        return self.rnn(x, (h, c) if "LSTM" in type(self.rnn).__name__ else h)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *CELLS])
+def test_symbolic_traces_with_states_alone(kind: str) -> None:
+    net = Decoder(twins(kind)[1])
+    h, c = (random(*(() if kind in CELLS else (1,)), 2, H, seed=s) for s in (1, 2))
+    traced = torch.fx.symbolic_trace(net)
+    assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["rnn"]
+    for got, right in zip(traced(h, c), net(h, c), strict=True):
+        torch.testing.assert_close(got, right)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *CELLS])

@@ -180,6 +180,24 @@ def test_what_is_out_of_the_ordinary_is_torchs_in_graphs_too() -> None:
 
 
 @pytest.mark.usefixtures("rnns_in_graphs")
+@pytest.mark.parametrize("kind", KINDS)
+def test_function_transforms_in_graphs(kind: str) -> None:
+    theirs, ours = twins(kind, **F64)
+    x = random(3, 2, I, **F64)
+    right = torch.func.grad(lambda a: theirs(a)[0].sum())(x)
+    net, seen = compiled(lambda a: torch.func.grad(lambda b: ours(b)[0].sum())(a), "eager", fullgraph=True)
+    torch.testing.assert_close(net(x), right, **TOLERANCE[torch.float64])
+    assert "fastrnn" not in str(seen)
+
+
+@pytest.mark.usefixtures("rnns_in_graphs")
+def test_states_in_one_tensor_are_wrong_in_graphs_too() -> None:
+    for module in twins("LSTM"):
+        with pytest.raises(TypeError, match="invalid combination of arguments"):
+            torch.compile(module, backend="eager")(random(3, 2, I), torch.zeros(2, 1, 2, H))
+
+
+@pytest.mark.usefixtures("rnns_in_graphs")
 def test_compiled_to_machine_code() -> None:
     theirs, ours = twins("LSTM")
     found = []

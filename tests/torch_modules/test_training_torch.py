@@ -548,3 +548,14 @@ def test_gradients_with_a_negative_bit() -> None:
     with torch.no_grad(), only_theirs("GRU"):
         x = torch.complex(random(3, 2, I, **F64), random(3, 2, I, **F64)).conj().imag
         assert_all_close([ours(x)[0]], [theirs(x)[0]])
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *CELLS])
+def test_gradients_that_are_sparse(kind: str) -> None:
+    """PyTorch has no operators for them, and says so."""
+    theirs, ours = twins(kind)
+    for module in (theirs, ours):
+        y = as_tuple(module(random(*(() if kind in CELLS else (3,)), 2, I)))[0]
+        first = torch.gather(y, 0, torch.zeros(1, *y.shape[1:], dtype=torch.int64), sparse_grad=True)
+        with pytest.raises(NotImplementedError, match="SparseCPU"):
+            first.sum().backward()

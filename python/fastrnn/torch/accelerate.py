@@ -108,6 +108,8 @@ def _why_not(module: Any) -> str | None:
 
 def _why_not_back(module: Any) -> str | None:
     kind = type(module)
+    if kind in THEIRS and "forward" in module.__dict__:
+        return f"{kind.__name__} has a forward of its own"
     if kind in THEIRS:
         return None
     return f"{kind.__name__} is a class of its own" if isinstance(module, tuple(THEIRS)) else ""

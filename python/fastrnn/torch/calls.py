@@ -125,7 +125,7 @@ def as_arrays(gradients: Tensors) -> list[Array | None] | None:
     """Return gradients as arrays; None where they are such as only PyTorch's operators can work with."""
     try:
         return [None if g is None else (g.resolve_neg() if g.is_neg() else g).numpy() for g in gradients]
-    except RuntimeError:  # many of them in one, which torch.autograd.grad(is_grads_batched=True) makes
+    except (RuntimeError, TypeError):  # many in one, of torch.autograd.grad(is_grads_batched=True), or sparse ones
         return None
 
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .calls import apply_recurrence, apply_step, goes_back, run, runs_as_it_is, step
 from .operators import traced
-from .stack import PADDED, Known, Packed, Stack, Steps, is_plain
+from .stack import PADDED, Known, Packed, Stack, Steps, are_of_nets, is_empty, is_plain
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
@@ -46,7 +46,7 @@ class _Accelerated(torch.nn.Module):
 
     def __prepare_scriptable__(self) -> Any:
         """Return the module of PyTorch that TorchScript can compile; its parameters are those of this one."""
-        if type(self).__module__ != __name__:  # with a forward of its own
+        if type(self).forward is not _Accelerated.forward:
             return self
         kind: Any = next(base for base in type(self).__mro__ if base.__module__.startswith("torch.nn."))
         module = kind.__new__(kind)
@@ -62,9 +62,10 @@ class _Accelerated(torch.nn.Module):
             found = self._called(input, hx) if is_ordinary() else None
         if found is not None:
             return found
-        if isinstance(input, torch.fx.Proxy):  # to which modules are operators where they are PyTorch's own
-            tracer = input.tracer
-            return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, hx), {})
+        for given in (input, *(hx if isinstance(hx, tuple | list) else (hx,))):
+            if isinstance(given, torch.fx.Proxy):  # to which modules are operators where they are PyTorch's own
+                path = given.tracer.path_of_module(self)
+                return given.tracer.create_proxy("call_module", path, (input, hx), {})
         return super().forward(input, hx)
 
     def _called(self, input: Any, hx: Any) -> Any:  # noqa: A002
@@ -98,8 +99,8 @@ class _WithCellState:
 class _Recurrent(_Accelerated):
     """What RNN, LSTM and GRU have in common."""
 
-    def _stack(self) -> tuple[Stack, list[Any]]:
-        """Return what the kernels know of the module, and the weights that it is to use now."""
+    def _stack(self) -> tuple[Stack | None, list[Any]]:
+        """Return what the kernels know of the module, if they do, and the weights that it is to use now."""
         state = self.__dict__
         parameters, weights = state["_parameters"], state["_flat_weights"]
         # They are something else than parameters with weight_norm or parametrizations, and others for the time of
@@ -110,7 +111,7 @@ class _Recurrent(_Accelerated):
         options = OPTIONS(state)
         known, stack = state.get(STACK, (None, None))
         if known != options:
-            stack = Stack(*options)
+            stack = Stack(*options) if are_of_nets(*options) else None
             state[STACK] = options, stack
         return stack, weights
 
@@ -120,10 +121,14 @@ class _Recurrent(_Accelerated):
     @runs_as_it_is
     def _called(self, input: Any, hx: Any) -> Any:  # noqa: A002
         stack, weights = self._stack()
+        if stack is None:
+            return None
         known, dtype = stack.weights(weights)
         packed = input if type(input) is PackedSequence else None
         x, states = input if packed is None else packed.data, self._states(hx)
-        if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x or not x.numel():
+        if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x:
+            return None
+        if not x.data_ptr() and is_empty(x):
             return None
         steps, batch = steps_of(x, packed, self.__dict__["batch_first"])
         if steps is None:
@@ -235,7 +240,7 @@ class _Cell(_Accelerated):
         options = mode, state["input_size"], state["hidden_size"], 1, len(weights) == 4
         known, stack = state.get(STACK, (None, None))
         if known != options:
-            stack = Stack(*options)
+            stack = Stack(*options) if are_of_nets(*options) else None
             state[STACK] = options, stack
         return stack, weights
 
@@ -249,7 +254,9 @@ class _Cell(_Accelerated):
             return None
         known, dtype = stack.weights(weights)
         x, states = input, self._states(hx)
-        if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x or not x.numel() or x.dim() > 2:
+        if states is None or not is_plain(x, dtype) or x.shape[-1:] != stack.of_x or x.dim() > 2:
+            return None
+        if not x.data_ptr() and is_empty(x):
             return None
         batch = x.shape[:-1]  # the axis, where there is one
         if hx is not None and not fit(states, [(*batch, stack.hidden_size)] * stack.states, dtype):

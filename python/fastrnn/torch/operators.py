@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .calls import arrays_of, go_back, run, tapes_of
-from .stack import DTYPES, MODES, PADDED, Known, Stack
+from .stack import DTYPES, PADDED, Known, Stack, are_of_nets
 
 OPTIONS = "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"  # of Stack
 SIZES = "str mode, int input_size, int hidden_size, int num_layers, bool bias, bool bidirectional, int proj_size"
@@ -27,9 +27,8 @@ LIBRARY.define(
 
 def stack_of(weights: Sequence[Any], sizes: Sequence[Any]) -> tuple[Stack, list[Known]]:
     """Return the nets of such sizes, and what the kernels know of their weights."""
-    mode, *numbers = sizes
-    dtype = None
-    if mode in MODES and min(numbers[:3]) > 0 and len(weights) >= 2 * numbers[2]:
+    dtype, num_layers = None, sizes[3]
+    if are_of_nets(*sizes) and len(weights) >= 2 * num_layers:
         stack = Stack(*sizes)
         known, dtype = stack.weights(weights)
     if dtype is None:
@@ -103,9 +102,9 @@ torch.library.register_autograd("fastrnn::rnn", back, setup_context=keep, lib=LI
 def traced(module: Any, given: Any, hx: Any) -> Any:
     """Return y and the state after it of a module's call, as an operator computes them; None where it does not."""
     is_lstm = module.mode == "LSTM"
-    states = [] if hx is None else list(hx) if is_lstm else [hx]
+    states = [] if hx is None else module._states(hx)
     weights = [getattr(module, name) for name in module._flat_weights_names]
-    if not is_for_operator(module, given, states, weights):
+    if states is None or not is_for_operator(module, given, states, weights):
         return None
     batched = given.dim() == 3
     x = given if batched else given.unsqueeze(1)
@@ -131,6 +130,8 @@ def is_for_operator(module: Any, x: Any, states: Sequence[Any], weights: Sequenc
     tensors = [x, *states, *weights]
     if torch.onnx.is_in_onnx_export() or torch._C._is_any_autocast_enabled():
         return False
+    if torch._C._are_functorch_transforms_active():
+        return False
     if not all(isinstance(t, torch.Tensor) for t in tensors):
         return False
     if x.dtype not in DTYPES or not all(t.device.type == "cpu" and t.dtype == x.dtype for t in tensors):
@@ -141,7 +142,7 @@ def is_for_operator(module: Any, x: Any, states: Sequence[Any], weights: Sequenc
     places = module.num_layers * (2 if module.bidirectional else 1)
     sizes = [module.proj_size or module.hidden_size, module.hidden_size]
     expected = [[places, *batch, size] for size in sizes][: 2 if module.mode == "LSTM" else 1]
-    return not states or [list(s.size()) for s in states] == expected
+    return len(states) == 0 or [list(s.size()) for s in states] == expected
 
 
 def drawn(module: Any, rows: Any, units: int) -> list[Any]:

@@ -56,6 +56,28 @@ def is_plain(tensor: Any, dtype: Any) -> bool:
     )
 
 
+def is_empty(tensor: Any) -> bool:
+    """Return whether a tensor has no elements; if it has some whose memory is freed, raise what PyTorch does."""
+    if tensor.numel() and not tensor.data_ptr():
+        raise RuntimeError("The tensor has a non-zero number of elements, but its data is not allocated yet.")
+    return not tensor.numel()
+
+
+def are_of_nets(
+    mode: Any,
+    input_size: Any,
+    hidden_size: Any,
+    num_layers: Any = 1,
+    bias: Any = True,
+    bidirectional: Any = False,
+    *_: Any,
+) -> bool:
+    """Return whether there are nets of such options, those of Stack: in a module they may be set to anything."""
+    sizes = input_size, hidden_size, num_layers
+    counted = all(isinstance(n, int | np.integer) and n > 0 for n in sizes)
+    return counted and mode in MODES and bidirectional in (False, True)
+
+
 class Padded:
     """The steps of sequences of the same length; what has axes as x has them, (T, B, ...) or (B, T, ...), to rows."""
 
@@ -172,7 +194,7 @@ class Stack:
         if places != before:
             dtype = tensors[0].dtype
             fits = dtype in DTYPES and [w.shape for w in tensors] == self._shapes
-            if not (fits and all(is_plain(w, dtype) for w in tensors)):
+            if not (fits and all(is_plain(w, dtype) and not is_empty(w) for w in tensors)):
                 self._seen = [], [], [], None  # of memory that is no longer theirs
                 return [], None
             # By DLPack: a tensor whose array has been made by numpy() can never be resized again.
