@@ -58,6 +58,12 @@ struct Vec<float> {
     friend Vec high_bfloat16(Vec a) {
         return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_srli_epi32(_mm256_castps_si256(a.v), 16), 16))};
     }
+    friend Vec round_bfloat16(Vec a) {
+        const __m256i bits = _mm256_castps_si256(a.v), odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), one());
+        const __m256i above = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        const __m256 none = _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q);
+        return high_bfloat16(Vec{_mm256_blendv_ps(_mm256_castsi256_ps(above), _mm256_castsi256_ps(quiet(bits)), none)});
+    }
     friend Vec add_int32(Vec a, Vec b) {
         return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
     }
@@ -80,6 +86,8 @@ private:
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kWindow + kLanes - n));
     }
     static __m256 sign_bits() { return _mm256_set1_ps(-0.0f); }
+    static __m256i one() { return _mm256_set1_epi32(1); }
+    static __m256i quiet(__m256i nan) { return _mm256_or_si256(nan, _mm256_set1_epi32(0x400000)); }
 };
 
 template <>

@@ -13,6 +13,7 @@
 //   zip_lo, zip_hi    a0 b0 a1 b1 ... from the lower and upper halves of a and b
 // A vector of float may also hold words of 32 bits, with which only these work beside load, store, zero and broadcast:
 //   low_bfloat16, high_bfloat16   the numbers in the lower and upper halves of words
+//   round_bfloat16    the nearest, even where two are as near, of lanes that are floats
 //   add_int32         the sum of words that are integers; from_int32 and to_int32 (to the nearest, even) go to floats
 //   add_products_int16, add_products_bfloat16   c + a0 b0 + a1 b1, of words of two; the latter where there is such an
 //                     instruction, which rounds as it likes
@@ -79,6 +80,12 @@ struct Vec<float> {
     friend Vec high_bfloat16(Vec a) {
         return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_srli_epi32(_mm512_castps_si512(a.v), 16), 16))};
     }
+    friend Vec round_bfloat16(Vec a) {
+        const __m512i bits = _mm512_castps_si512(a.v), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), one());
+        const __m512i above = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        const __mmask16 none = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+        return high_bfloat16(Vec{_mm512_castsi512_ps(_mm512_mask_mov_epi32(above, none, quiet(bits)))});
+    }
     friend Vec add_int32(Vec a, Vec b) {
         return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
     }
@@ -112,6 +119,8 @@ struct Vec<float> {
 private:
     static __mmask16 mask(std::ptrdiff_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
     static __m512 sign_bits() { return _mm512_set1_ps(-0.0f); }
+    static __m512i one() { return _mm512_set1_epi32(1); }
+    static __m512i quiet(__m512i nan) { return _mm512_or_si512(nan, _mm512_set1_epi32(0x400000)); }
 };
 
 template <>

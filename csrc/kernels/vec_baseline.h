@@ -58,6 +58,14 @@ struct Vec<float> {
     friend Vec high_bfloat16(Vec a) {
         return {_mm_castsi128_ps(_mm_slli_epi32(_mm_srli_epi32(_mm_castps_si128(a.v), 16), 16))};
     }
+    friend Vec round_bfloat16(Vec a) {
+        const __m128i bits = _mm_castps_si128(a.v), odd = _mm_and_si128(_mm_srli_epi32(bits, 16), _mm_set1_epi32(1));
+        const __m128i above = _mm_add_epi32(bits, _mm_add_epi32(odd, _mm_set1_epi32(0x7fff)));
+        const __m128i quiet = _mm_or_si128(bits, _mm_set1_epi32(0x400000));
+        const __m128 none = _mm_cmpunord_ps(a.v, a.v);
+        return high_bfloat16(
+            Vec{_mm_or_ps(_mm_andnot_ps(none, _mm_castsi128_ps(above)), _mm_and_ps(none, _mm_castsi128_ps(quiet)))});
+    }
     friend Vec add_int32(Vec a, Vec b) {
         return {_mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(a.v), _mm_castps_si128(b.v)))};
     }

@@ -61,6 +61,12 @@ struct Vec<float> {
     friend Vec high_bfloat16(Vec a) {
         return {vreinterpretq_f32_u32(vshlq_n_u32(vshrq_n_u32(vreinterpretq_u32_f32(a.v), 16), 16))};
     }
+    friend Vec round_bfloat16(Vec a) {
+        const uint32x4_t bits = vreinterpretq_u32_f32(a.v), odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+        const uint32x4_t above = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+        const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+        return high_bfloat16(Vec{vreinterpretq_f32_u32(vbslq_u32(vceqq_f32(a.v, a.v), above, quiet))});
+    }
     friend Vec add_int32(Vec a, Vec b) {
         return {vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a.v), vreinterpretq_s32_f32(b.v)))};
     }

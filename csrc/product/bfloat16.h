@@ -38,7 +38,7 @@ struct Format {
 #ifdef FASTRNN_DOT_BFLOAT16
             return {add_products_bfloat16(x.v, w.v, sum.v)};
 #else
-            return {fma(high_bfloat16(x.v), high_bfloat16(w.v), fma(low_bfloat16(x.v), low_bfloat16(w.v), sum.v))};
+            return {fma(x.v, w.v, sum.v)};
 #endif
         }
     };
@@ -55,21 +55,34 @@ struct Format {
     }
 };
 
-inline Index ready_size(Index depth) { return pitch<float>(words_of<Format>(depth)); }
+#ifndef FASTRNN_DOT_BFLOAT16
+inline Format::Vector part_of(Format::Vector words, int part) {
+    return {part ? high_bfloat16(words.v) : low_bfloat16(words.v)};
+}
+}  // namespace bfloat16
+
+template <>
+constexpr int kParts<bfloat16::Format::Vector> = 2;
+
+namespace bfloat16 {
+#endif
+
+// Rows that are ready are words, too, where the processor multiplies those, and else numbers again, rounded.
+inline Index ready_size(Index depth) { return pitch<float>(words_of<Format>(depth) * kParts<Format::Vector>); }
 
 inline void make_ready(const Rows<float>& rows, Index begin, Index end, Index depth, float* ready) {
+    using V = Vec<float>;
     const Index size = ready_size(depth);
     for (Index r = begin; r < end; ++r) {
         const float* const row = row_at(rows, r);
         float* const to = ready + r * size;
-        Index k = 0;
+        for (Index k = 0; k < depth; k += V::kLanes) {
+            const V x = load_part<V>(row + k, smaller(V::kLanes, depth - k));
 #ifdef FASTRNN_DOT_BFLOAT16
-        for (; k + kWordLanes <= depth; k += kWordLanes)
-            Vec<float>::load(row + k).store_bfloat16(reinterpret_cast<std::uint16_t*>(to) + k);
+            x.store_bfloat16(reinterpret_cast<std::uint16_t*>(to) + k);
+#else
+            round_bfloat16(x).store(to + k);
 #endif
-        for (; k < depth; k += 2) {
-            const std::uint32_t word = Format::word(row + k, depth - k, 1);
-            std::memcpy(to + k / 2, &word, sizeof word);
         }
     }
 }

@@ -5,6 +5,7 @@
 // to them, and 128 times the sum of the row taken away again. Where there is none, bytes are kept as 16 bits each.
 #pragma once
 
+#include "../kernels/parts.h"
 #include "words.h"
 
 namespace fastrnn::FASTRNN_ISA {

@@ -6,7 +6,8 @@
 // units were shared among threads.
 //
 // V is the vector that multiplies: of numbers, or, in formats with smaller weights, of words of 32 bits that hold two
-// numbers or four. What it loads, broadcasts and adds up it alone knows; k then counts words.
+// numbers or four. What it loads, broadcasts and adds up it alone knows; k then counts words. Where words have kParts
+// that are multiplied one after the other, rows have a number for each.
 #pragma once
 
 #include "rows.h"
@@ -111,6 +112,14 @@ constexpr int unrolled(int sums) {
     return sums > 8 ? V::kUnrolled : V::kUnrolled >= 2 ? 8 : 4;
 }
 
+// Parts of a word that are multiplied one after the other, and the `part`-th of them.
+template <class V>
+constexpr int kParts = 1;
+template <class V>
+V part_of(V words, int) {
+    return words;
+}
+
 // `Strips` of them side by side, for a few rows; else 1.
 template <class V, int R, int Width, int Strips, Ahead prefetched>
 void multiply(const Tile<typename V::Real>& tile) {
@@ -126,7 +135,7 @@ void multiply(const Tile<typename V::Real>& tile) {
                     tile.start ? V::load(tile.start + r * tile.start_row + s * start_strip + v * V::kLanes) : V::zero();
 
     const Real* a[R];
-    for (int r = 0; r < R; ++r) a[r] = tile.row[r] + tile.first_k;
+    for (int r = 0; r < R; ++r) a[r] = tile.row[r] + tile.first_k * kParts<V>;
     const Real *strip = tile.strip, *ahead = tile.ahead;
     const Index strip_stride = tile.strip_stride, depth = tile.depth;
     [[maybe_unused]] const Index ahead_step = tile.ahead_step;
@@ -143,12 +152,16 @@ void multiply(const Tile<typename V::Real>& tile) {
         }
         for (int s = 0; s < Strips; ++s) {
             const Real* const weights = strip + s * strip_stride;
-            V w[Width];
-            for (int v = 0; v < Width; ++v) w[v] = V::load(weights + v * V::kLanes);
-            for (int r = 0; r < R; ++r) {
-                const V scalar = V::broadcast(a[r][k]);
-                for (int v = 0; v < Width; ++v) sum[s][r][v] = fma(scalar, w[v], sum[s][r][v]);
-            }
+            const auto add_part = [&](int part) FASTRNN_INLINE_LAMBDA {
+                V w[Width];
+                for (int v = 0; v < Width; ++v) w[v] = part_of(V::load(weights + v * V::kLanes), part);
+                for (int r = 0; r < R; ++r) {
+                    const V scalar = V::broadcast(a[r][kParts<V> * k + part]);
+                    for (int v = 0; v < Width; ++v) sum[s][r][v] = fma(scalar, w[v], sum[s][r][v]);
+                }
+            };
+            add_part(0);
+            if constexpr (kParts<V> > 1) add_part(1);
         }
         strip += Width * V::kLanes;
     };
