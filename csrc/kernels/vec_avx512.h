@@ -27,9 +27,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
+
+// What a vector of bfloat16 is, compilers have different opinions of: only copies go from and to it with all of them.
+template <class To, class From>
+inline To same_bits(From from) {
+    To to;
+    static_assert(sizeof to == sizeof from);
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
 
 template <class Real>
 struct Vec;
@@ -103,10 +113,10 @@ struct Vec<float> {
     }
 #ifdef FASTRNN_DOT_BFLOAT16
     friend Vec add_products_bfloat16(Vec a, Vec b, Vec c) {
-        return {_mm512_dpbf16_ps(c.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
+        return {_mm512_dpbf16_ps(c.v, same_bits<__m512bh>(a.v), same_bits<__m512bh>(b.v))};
     }
     void store_bfloat16(std::uint16_t* p) const {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), same_bits<__m256i>(_mm512_cvtneps_pbh(v)));
     }
 #endif
 #ifdef FASTRNN_DOT_INT8
