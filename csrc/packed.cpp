@@ -129,7 +129,8 @@ void KeptWeights::run_forward(const KernelTable& table, Cell cell, ForwardArgs<R
         args.packed = static_cast<Real*>(before.packed->memory.data());
         return fastrnn::run_forward(table, cell, args, stop);
     }
-    if (!frozen_ && !(before.last_layout == layout && before.last == given)) {
+    const bool again = before.expected || (before.last_layout == layout && before.last == given);
+    if (!frozen_ && !again) {
         fastrnn::run_forward(table, cell, args, stop);
         return change([&](State& state) {
             state.last_layout = layout, state.last = given;
@@ -142,7 +143,11 @@ void KeptWeights::run_forward(const KernelTable& table, Cell cell, ForwardArgs<R
         given = fingerprint(layout, args, stop);
     }
     std::shared_ptr<const Packed> packed = pack_into_new(layout, args, stop);
-    change([&](State& state) { state.packed.swap(packed), state.packed_of = given; });
+    change([&](State& state) { state.packed.swap(packed), state.packed_of = given, state.expected = false; });
+}
+
+void KeptWeights::expect_the_same() {
+    change([](State& state) { state.expected = true; });
 }
 
 bool KeptWeights::packed_by(const KernelTable& table) const {

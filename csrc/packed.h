@@ -42,6 +42,9 @@ public:
 
     WeightFormat format() const { return format_; }
 
+    // Have the weights of the next call packed, as if there had been one with the same before.
+    void expect_the_same();
+
     // Whether any are packed by this table.
     bool packed_by(const KernelTable& table) const;
 
@@ -59,7 +62,8 @@ private:
         std::shared_ptr<const Packed> packed;
         Fingerprint packed_of{};  // what it was made of; nothing, if frozen
         PackedLayout last_layout{};
-        Fingerprint last{};  // what the last call without `packed` was given
+        Fingerprint last{};     // what the last call without `packed` was given
+        bool expected = false;  // whether the first one without it is to be taken for the second
     };
 
     template <class Real>

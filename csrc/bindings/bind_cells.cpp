@@ -78,6 +78,13 @@ PyObject* is_packed(PyObject* self, void*) {
     return PyBool_FromLong(reinterpret_cast<KeptObject*>(self)->kept.packed_by(active_table()));
 }
 
+PyObject* expect_the_same(PyObject* self, PyObject*) {
+    return with_python_errors([&] {
+        reinterpret_cast<KeptObject*>(self)->kept.expect_the_same();
+        return py::none().release().ptr();
+    });
+}
+
 // Whether an array has a shape alone: the same number everywhere.
 bool has_no_memory(PyObject* array) {
     if (!array || array == Py_None) return false;
@@ -546,9 +553,14 @@ constexpr char kRnnStepDoc[] =
 }  // namespace
 
 void bind_cells(py::module_& m) {
+    static PyMethodDef methods[] = {{"expect_the_same", expect_the_same, METH_NOARGS,
+                                     "expect_the_same($self, /)\n--\n\nHave the weights of the next call packed, as if "
+                                     "one had been given them before."},
+                                    {}};
     static PyGetSetDef properties[] = {
         {"packed", is_packed, nullptr, "Whether any are packed for the instruction set in use.", nullptr}, {}};
     static PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kKeptDoc)},
+                                  {Py_tp_methods, methods},
                                   {Py_tp_getset, properties},
                                   {Py_tp_new, reinterpret_cast<void*>(new_kept)},
                                   {Py_tp_dealloc, reinterpret_cast<void*>(deallocate_kept)},

@@ -19,6 +19,9 @@ and names the function, the argument, what it got and what it expected; and ``Me
 the result. T, B and I may be 0. Denormal numbers count as zero, coming in and going out. Other Python threads run
 during a call, several may call at once, and Ctrl-C in the main thread interrupts it. Results are the same, bit for
 bit, for any number of threads.
+
+What ``*_forward`` has packed of weights is kept for calls with the same arrays, which may be written to at any time:
+:func:`clear_cache` frees it.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from numpy.typing import NDArray
 
 from . import _core
 from ._base import checks
+from ._base.packs import clear_cache, packs_of
 from ._core import Tape, gru_step, linear, lstm_step, rnn_step
 
 __all__ = [
@@ -39,6 +43,7 @@ __all__ = [
     "RnnGradients",
     "RnnOutput",
     "Tape",
+    "clear_cache",
     "gru_backward",
     "gru_forward",
     "gru_step",
@@ -159,8 +164,9 @@ def lstm_forward(
         ValueError: a shape does not fit, or a token is outside 0 .. I-1.
 
     """
+    kept = packs_of("lstm", w_ih, w_hh) if training is False else None
     return LstmOutput._make(
-        _core.forward("lstm", training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None, None, None)
+        _core.forward("lstm", training, True, kept, None, x, w_ih, w_hh, b_ih, b_hh, h0, c0, None, None, None)
     )
 
 
@@ -228,8 +234,9 @@ def gru_forward(
     if reset_after is not True and reset_after is not False:
         reset_after = checks.boolean("gru_forward", "reset_after", reset_after)
     cell = "gru_reset_after" if reset_after else "gru_reset_before"
+    kept = packs_of(cell, w_ih, w_hh) if training is False else None
     return GruOutput._make(
-        _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None, None)
+        _core.forward(cell, training, True, kept, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None, None)
     )
 
 
@@ -290,8 +297,9 @@ def rnn_forward(
     cell = _RNNS.get(nonlinearity) if type(nonlinearity) is str else None
     if cell is None:
         cell = _RNNS[checks.choice("rnn_forward", "nonlinearity", nonlinearity, tuple(_RNNS))]
+    kept = packs_of(cell, w_ih, w_hh) if training is False else None
     return RnnOutput._make(
-        _core.forward(cell, training, True, None, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None, None)
+        _core.forward(cell, training, True, kept, None, x, w_ih, w_hh, b_ih, b_hh, h0, None, None, None, None)
     )
 
 
