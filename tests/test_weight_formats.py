@@ -368,7 +368,7 @@ def test_a_net_that_is_refused_to_train_stays_as_it_is(make: Callable[..., Any])
 def test_a_frozen_layer_in_a_new_net(weights: Any) -> None:
     net = fastrnn.Sequential(fastrnn.GRU(I, H, seed=0).freeze(weights), fastrnn.Linear(H, 3, seed=0))
     x = draw(T, B, I, dtype=F)
-    with pytest.raises(ValueError, match=r"eval\(\), or use the layer that they were made of"):
+    with pytest.raises(ValueError, match="in evaluation mode: use the layer that they were made of; in module 0"):
         net(x)
     assert net.eval()(x).shape == (T, B, 3)
 
@@ -377,8 +377,9 @@ def test_layers_that_cannot_be_frozen_so() -> None:
     for weights in FORMATS:
         with pytest.raises(ValueError, match=f"weights is '{weights}', and the layer is float64, expected float32"):
             fastrnn.GRU(3, 4, dtype=np.float64).freeze(weights)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="weights is 'int4', expected 'float32' or 'bfloat16' or 'int8'"):
-        fastrnn.GRU(3, 4).freeze("int4")  # type: ignore[arg-type]
+    for module in (fastrnn.GRU(3, 4), fastrnn.Sequential(fastrnn.GRU(3, 4)), fastrnn.Sequential(fastrnn.Linear(3, 4))):
+        with pytest.raises(ValueError, match="weights is 'int4', expected 'float32' or 'bfloat16' or 'int8'"):
+            module.freeze("int4")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="rows of weight_ih_l0 have 131,073 numbers, expected at most 131,072"):
         fastrnn.RNN(2**17 + 1, 1).freeze("int8")
 

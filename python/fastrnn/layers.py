@@ -346,8 +346,8 @@ class Layer(Module):
     def _refuse_format(self, name: str) -> None:
         if self._format != "float32":
             raise ValueError(
-                f"{self._name}.{name}: the layer was frozen with {self._format} weights, and is for inference alone: "
-                "eval(), or use the layer that they were made of"
+                f"{self._name}.{name}: the layer was frozen with {self._format} weights, for inference alone, in "
+                "evaluation mode: use the layer that they were made of"
             )
 
     def _replaced(self, frozen: bool) -> Layer:
