@@ -188,6 +188,31 @@ def test_no_steps_no_rows_and_no_inputs(weights: Any) -> None:
             assert [s.shape for s in parts(state_n)] == [s.shape for s in parts(state)]
 
 
+def test_one_weight_is_packed_anew_after_another_instruction_set() -> None:
+    """What has been packed may be gone when a call begins, which knows by then what shapes the weights have."""
+    x = draw(T, B, 1, dtype=F)
+    before = fastrnn.isa()
+    for weights in FORMATS:
+        layer = fastrnn.RNN(1, 1, seed=0).freeze(weights)  # type: ignore[arg-type]
+        right, _ = layer(x)
+        known, kept = layer._weights.known("_l0"), layer._weights.kept["_l0"]
+        for isa in fastrnn.available_isas():
+            try:
+                _core.set_isa(isa)
+                y, *_ = _core.forward("rnn_tanh", False, True, kept, None, x, *known[:4], None, None, None, None, None)
+            finally:
+                _core.set_isa(before)
+            np.testing.assert_allclose(y, right, rtol=0, atol=1e-6)
+
+
+@each_format
+def test_huge_weights_warn_of_nothing(weights: Any) -> None:
+    layer = layer_of("rnn")
+    layer.params["weight_ih_l0"][0] = np.finfo(F).max
+    y, _ = layer.freeze(weights)(draw(T, B, I, dtype=F))
+    assert np.isfinite(y[0, :, 1:]).all()
+
+
 # --- what they keep
 
 
@@ -324,12 +349,37 @@ def test_what_is_refused(words: str, use: Callable[[Any, Array], Any]) -> None:
         assert not layer.training
 
 
+@pytest.mark.parametrize("make", [fastrnn.Sequential, lambda *modules: fastrnn.Modules(a=modules[0], b=modules[1])])
+def test_a_net_that_is_refused_to_train_stays_as_it_is(make: Callable[..., Any]) -> None:
+    for weights in FORMATS:
+        net = make(make(fastrnn.Dropout(0.5, seed=0), fastrnn.GRU(I, H, seed=0)), fastrnn.Linear(H, 3, seed=0)).eval()
+        layer = next(module for _, module in net._leaves() if isinstance(module, fastrnn.GRU))
+        layer.freeze(weights)
+        for refused in (net.train, lambda net=net: setattr(net, "training", True)):
+            with pytest.raises(ValueError, match=rf"GRU\.train.*frozen with {weights} weights"):
+                refused()
+            assert not net.training
+            assert not any(module.training for _, module in net._leaves())
+        with pytest.raises(ValueError, match=rf"GRU\.load_state_dict.*frozen with {weights} weights"):
+            net.load_state_dict(net.state_dict())
+
+
+@each_format
+def test_a_frozen_layer_in_a_new_net(weights: Any) -> None:
+    net = fastrnn.Sequential(fastrnn.GRU(I, H, seed=0).freeze(weights), fastrnn.Linear(H, 3, seed=0))
+    x = draw(T, B, I, dtype=F)
+    with pytest.raises(ValueError, match="in evaluation mode: use the layer that they were made of; in module 0"):
+        net(x)
+    assert net.eval()(x).shape == (T, B, 3)
+
+
 def test_layers_that_cannot_be_frozen_so() -> None:
     for weights in FORMATS:
         with pytest.raises(ValueError, match=f"weights is '{weights}', and the layer is float64, expected float32"):
             fastrnn.GRU(3, 4, dtype=np.float64).freeze(weights)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="weights is 'int4', expected 'float32' or 'bfloat16' or 'int8'"):
-        fastrnn.GRU(3, 4).freeze("int4")  # type: ignore[arg-type]
+    for module in (fastrnn.GRU(3, 4), fastrnn.Sequential(fastrnn.GRU(3, 4)), fastrnn.Sequential(fastrnn.Linear(3, 4))):
+        with pytest.raises(ValueError, match="weights is 'int4', expected 'float32' or 'bfloat16' or 'int8'"):
+            module.freeze("int4")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="rows of weight_ih_l0 have 131,073 numbers, expected at most 131,072"):
         fastrnn.RNN(2**17 + 1, 1).freeze("int8")
 
@@ -351,6 +401,12 @@ def test_files_that_are_not_as_they_say(tmp_path: Path) -> None:
         save_arrays(path, {**arrays, **change}, description)
         with pytest.raises(ValueError, match=words):
             fastrnn.load(path)
+    long = {"weight_ih_l0": np.full((1, 2**17 + 1), 127, np.int8), "weight_ih_l0_scale": np.ones(1, F)}
+    long |= {"weight_hh_l0": np.full((1, 1), 127, np.int8), "weight_hh_l0_scale": np.ones(1, F)}
+    options = {"input_size": 2**17 + 1, "hidden_size": 1, "bias": False}
+    save_arrays(path, long, {"kind": "RNN", "options": options, "weights": "int8"})
+    with pytest.raises(ValueError, match="rows of weight_ih_l0 have 131,073 numbers, expected at most 131,072"):
+        fastrnn.load(path)
     save_arrays(path, arrays, {**description, "weights": "int4"})
     with pytest.raises(ValueError, match="weights is 'int4'"):
         fastrnn.load(path)

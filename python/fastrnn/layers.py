@@ -344,16 +344,11 @@ class Layer(Module):
         self._keep(as_kept(self._name, weights, self._params, arrays), weights)
 
     def _refuse_format(self, name: str) -> None:
-        """Raise ValueError where the weights have fewer bits than float32."""
         if self._format != "float32":
             raise ValueError(
-                f"{self._name}.{name}: the layer was frozen with {self._format} weights, and is for inference alone: "
-                "use the layer that they were made of"
+                f"{self._name}.{name}: the layer was frozen with {self._format} weights, for inference alone, in "
+                "evaluation mode: use the layer that they were made of"
             )
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # noqa: D102  as Module has it
-        self._refuse_format("load_state_dict")
-        super().load_state_dict(state_dict)
 
     def _replaced(self, frozen: bool) -> Layer:
         refuse_ties(self._name, self._params)

@@ -238,6 +238,9 @@ class Module(Options):
         """Return copies of all parameters by name."""
         return {name: p.copy() for name, p in self.params.items()}
 
+    def _refuse_format(self, name: str) -> None:
+        """Raise ValueError where weights have fewer bits than float32, which only a layer's may have."""
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Write parameters of the same names and shapes into those of the module, converted to their dtype.
 
@@ -248,6 +251,8 @@ class Module(Options):
             raise TypeError(
                 f"{self._name}.load_state_dict: state_dict is {checks.shown(state_dict)}, expected arrays by name"
             )
+        for _, module in self._leaves():
+            module._refuse_format("load_state_dict")
         params = self.params
         arrays = {name: self._as_array(name, value) for name, value in state_dict.items()}
         problems = [f"missing {name}" for name in params if name not in arrays]
@@ -414,7 +419,11 @@ def numbers_in(params: Mapping[str, Array]) -> int:
 def _of_all(owner: Any, name: str, value: Any) -> bool:
     """Have all modules in this mode, and return it."""
     mode = checks.boolean(type(owner).__name__, name, value)
-    for module in owner.__dict__.get("_modules", {}).values():
+    modules = owner.__dict__.get("_modules", {}).values()
+    for module in modules if mode else ():  # all or none
+        for _, leaf in module._leaves():
+            leaf._refuse_format("train")
+    for module in modules:
         module.train(mode)
     return mode
 

@@ -31,7 +31,7 @@ from ._base import checks
 from ._base.checks import Array
 from ._base.parts import parts, quiet, scale
 from ._layer.arguments import checked_steps
-from ._layer.formats import Format
+from ._layer.formats import FORMATS, Format
 from ._layer.weights import refuse_ties
 from .layers import Layer
 from .modules import (
@@ -481,6 +481,7 @@ class Sequential(Several):
 
         With ``weights`` of fewer bits than float32 the net is in evaluation mode afterwards.
         """
+        checks.choice(f"{self._name}.freeze", "weights", weights, FORMATS)
         layers = self._layers()
         for layer in layers:  # all or none
             layer._check_freeze(weights)

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn._base.checks import Array
 from fastrnn._base.extras import needed
+from fastrnn._base.parts import quiet
 
 Format = Literal["float32", "bfloat16", "int8"]
 FORMATS = ("float32", "bfloat16", "int8")
@@ -36,14 +37,19 @@ def kept_as(owner: str, weights: Format, params: Mapping[str, Array]) -> dict[st
             found[name] = p.copy()
         elif weights == "bfloat16":
             found[name] = p.astype(bfloat16(owner))
-        elif p.shape[1] > LONGEST_ROW:
-            raise ValueError(
-                f"{owner}: weights is 'int8', and rows of {name} have {p.shape[1]:,} numbers, expected at most "
-                f"{LONGEST_ROW:,}"
-            )
         else:
+            refuse_long_rows(owner, name, p)
             found[name], found[name + SCALE] = quantised(p)
     return found
+
+
+def refuse_long_rows(owner: str, name: str, p: Array) -> None:
+    """Raise ValueError where int8 cannot keep a matrix."""
+    if p.shape[1] > LONGEST_ROW:
+        raise ValueError(
+            f"{owner}: weights is 'int8', and rows of {name} have {p.shape[1]:,} numbers, expected at most "
+            f"{LONGEST_ROW:,}"
+        )
 
 
 def as_kept(owner: str, weights: Format, params: Mapping[str, Array], arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -51,6 +57,7 @@ def as_kept(owner: str, weights: Format, params: Mapping[str, Array], arrays: Ma
     expected = {name: (p.shape, p.dtype) for name, p in params.items()}
     for name, p in params.items():
         if weights == "int8" and is_matrix(name, p):
+            refuse_long_rows(owner, name, p)
             expected |= {name: (p.shape, np.dtype(np.int8)), name + SCALE: (p.shape[:1], np.dtype(np.float32))}
     different = expected.keys() ^ arrays.keys()
     different |= {name for name in expected.keys() & arrays.keys() if expected[name][0] != arrays[name].shape}
@@ -91,10 +98,11 @@ def number_of(name: str, params: Mapping[str, Array]) -> Array:
     """Return a parameter as float32, as it is or as it is kept."""
     p = params[name]
     if p.dtype == np.int8:
-        return p * params[name + SCALE][:, None]
+        with quiet():
+            return p * params[name + SCALE][:, None]
     return p if p.dtype == np.float32 else p.astype(np.float32)
 
 
 def shape_alone(array: Array | None) -> Array | None:
-    """Return an array of the same shape that has no memory."""
-    return None if array is None else np.broadcast_to(np.zeros((), np.float32), array.shape)
+    """Return an array of the same shape that has no memory, which the kernels can tell; one number is itself."""
+    return array if array is None or array.size <= 1 else np.broadcast_to(np.zeros((), np.float32), array.shape)

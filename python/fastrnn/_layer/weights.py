@@ -52,11 +52,12 @@ class Weights:
         """
         if self.format == "float32":
             return self._numbers(suffix)
-        if not self.kept[suffix].packed:
-            numbers = self._numbers(suffix)
-            self._shapes[suffix] = (*map(shape_alone, numbers[:2]), *numbers[2:])
-            return numbers
-        return self._shapes[suffix]
+        shapes = self._shapes.get(suffix)  # another thread may forget them
+        if shapes is not None and self.kept[suffix].packed:
+            return shapes
+        numbers = self._numbers(suffix)
+        self._shapes[suffix] = (*map(shape_alone, numbers[:2]), *numbers[2:])
+        return numbers
 
     def _numbers(self, suffix: str) -> Known:
         spec, params = self._spec, self._params
