@@ -120,7 +120,6 @@ void KeptWeights::change(const Change& change) {
 // meanwhile.
 template <class Real>
 void KeptWeights::run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
-    args.format = format_;
     if (args.size.B * args.size.H == 0) return fastrnn::run_forward(table, cell, args, stop);  // nothing is packed
     const PackedLayout layout = layout_of(table, cell, args);
     const State before = state();
@@ -156,16 +155,22 @@ bool KeptWeights::packed_by(const KernelTable& table) const {
 }
 
 template <class Real>
-bool KeptWeights::holds(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) const {
-    ForwardArgs<Real> of_format = args;
-    of_format.format = format_;
-    const State now = state();
-    return frozen_ && now.packed && now.packed->layout == layout_of(table, cell, of_format);
+std::shared_ptr<const Packed> KeptWeights::held(const KernelTable& table, Cell cell,
+                                                const ForwardArgs<Real>& args) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const bool same = state_.packed && state_.packed->layout == layout_of(table, cell, args);
+    return same ? state_.packed : nullptr;
 }
 
-#define FASTRNN_INSTANTIATE(Real)                                                                       \
-    template std::shared_ptr<const Packed> pack(const KernelTable&, Cell, ForwardArgs<Real>, StopHook); \
-    template bool KeptWeights::holds(const KernelTable&, Cell, const ForwardArgs<Real>&) const;         \
+void KeptWeights::keep(std::shared_ptr<const Packed> packed) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    state_.packed.swap(packed);
+}
+
+#define FASTRNN_INSTANTIATE(Real)                                                                                \
+    template std::shared_ptr<const Packed> pack(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);          \
+    template std::shared_ptr<const Packed> KeptWeights::held(const KernelTable&, Cell, const ForwardArgs<Real>&) \
+        const;                                                                                                   \
     template void KeptWeights::run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

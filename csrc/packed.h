@@ -45,14 +45,16 @@ public:
     // Have the weights of the next call packed, as if there had been one with the same before.
     void expect_the_same();
 
+    // Of a format, which calls of it take and keep with the GIL, so that nobody waits for the lock: what is packed for
+    // such a call, which then need not be given any weights; or null.
+    template <class Real>
+    std::shared_ptr<const Packed> held(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) const;
+    void keep(std::shared_ptr<const Packed> packed);
+
     // Whether any are packed by this table.
     bool packed_by(const KernelTable& table) const;
 
-    // Whether the weights are at hand for such a call: then it need not be given any.
-    template <class Real>
-    bool holds(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) const;
-
-    // run_forward() with weights that are packed already, if they are the same as then.
+    // run_forward() with plain weights that are packed already, if they are the same as then.
     template <class Real>
     void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop);
 

@@ -13,6 +13,7 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
+from isolated import run_code
 from layer_problems import FAMILIES, LAYERS, LENGTHS, B, H, I, T, draw, each_family, each_variant, parts, state_like
 from problems import Array
 from tolerances import output_tolerance
@@ -428,8 +429,90 @@ def test_other_ways_out_are_refused(tmp_path: Path) -> None:
             fastrnn.from_torch(tmp_path / "layer.safetensors")
     layer = layer_of("lstm").freeze("int8")
     layer.save(str(tmp_path / "layer.safetensors"))
-    with pytest.raises(ValueError, match="unexpected weight_hh_l0_scale"):
-        layer_of("lstm").load(str(tmp_path / "layer.safetensors"))
+
+
+@each_format
+def test_files_go_into_layers_of_their_own_format(weights: Any, tmp_path: Path) -> None:
+    path, other = str(tmp_path / "frozen.safetensors"), str(tmp_path / "float32.safetensors")
+    layer = layer_of("gru").freeze(weights)
+    layer.save(path)
+    with pytest.raises(ValueError, match=rf"kept as {weights} in the file, and as float32 here: freeze\(weights="):
+        layer_of("gru", seed=1).load(path)
+    layer_of("gru").save(other)
+    with pytest.raises(ValueError, match=f"kept as float32 in the file, and as {weights} here: make it anew"):
+        layer.load(other)
+    x = draw(T, B, I, dtype=F)
+    again = fastrnn.GRU(I, H, seed=1).freeze(weights)
+    again.load(path)
+    np.testing.assert_array_equal(again(x)[0], layer(x)[0])
+
+
+class Own(fastrnn.Modules):
+    """A class of the user's own, with a layer and something else."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(rnn=fastrnn.GRU(I, H, seed=seed), head=fastrnn.Linear(H, 2, seed=seed))
+
+
+@each_format
+def test_files_of_classes_of_ones_own(weights: Any, tmp_path: Path) -> None:
+    path = str(tmp_path / "own.safetensors")
+    first, second = Own(0), Own(1)
+    first.rnn.freeze(weights)
+    first.save(path)
+    with pytest.raises(ValueError, match="make it, freeze its layers so, and call its load"):
+        fastrnn.load(path)
+    before = second.state_dict()
+    with pytest.raises(ValueError, match=f"module rnn: weights are kept as {weights} in the file"):
+        second.load(path)
+    for name, p in second.state_dict().items():
+        np.testing.assert_array_equal(p, before[name])
+    second.rnn.freeze(weights)
+    second.load(path)
+    for name, p in second.state_dict().items():
+        np.testing.assert_array_equal(p, first.params[name])
+
+
+@each_format
+def test_threads_that_call_one_layer(weights: Any) -> None:
+    """What one thread packs another may find, at any moment; in a process of its own, for it crashed."""
+    run_code(
+        f"""
+import sys, threading
+import numpy as np
+import fastrnn
+
+sys.setswitchinterval(1e-6)
+fastrnn.set_num_threads(1)
+x, wrong = np.ones((10, 2, 8), np.float32), []
+for _ in range(20):
+    layer = fastrnn.GRU(8, 16, seed=0).freeze({weights!r})
+    right = fastrnn.GRU(8, 16, seed=0).freeze({weights!r})(x)[0]
+
+    def work():
+        for _ in range(100):
+            try:
+                if not np.array_equal(layer(x)[0], right):
+                    wrong.append("other numbers")
+            except Exception as error:
+                wrong.append(repr(error))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+assert not wrong, wrong[:3]
+"""
+    )
+
+
+def test_rows_whose_sums_would_not_fit() -> None:
+    w = np.ones((1, 2**17 + 1), F)
+    kept = _core.KeptWeights(True, "int8")
+    none = (None,) * 7
+    with pytest.raises(ValueError, match=r"I is 131073 .*expected at most 131072 with weights of int8"):
+        _core.forward("rnn_relu", False, True, kept, None, np.ones((1, 1, 2**17 + 1), F), w, np.ones((1, 1), F), *none)
 
 
 def test_without_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:

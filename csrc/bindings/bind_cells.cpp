@@ -95,20 +95,25 @@ bool has_no_memory(PyObject* array) {
     return false;
 }
 
-// Whether a call reads the weights that it is given, or those of their format that are kept for it.
+// ValueError where weights of a format are not for such a call.
 template <class Real>
-bool reads_weights(const Inputs& in, bool training, KeptWeights* kept, const KernelTable& table,
-                   const ForwardArgs<Real>& args) {
-    if (!kept || kept->format() == WeightFormat::plain) return true;
+void check_format(const Inputs& in, bool training, WeightFormat format) {
     if (sizeof(Real) != sizeof(float))
         throw py::value_error(in.function.name() + ": weights of fewer bits than 32 are for x of float32");
     if (training)
         throw py::value_error(in.function.name() +
                               ": weights of fewer bits than 32 are for inference, not for training");
-    if (kept->holds(table, in.cell, args)) return false;
-    if (has_no_memory(in.w_ih) || has_no_memory(in.w_hh))
-        throw std::runtime_error(in.function.name() + ": the instruction set was changed meanwhile: call again");
-    return true;
+    check_rows(in.function, format, in.size);
+}
+
+// Weights of a format, packed as a call has them; with the GIL released.
+template <class Real>
+std::shared_ptr<const Packed> packed_in_format(const KernelTable& table, Cell cell, ForwardArgs<Real> args,
+                                               StopHook stop) {
+    args.size.T = args.size.D = 0;
+    args.size.first_row = nullptr;
+    args.x = nullptr;
+    return pack(table, cell, args, stop);
 }
 
 template <class Real>
@@ -141,7 +146,19 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
         args.tokens = tape.tokens.view();
     else
         args.x = copies.data<Real>(in.x);
-    if (reads_weights(in, training, kept, table, args)) {
+    const bool in_format = kept && kept->format() != WeightFormat::plain && B * H > 0;
+    std::shared_ptr<const Packed> packed;
+    if (in_format) {
+        args.format = kept->format();
+        check_format<Real>(in, training, args.format);
+        packed = kept->held(table, in.cell, args);
+        if (!packed && (has_no_memory(in.w_ih) || has_no_memory(in.w_hh)))
+            throw py::value_error(
+                in.function.name() +
+                ": w_ih and w_hh have shapes alone, and no weights are kept for this instruction set: "
+                "if another thread has changed it, call again");
+    }
+    if (!packed) {
         args.w_ih = copies.data<Real>(in.w_ih);
         args.w_hh = copies.data<Real>(in.w_hh);
         args.b_ih = copies.data<Real>(in.b_ih);
@@ -158,12 +175,16 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     args.tape = static_cast<Real*>(tape.memory.data());
 
     const StopHook stop = stop_hook(step_flops(info, args.size) * static_cast<double>(in.size.T));
+    const bool is_new = in_format && !packed;
     without_gil([&] {
-        if (kept)
+        if (is_new) packed = packed_in_format(table, in.cell, args, stop);
+        if (packed) args.packed = static_cast<Real*>(packed->memory.data());
+        if (kept && !in_format && kept->format() == WeightFormat::plain)
             kept->run_forward(table, in.cell, args, stop);
         else
             run_forward(table, in.cell, args, stop);
     });
+    if (is_new) kept->keep(std::move(packed));
     results[1 + info.states] = training ? make_tape(std::move(tape)) : py::object(py::none());
     return tuple_of(results, 2 + info.states);
 }

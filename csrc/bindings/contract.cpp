@@ -338,6 +338,13 @@ WeightFormat find_format(const Function& function, PyObject* name) {
     throw py::value_error(function.name() + ": there is no weight format called " + py::repr(name).cast<std::string>());
 }
 
+void check_rows(const Function& function, WeightFormat format, const Sizes& size) {
+    constexpr Index most = 1 << 17;
+    if (format != WeightFormat::int8 || std::max(size.I, size.H) <= most) return;
+    throw py::value_error(function.name() + ": I is " + std::to_string(size.I) + " and H " + std::to_string(size.H) +
+                          ", expected at most " + std::to_string(most) + " with weights of int8");
+}
+
 bool check_bool(const Function& function, const char* argument, PyObject* value) {
     if (value == Py_True) return true;
     if (value == Py_False) return false;

@@ -35,6 +35,9 @@ Cell cell_by_reset(const Function& function, PyObject* reset_after);
 // The weight format that Python names, "float32" for plain.
 WeightFormat find_format(const Function& function, PyObject* name);
 
+// ValueError where rows are so long that sums of a format's products do not fit.
+void check_rows(const Function& function, WeightFormat format, const Sizes& size);
+
 bool check_bool(const Function& function, const char* argument, PyObject* value);
 
 // A whole number from 0 to 2^48, with which sizes can be computed.

@@ -370,6 +370,7 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
             if (inputs.single != stream.single || inputs.size.H != stream.H || inputs.size.P != stream.P ||
                 (!first && inputs.size.I != stream.H))
                 throw py::value_error("Stream: the layers do not fit each other");
+            check_rows(kStream, stream.format, inputs.size);
             if (!stream.single && stream.format != WeightFormat::plain)
                 throw py::value_error("Stream: weights of fewer bits than 32 are for layers of float32");
             const bool takes_tokens = first && stream.tokens;

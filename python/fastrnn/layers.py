@@ -337,11 +337,8 @@ class Layer(Module):
     def _inside(self) -> Description:
         return super()._inside() | ({} if self._format == "float32" else {"weights": self._format})
 
-    def _load_kept(self, arrays: Mapping[str, Array], weights: Any) -> None:
-        """Take over arrays as a format keeps them; raise ValueError where they are not."""
-        checks.choice(self._name, "weights", weights, FORMATS)
-        self._check_freeze(weights)
-        self._keep(as_kept(self._name, weights, self._params, arrays), weights)
+    def _as_kept(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return as_kept(self._name, self._format, self._params, arrays)
 
     def _refuse_format(self, name: str) -> None:
         if self._format != "float32":

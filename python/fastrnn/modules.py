@@ -38,7 +38,7 @@ import numpy.typing as npt
 from . import _core
 from ._base import checks
 from ._base.checks import Array
-from ._base.described import Description
+from ._base.described import Description, formats_in
 from ._base.described import parts as parts_of
 from ._base.options import Options, option
 from ._base.parts import BYTES, dropout_mask, filled, outer_product, parts, product, quiet, scale, uniform
@@ -151,6 +151,7 @@ class Module(Options):
     """
 
     _changeable: ClassVar = {"training": option(checks.boolean)}
+    _format: Any = "float32"  # of weights: see _layer/formats.py
 
     def __init__(self) -> None:
         self._params: dict[str, Array] = {}
@@ -316,9 +317,47 @@ class Module(Options):
         try:
             if description is not None and arrays.keys() == self.params.keys():
                 self._check_description(description)
-            self.load_state_dict(arrays)
+            self._fill(arrays, {} if description is None else formats_in(description))
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error}; in {path}") from None
+
+    def _fill(self, arrays: Mapping[str, Array], formats: Mapping[str, str]) -> None:
+        """Take over parameters of a file, where layers of these prefixes keep their weights in formats; all or none."""
+        leaves = dict(self._leaves())
+        for prefix, leaf in leaves.items():
+            in_file = formats.get(prefix, "float32")
+            if leaf._format != in_file:
+                where = f"module {prefix[:-1]}: " if prefix else ""
+                way = f"freeze(weights={in_file!r}) it before" if leaf._format == "float32" else "make it anew"
+                raise ValueError(
+                    f"{self._name}.load: {where}weights are kept as {in_file} in the file, and as {leaf._format} here: "
+                    f"{way}, or fastrnn.load makes what was saved"
+                )
+        if not formats:
+            return self.load_state_dict(arrays)
+        left, plain, kept = dict(arrays), [], []
+        for prefix, leaf in leaves.items():
+            own = {name.removeprefix(prefix): left.pop(name) for name in list(left) if name.startswith(prefix)}
+            if prefix in formats:
+                kept.append((leaf, leaf._as_kept(own)))
+            else:
+                copy.deepcopy(leaf).load_state_dict(own)  # raises before anything is changed
+                plain.append((leaf, own))
+        if left:
+            raise ValueError(f"{self._name}.load: unexpected {', '.join(left)}")
+        for leaf, own in plain:
+            leaf.load_state_dict(own)
+        for leaf, own in kept:
+            leaf._keep(own, leaf._format)
+        return None
+
+    def _as_kept(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Return arrays of a file as the module's format keeps them; ValueError where they are others."""
+        raise NotImplementedError
+
+    def _keep(self, arrays: dict[str, Array], weights: Any) -> None:
+        """Have arrays, as a format keeps them, in the place of the parameters."""
+        raise NotImplementedError
 
     @property
     def _kind(self) -> type[Module]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from ._base import checks
-from ._base.described import Description, own_in, parts
+from ._base.described import Description, formats_in, own_in
+from ._layer.formats import Format
 from .files import load_with_description, refuse_unread
 from .layers import GRU, LSTM, RNN, IndRNN, Layer, MinGRU
 from .modules import Dropout, Embedding, Linear, Module, Modules
@@ -37,11 +38,16 @@ def load(path: str) -> Any:
         )
     own = own_in(description)
     if own is not None:
-        raise ValueError(f"{owner}: {path} has what is of a class of your own, {own}: make it, and call its load")
+        frozen = ", freeze its layers so" if formats_in(description) else ""
+        raise ValueError(
+            f"{owner}: {path} has what is of a class of your own, {own}: make it{frozen}, and call its load"
+        )
     try:
         with checks.at_most(sum(a.size for a in arrays.values())):
             module = _made(description)
-        _fill(module, description, arrays)
+        formats = formats_in(description)
+        _freeze(module, formats)
+        module._fill(arrays, formats)
         for first, *others in description.get("tied", ()):
             for name in others:
                 module.params[name] = module.params[first]
@@ -52,21 +58,14 @@ def load(path: str) -> Any:
     return module.eval()
 
 
-def _fill(module: Module, description: Description, arrays: Mapping[str, Any]) -> None:
-    """Have the arrays as parameters of a module, some of whose layers may keep their weights in a format."""
-    formats = {prefix: part["weights"] for prefix, part in parts(description).items() if "weights" in part}
-    if not formats:
-        return module.load_state_dict(arrays)
-    left = dict(arrays)
-    for prefix, part in module._leaves():
-        own = {name.removeprefix(prefix): left.pop(name) for name in list(left) if name.startswith(prefix)}
-        if prefix in formats and isinstance(part, Layer):
-            part._load_kept(own, formats[prefix])
-        else:
-            part.load_state_dict(own)
-    if left:
-        raise ValueError(f"unexpected {', '.join(left)}")
-    return None
+def _freeze(module: Module, formats: Mapping[str, str]) -> None:
+    """Have layers keep their weights in the formats that they have in a file."""
+    leaves = dict(module._leaves())
+    for prefix, weights in formats.items():
+        layer = leaves.get(prefix)
+        if not isinstance(layer, Layer):
+            raise ValueError(f"weights is {checks.shown(weights)} of what is no recurrent layer")
+        layer.freeze(cast("Format", weights))
 
 
 def _made(description: Description) -> Module:

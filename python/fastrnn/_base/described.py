@@ -56,6 +56,15 @@ def parts(description: Description, prefix: str = "") -> dict[str, Description]:
     return found
 
 
+def formats_in(description: Description) -> dict[str, str]:
+    """Return in which formats layers keep their weights, by what comes before the names of their parameters."""
+    return {
+        prefix: part["weights"]
+        for prefix, part in parts(description).items()
+        if part.get("weights", "float32") != "float32"
+    }
+
+
 def own_in(description: Description) -> str | None:
     """Return the name of a class of the user's own in it, if there is one."""
     inner = description.get("modules", {}).values()
