@@ -90,6 +90,7 @@ def functions() -> Iterator[Target]:
     yield Target("data.windows", lambda **a: list(data.windows(**a)), {"streams": draw(9, B), "steps": 2})
     yield Target("fastrnn.isa", fastrnn.isa, {})
     yield Target("fastrnn.available_isas", fastrnn.available_isas, {})
+    yield Target("fastrnn.clear_cache", fastrnn.clear_cache, {})
     yield Target("fastrnn.get_num_threads", fastrnn.get_num_threads, {}, False)
     yield Target("fastrnn.set_num_threads", fastrnn.set_num_threads, at(2))
 

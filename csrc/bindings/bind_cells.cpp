@@ -39,7 +39,7 @@ struct KeptObject {
 };
 
 constexpr char kKeptDoc[] =
-    "KeptWeights(frozen, format, /)\n--\n\n"
+    "KeptWeights(frozen, weights, /)\n--\n\n"
     "Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good. In another\n"
     "format than 'float32' they are frozen, and a call for which holds() is true reads no weights.";
 

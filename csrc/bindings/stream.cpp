@@ -18,7 +18,7 @@ namespace fastrnn {
 namespace {
 
 constexpr char kStreamDoc[] =
-    "Stream(cell, options, weights, batch, tokens, outputs, format, /)\n--\n\n"
+    "Stream(cell, options, weights, batch, tokens, outputs, kept_as, /)\n--\n\n"
     "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors, regularised, state_0) of\n"
     "each, which are packed here: what is written to them later has no effect. `state_0` is None, or what a row "
     "begins\n"

@@ -64,7 +64,7 @@ class Stream:
         batch: int,
         tokens: bool,
         outputs: int,
-        weights_kept: str,
+        kept_as: str,
         /,
     ) -> Stream: ...
     @property

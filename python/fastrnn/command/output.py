@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def discard_output() -> None:
-    """Let what is left in the buffer of the standard output go nowhere, so that exiting does not fail on it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard_output(stream: Any = None) -> None:
+    """Let what is left in the buffer of a stream, the standard output, go nowhere: so exiting does not fail on it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 def nobody_reads(error: OSError) -> bool:
@@ -52,5 +52,7 @@ class Unbroken:
             discard_output()
             if nobody_reads(error):
                 return
-            with contextlib.suppress(OSError):  # of a terminal that is gone
+            try:
                 print(f"fastrnn: goes on without its output: {error.strerror}", file=sys.stderr, flush=True)
+            except OSError:  # of a terminal that is gone
+                discard_output(sys.stderr)
