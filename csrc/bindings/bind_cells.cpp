@@ -41,7 +41,7 @@ struct KeptObject {
 constexpr char kKeptDoc[] =
     "KeptWeights(frozen, weights, /)\n--\n\n"
     "Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good. In another\n"
-    "format than 'float32' they are frozen, and a call for which holds() is true reads no weights.";
+    "format than 'float32' they are frozen, and a call reads no weights where some are packed.";
 
 PyTypeObject* kept_type = nullptr;
 
@@ -179,7 +179,7 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     without_gil([&] {
         if (is_new) packed = packed_in_format(table, in.cell, args, stop);
         if (packed) args.packed = static_cast<Real*>(packed->memory.data());
-        if (kept && !in_format && kept->format() == WeightFormat::plain)
+        if (kept && !in_format)
             kept->run_forward(table, in.cell, args, stop);
         else
             run_forward(table, in.cell, args, stop);

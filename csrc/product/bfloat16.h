@@ -19,29 +19,16 @@ struct Format {
     static constexpr int kOfWord = 2;
     static constexpr bool kScaled = false;
 
-    struct Vector {
-        using Real = float;
-        static constexpr int kLanes = kWordLanes, kRegisters = Vec<float>::kRegisters;
+    struct Product {
 #ifdef FASTRNN_DOT_BFLOAT16
         static constexpr int kUnrolled = 2;
+        static Vec<float> add(Vec<float> x, Vec<float> w, Vec<float> sum) { return add_products_bfloat16(x, w, sum); }
 #else
         static constexpr int kUnrolled = 1;
+        static Vec<float> add(Vec<float> x, Vec<float> w, Vec<float> sum) { return fma(x, w, sum); }
 #endif
-        Vec<float> v;
-
-        static Vector load(const float* p) { return {Vec<float>::load(p)}; }
-        static Vector broadcast(float word) { return {Vec<float>::broadcast(word)}; }
-        static Vector zero() { return {Vec<float>::zero()}; }
-        void store(float* p) const { v.store(p); }
-        static void prefetch(const float* p) { Vec<float>::prefetch(p); }
-        friend Vector fma(Vector x, Vector w, Vector sum) {
-#ifdef FASTRNN_DOT_BFLOAT16
-            return {add_products_bfloat16(x.v, w.v, sum.v)};
-#else
-            return {fma(x.v, w.v, sum.v)};
-#endif
-        }
     };
+    using Vector = WordsOf<Product>;
 
     static float scale_of(const float*, Index) { return 1; }
     static std::uint32_t word(const float* row, Index n, float) {

@@ -25,29 +25,16 @@ struct Format {
     static constexpr bool kScaled = true;
     static constexpr std::uint32_t kBits = kOfWord == 4 ? 0xff : 0xffff;
 
-    struct Vector {
-        using Real = float;
-        static constexpr int kLanes = kWordLanes, kRegisters = Vec<float>::kRegisters;
+    struct Product {
 #ifdef FASTRNN_DOT_INT8
         static constexpr int kUnrolled = 2;
+        static Vec<float> add(Vec<float> x, Vec<float> w, Vec<float> sum) { return add_products_int8(x, w, sum); }
 #else
         static constexpr int kUnrolled = 1;
+        static Vec<float> add(Vec<float> x, Vec<float> w, Vec<float> sum) { return add_products_int16(x, w, sum); }
 #endif
-        Vec<float> v;
-
-        static Vector load(const float* p) { return {Vec<float>::load(p)}; }
-        static Vector broadcast(float word) { return {Vec<float>::broadcast(word)}; }
-        static Vector zero() { return {Vec<float>::zero()}; }
-        void store(float* p) const { v.store(p); }
-        static void prefetch(const float* p) { Vec<float>::prefetch(p); }
-        friend Vector fma(Vector x, Vector w, Vector sum) {
-#ifdef FASTRNN_DOT_INT8
-            return {add_products_int8(x.v, w.v, sum.v)};
-#else
-            return {add_products_int16(x.v, w.v, sum.v)};
-#endif
-        }
     };
+    using Vector = WordsOf<Product>;
 
     static float magnitude(float number) { return number < 0 ? -number : number; }
 
@@ -70,7 +57,7 @@ struct Format {
         std::uint32_t bits = 0;
         for (int i = 0; i < kOfWord; ++i) {
             const int q = i < n ? integer(row[i], scale) : 0;
-            bits |= (((static_cast<std::uint32_t>(q) + kOffset) & kBits)) << (i * (32 / kOfWord));
+            bits |= ((static_cast<std::uint32_t>(q) + kOffset) & kBits) << (i * (32 / kOfWord));
         }
         return bits;
     }

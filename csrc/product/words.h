@@ -1,7 +1,7 @@
 // What weight formats of less than 32 bits have in common: words, in which several k of a row or a column lie together,
 // low bits first. A format (Format below) says what a word is:
 //
-//   Vector              what multiplies words: see tiles.h
+//   Vector              what multiplies words: WordsOf
 //   kOfWord             how many k there are in one
 //   Scale               what a unit's row of weights has for itself, such as what its integers are multiples of
 //   scale_of(row, n)    of n weights
@@ -17,6 +17,22 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 constexpr int kWordLanes = Vec<float>::kLanes;
+
+// A vector of words, as tiles.h wants it. Product adds the products of two of them to a third, and says how many times
+// large loops of that are written out.
+template <class Product>
+struct WordsOf {
+    using Real = float;
+    static constexpr int kLanes = kWordLanes, kRegisters = Vec<float>::kRegisters, kUnrolled = Product::kUnrolled;
+    Vec<float> v;
+
+    static WordsOf load(const float* p) { return {Vec<float>::load(p)}; }
+    static WordsOf broadcast(float word) { return {Vec<float>::broadcast(word)}; }
+    static WordsOf zero() { return {Vec<float>::zero()}; }
+    void store(float* p) const { v.store(p); }
+    static void prefetch(const float* p) { Vec<float>::prefetch(p); }
+    friend WordsOf fma(WordsOf x, WordsOf w, WordsOf sum) { return {Product::add(x.v, w.v, sum.v)}; }
+};
 
 template <class Format>
 constexpr Index words_of(Index depth) {

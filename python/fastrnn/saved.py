@@ -36,16 +36,15 @@ def load(path: str) -> Any:
             f"{owner}: {path} does not say what module its parameters are of: make the module, and call its load; or "
             "from_torch, of a model of PyTorch's"
         )
-    own = own_in(description)
+    own, formats = own_in(description), formats_in(description)
     if own is not None:
-        frozen = ", freeze its layers so" if formats_in(description) else ""
+        frozen = ", freeze its layers so" if formats else ""
         raise ValueError(
             f"{owner}: {path} has what is of a class of your own, {own}: make it{frozen}, and call its load"
         )
     try:
         with checks.at_most(sum(a.size for a in arrays.values())):
             module = _made(description)
-        formats = formats_in(description)
         _freeze(module, formats)
         module._fill(arrays, formats)
         for first, *others in description.get("tied", ()):

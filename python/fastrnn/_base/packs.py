@@ -22,6 +22,7 @@ MOST_BYTES = 64 << 20  # of weights; packed ones take a little more
 
 Key = tuple[str, int, int]
 _entries: OrderedDict[Key, _Entry] = OrderedDict()
+_lock = threading.Lock()
 
 
 def _forget(entries: OrderedDict[Key, _Entry], key: Key, _: Any) -> None:
@@ -35,9 +36,6 @@ class _Entry:
         self.bytes = sum(w.nbytes for w in weights)
         self.arrays = [weakref.ref(w, partial(_forget, _entries, key)) for w in weights]
         self.kept: _core.KeptWeights | None = None
-
-
-_lock = threading.Lock()
 
 
 def packs_of(cell: str, w_ih: Any, w_hh: Any) -> _core.KeptWeights | None:
