@@ -3,16 +3,37 @@
 #include <algorithm>
 
 #include "cpu.h"
+#include "layout.h"
 
 namespace fastrnn {
 namespace {
 
-// Below this many operations in all - some 20 microseconds - a call is over before another thread has begun.
-constexpr double kWorthThreads = 2e6;
-// Unit parts meet at a barrier each step, which costs about a microsecond.
-constexpr double kStepWorthBarrier = 1e5;
-// Rows that keep the product's register tile busy.
-constexpr Index kRowsPerThread = 8;
+// All times in microseconds, of one core of 2 or 3 GHz.
+constexpr double kOperations = 1e5;  // of float32, in one
+constexpr double kBytesOfL2 = 1e5, kBytesOfMemory = 5e4;
+constexpr double kOfStep = 0.1;  // whatever its size
+// A team is told of a call, and waited for at its end; at a barrier one after the other arrives.
+constexpr double kOfTeam = 2, kOfMember = 0.3, kOfBarrier = 0.5, kOfArrival = 0.05;
+// With fewer calls there is nothing to gain, whatever the split.
+constexpr double kWorthTeam = 20;
+
+// Panels of units, which threads share.
+Index unit_panels(const Workload& work) {
+    return shift_up(ceil_div(work.size.H, work.lanes), panel_shift(work.cell.gates));
+}
+
+// A step by a thread that has so many rows and such a part of the units.
+double cost_of_step(const Workload& work, Index rows, double units) {
+    const Sizes& size = work.size;
+    const double all_rows = static_cast<double>(size.B), own = static_cast<double>(rows);
+    // Half a row more: of few rows each costs more, since what is read of the weights serves fewer.
+    const double operations = step_flops(work.cell, size) / all_rows * (own + 0.5) * units;
+    const double numbers = static_cast<double>(size.H) * work.cell.recurrent * static_cast<double>(units_of_h(size));
+    const double bytes = numbers * units * work.weight_bytes;
+    const bool near = bytes <= static_cast<double>(private_cache_bytes()) * 0.75;
+    return kOfStep + std::max(operations * work.weight_bytes / (4 * kOperations), bytes / kBytesOfL2) +
+           (near ? 0 : bytes / kBytesOfMemory);
+}
 
 }  // namespace
 
@@ -22,25 +43,39 @@ double step_flops(const CellInfo& cell, const Sizes& size) {
     return 2.0 * static_cast<double>(size.B) * static_cast<double>(size.H) * depths;
 }
 
-Split choose_split(const Workload& work, int threads) {
-    constexpr Split alone{1, 1};
+double cost(const Workload& work, const Split& split) noexcept {
     const Sizes& size = work.size;
-    const double step = step_flops(work.cell, size);
-    if (threads <= 1 || step * static_cast<double>(size.T) < kWorthThreads) return alone;
+    if (size.T * size.B * size.H == 0) return 0;
+    const Index rows = ceil_div(size.B, split.batch_parts), panels = unit_panels(work);
+    const double units = static_cast<double>(ceil_div(panels, split.unit_parts)) / static_cast<double>(panels);
+    const double members = parts(split);
+    const double barrier = split.unit_parts > 1 ? kOfBarrier + members * kOfArrival : 0;
+    const double team = members > 1 ? kOfTeam + members * kOfMember : 0;
+    return team + static_cast<double>(size.T) * (cost_of_step(work, rows, units) + barrier);
+}
 
-    const Index weights = work.cell.recurrent * size.H * units_of_h(size) * work.real_bytes;
-    // Batch parts each read all of W_hh: it has to fit into a core's own cache, with room for the rows.
-    const bool fits = weights <= static_cast<Index>(private_cache_bytes() / 4 * 3);
+Split choose_split(const Workload& work, int threads) noexcept {
+    Split best{1, 1};
+    if (threads <= 1) return best;
+    double least = cost(work, best);
+    if (least < kWorthTeam) return best;
     // Of sequences of different lengths the first rows have more to do.
-    const bool even = !size.first_row;
-    if (even && size.B >= kRowsPerThread * threads && fits) return {threads, 1};
-
-    const Index blocks = (size.H + work.lanes - 1) / work.lanes;
-    const int by_units = static_cast<int>(std::min<Index>(threads, blocks));
-    if (by_units > 1 && step >= kStepWorthBarrier) return {1, by_units};
-
-    const int by_rows = static_cast<int>(std::min<Index>(threads, size.B));
-    return even && by_rows > 1 ? Split{by_rows, 1} : alone;
+    const Index most_batch = work.size.first_row ? 1 : std::min<Index>(threads, work.size.B);
+    const Index most_units = std::min<Index>(threads, unit_panels(work));
+    const auto consider = [&](Index batch_parts, Index unit_parts) {
+        const Split split{static_cast<int>(batch_parts), static_cast<int>(unit_parts)};
+        const double time = cost(work, split);
+        if (time < least) least = time, best = split;
+    };
+    // All numbers up to four, then every other one, every fourth, ...: as many for each doubling.
+    const auto next = [](Index n) { return n + std::max<Index>(1, n / 4); };
+    for (Index batch_parts = 1; batch_parts <= most_batch; batch_parts = next(batch_parts)) {
+        const Index most = std::min(most_units, threads / batch_parts);
+        for (Index unit_parts = 1; unit_parts <= most; unit_parts = next(unit_parts)) consider(batch_parts, unit_parts);
+        consider(batch_parts, most);
+    }
+    consider(most_batch, 1);
+    return best;
 }
 
 }  // namespace fastrnn

@@ -33,7 +33,8 @@ static Index panel_count(const Panels<Real>& panels) {
     return ceil_div(panels.vectors, panels.width);
 }
 
-// The panels that a thread takes of a product: those of [begin, end); or, with a team, of `all`, those that it claims.
+// The panels that a thread takes of a product: those of [begin, end); or, with a team, of `all`, those that it claims,
+// which are likely to be [begin, end).
 struct Turns {
     Index begin, end;
     bool backwards = false;  // from the last: see ProductKernels::multiply
@@ -99,9 +100,8 @@ struct ProductKernels {
     // Writes one of the panels of all unit blocks, of which there are so many.
     void (*pack)(const GateRows<Real>& rows, Index unit_blocks, Index panel, void* packed);
     // For every row of [row_begin, row_end) and this thread's panels, in no promised order, calls the epilogue: as
-    // often as it likes. With a team a thread takes those that it claims until there are none left, or its share,
-    // [begin, end), and claims none. A loop over time that turns round at every step finds in cache the panels that
-    // the step before used last. `touched` may be null.
+    // often as it likes. With a team a thread takes those that it claims until there are none left. A loop over time
+    // that turns round at every step finds in cache the panels that the step before used last. `touched` may be null.
     void (*multiply)(const Rows<Real>& rows, Index row_begin, Index row_end, const Panels<Real>& panels,
                      const Turns& turns, const Epilogue<Real>& epilogue, const Touched<Real>* touched);
     // The sums of rows [first, end), at most kRowBlock, and one panel: (rows, width of the panel).

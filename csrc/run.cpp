@@ -31,8 +31,11 @@ Buffer buffer_for(Index n) {
 }
 
 template <class Real>
-Workload workload(const KernelTable& table, Cell cell, const Sizes& size) {
-    return {kCells[static_cast<int>(cell)], size, sizeof(Real), Index{1} << kernels_of<Real>(table).lanes_log2};
+Workload workload(const Net<Real>& net, const Sizes& size, WeightFormat format) {
+    const Index lanes = Index{1} << net.kernels.lanes_log2, depth = 1024;
+    const Index elements = net.product(format).packed_size(lanes, 1, depth);
+    return {kCells[static_cast<int>(net.cell)], size,
+            static_cast<double>(elements) * sizeof(Real) / static_cast<double>(lanes * depth), lanes};
 }
 
 // Has every member of a team call run(team).
@@ -41,13 +44,11 @@ void run_in_crew(Crew& crew, int members, const Run& run, StopHook stop) {
     crew.run(members, [](const void* context, Team& team) { (*static_cast<const Run*>(context))(team); }, &run, stop);
 }
 
-// The team's share of a call, the same for every kernel: workspace(args) tells the elements that it needs.
+// The team's share of a call, the same for every kernel: workspace(args) tells the elements that it needs. `split` of
+// the arguments is what is wanted, and what is had.
 template <class Real, class Args, class Workspace, class Run>
-void run_in_team(const KernelTable& table, Cell cell, Args& args, const Workspace& workspace, const Run& run,
-                 StopHook stop) {
-    const Workload work = workload<Real>(table, cell, args.size);
-    args.split = choose_split(work, get_num_threads());
-    Crew crew(parts(args.split), step_flops(work.cell, work.size) * static_cast<double>(work.size.T));
+void run_in_team(const Workload& work, Args& args, const Workspace& workspace, const Run& run, StopHook stop) {
+    Crew crew(parts(args.split), cost(work, {1, 1}));
     if (crew.size() < parts(args.split)) args.split = choose_split(work, crew.size());
     Buffer memory;
     if (!args.workspace) {
@@ -115,36 +116,41 @@ Index forward_workspace(const KernelTable& table, Cell cell, const ForwardArgs<R
 template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
     const Net<Real> net = net_of<Real>(table, cell);
+    const Workload work = workload(net, args.size, args.format);
     if (!net.product(args.format).multiply || (args.tape && args.format != WeightFormat::plain))
         throw std::invalid_argument("weights in this format are for inference, and not with every type of rows");
+    args.split = choose_split(work, get_num_threads());
     Buffer ready;
     if (const Index rows = ready_size(net, args)) {
         // The team may yet be smaller, and then has fewer parts.
-        const Split split = choose_split(workload<Real>(table, cell, args.size), get_num_threads());
-        ready = buffer_for<Real>(split.unit_parts * rows);
+        ready = buffer_for<Real>(parts(args.split) * rows);
         args.ready = static_cast<Real*>(ready.data());
     }
     run_in_team<Real>(
-        table, cell, args, [&](const ForwardArgs<Real>& a) { return workspace_size(net, a); },
+        work, args, [&](const ForwardArgs<Real>& a) { return workspace_size(net, a); },
         [&](const ForwardArgs<Real>& a, Team& team) { forward(net, a, team); }, stop);
 }
 
 template <class Real>
 void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop) {
     const Net<Real> net = net_of<Real>(table, cell);
+    const Workload work = workload(net, args.size, WeightFormat::plain);
+    args.split = choose_split(work, get_num_threads());
     run_in_team<Real>(
-        table, cell, args, [&](const BackwardArgs<Real>& a) { return workspace_size(net, a); },
+        work, args, [&](const BackwardArgs<Real>& a) { return workspace_size(net, a); },
         [&](const BackwardArgs<Real>& a, Team& team) { backward(net, a, team); }, stop);
 }
 
 template <class Real>
 void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook stop) {
     if (args.size.B > kRowsOfPlainStep) return run_packed_step(table, cell, args, stop);
-    const StepCell<Real>& kernel = net_of<Real>(table, cell).step();
-    args.split = choose_split(workload<Real>(table, cell, args.size), get_num_threads());
+    const Net<Real> net = net_of<Real>(table, cell);
+    const StepCell<Real>& kernel = net.step();
+    const Workload work = workload(net, args.size, WeightFormat::plain);
+    args.split = choose_split(work, get_num_threads());
     if (parts(args.split) > 1 || stop)
         return run_in_team<Real>(
-            table, cell, args, [&](const StepArgs<Real>& a) { return kernel.workspace(a.size.H); },
+            work, args, [&](const StepArgs<Real>& a) { return kernel.workspace(a.size.H); },
             [&](const StepArgs<Real>& a, Team& team) { kernel.run(a, &team); }, stop);
     // Nothing but the step itself: a small one takes a microsecond.
     const Index needed = kernel.workspace(args.size.H) * static_cast<Index>(sizeof(Real));

@@ -30,11 +30,14 @@ using Clock = std::chrono::steady_clock;
 constexpr double kWorkBetweenClocks = 20e6;  // floating-point operations: some milliseconds at worst
 constexpr auto kTimeBetweenStops = std::chrono::milliseconds(30);
 constexpr auto kSpinForWork = std::chrono::microseconds(50);  // as long as waking a sleeping thread takes at best
-// Floating-point operations. Two threads save half of their time, which then is as long as waking a sleeping thread
-// takes where that takes long: 100 microseconds, on a virtual machine.
-constexpr double kWorthWaking = 2e7;
+// Microseconds of one thread. To wake another costs the caller some, and it comes after 50 to 100 on a virtual machine.
+constexpr double kWorthWaking = 150;
 constexpr int kSpinsAtBarrier = 1000;         // pauses of 10 to 50 ns each
 constexpr int kBarriersWithoutSpinning = 64;  // after one at which that was in vain
+// A thread that the system takes off its core, for another program's, holds up those that wait for it for milliseconds.
+// A caller who has waited so long goes on alone, at first for a few milliseconds and each time for longer.
+constexpr auto kTooLong = std::chrono::microseconds(400);
+constexpr auto kShortestAlone = std::chrono::milliseconds(4), kLongestAlone = std::chrono::milliseconds(512);
 
 void pause() noexcept {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -82,6 +85,22 @@ private:
     int spins_;
 };
 
+// How long somebody has waited who has given up spinning; before that, looking at the clock would cost more.
+class Waiting {
+public:
+    void begin() noexcept {
+        if (since_ == Clock::time_point{}) since_ = Clock::now();
+    }
+    Clock::duration too_long() const noexcept {
+        if (since_ == Clock::time_point{}) return {};
+        const Clock::duration time = Clock::now() - since_;
+        return time > kTooLong ? time : Clock::duration{};
+    }
+
+private:
+    Clock::time_point since_;
+};
+
 }  // namespace
 
 struct Team::Shared {
@@ -92,8 +111,7 @@ struct Team::Shared {
           stop(stop),
           callers_mode(read_float_mode()),
           callers_core(size > 1 ? current_core() : -1),
-          taken(size > 1 ? static_cast<std::size_t>(size) : 0),
-          working(size - 1) {
+          taken(size > 1 ? static_cast<std::size_t>(size) : 0) {
         // More members than cores: whoever waits stands in the way of those it waits for.
         spins = size <= available_threads() ? kSpinsAtBarrier : 0;
         if (stop) last_asked = Clock::now();
@@ -133,49 +151,72 @@ struct Team::Shared {
     const int callers_core;
     int spins;
 
-    Clock::time_point last_asked;  // these two are rank 0's
+    Clock::time_point last_asked;  // these three are rank 0's
     bool stopped = false;
+    Clock::duration waited{};  // where that took too long
     std::exception_ptr error;  // whoever sets `failed` first writes it; read when all are done
 
-    // How many pieces of each member's share are taken. A member clears its own of the round before, which nobody reads
-    // any more, while the round at hand uses the other.
+    // A round in the upper half, and how many pieces of a member's share are taken in it.
     struct alignas(64) Taken {
-        std::atomic<std::ptrdiff_t> in_round[2] = {};
+        std::atomic<std::uint64_t> in_round{0};
     };
     std::vector<Taken> taken;
 
     // Each of what follows is written by some while others spin on its neighbour: a cache line for each.
     alignas(64) std::atomic<bool> failed{false};
     alignas(64) std::atomic<bool> aborted{false};
-    alignas(64) std::atomic<int> arrived{0};
-    alignas(64) std::atomic<unsigned> phase{0};
-    alignas(64) std::atomic<int> working;  // members other than rank 0 that are not done
+    // The round at hand in the upper half; how many members are present; how many of them have arrived at its barrier.
+    static constexpr std::uint64_t kRound = std::uint64_t{1} << 32, kPresent = 1 << 16;
+    static std::uint32_t round_of(std::uint64_t meeting) noexcept { return static_cast<std::uint32_t>(meeting >> 32); }
+    static std::uint64_t present_of(std::uint64_t meeting) noexcept { return meeting >> 16 & 0xffff; }
+    static std::uint64_t arrived_of(std::uint64_t meeting) noexcept { return meeting & 0xffff; }
+    static_assert(kMaxThreads < 0xffff);
+    alignas(64) std::atomic<std::uint64_t> meeting{kPresent};
 };
 
-Team::Team(Shared& shared, int rank, int size) noexcept : shared_(shared), rank_(rank), size_(size) {}
+Team::Team(Shared& shared, int rank, int size) noexcept
+    : shared_(shared), rank_(rank), size_(size), present_(rank == 0) {}
 
 int Team::size() const noexcept { return size_; }
 int Team::rank() const noexcept { return rank_; }
 
+bool Team::present() noexcept {
+    if (present_) return true;
+    std::uint64_t meeting = shared_.meeting.load(std::memory_order_acquire);
+    while (Shared::round_of(meeting) == round_ && !present_)
+        present_ = shared_.meeting.compare_exchange_weak(meeting, meeting + Shared::kPresent, std::memory_order_acq_rel,
+                                                         std::memory_order_acquire);
+    return present_;
+}
+
 void Team::barrier() {
-    taken_ = 0;
+    taken_ = 0, share_ = 0;
     if (size_ == 1) return;
-    const unsigned phase = ++phase_;
-    if (shared_.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
-        shared_.arrived.store(0, std::memory_order_relaxed);
-        shared_.phase.store(phase, std::memory_order_release);
-    } else {
-        // Who spins in vain may stand in the way of the one it waits for: the system can leave two threads on one core
-        // for many milliseconds while another idles. Giving the core away then takes a microsecond.
-        if (yielding_ > 0) --yielding_;
-        Patience patience(yielding_ > 0 ? 0 : shared_.spins);
-        while (shared_.phase.load(std::memory_order_acquire) != phase) {
-            if (shared_.aborted.load(std::memory_order_relaxed)) throw Stopped{};
-            patience.wait();
+    if (shared_.aborted.load(std::memory_order_relaxed)) throw Stopped{};
+    const bool present = this->present();
+    const std::uint32_t round = round_++;
+    if (!present) return;
+    std::uint64_t meeting = shared_.meeting.fetch_add(1, std::memory_order_acq_rel) + 1;
+    // Who spins in vain may stand in the way of the one it waits for: the system can leave two threads on one core for
+    // many milliseconds while another idles. Giving the core away then takes a microsecond.
+    if (yielding_ > 0) --yielding_;
+    Patience patience(yielding_ > 0 ? 0 : shared_.spins);
+    Waiting waiting;
+    while (Shared::round_of(meeting) == round) {
+        if (Shared::arrived_of(meeting) == Shared::present_of(meeting)) {
+            const std::uint64_t next = meeting + Shared::kRound - Shared::arrived_of(meeting);
+            if (shared_.meeting.compare_exchange_weak(meeting, next, std::memory_order_acq_rel,
+                                                      std::memory_order_acquire))
+                break;
+            continue;
         }
-        if (yielding_ == 0 && patience.exhausted()) yielding_ = kBarriersWithoutSpinning;
+        if (shared_.aborted.load(std::memory_order_relaxed)) throw Stopped{};
+        patience.wait();
+        if (patience.exhausted()) waiting.begin();
+        meeting = shared_.meeting.load(std::memory_order_acquire);
     }
-    shared_.taken[static_cast<std::size_t>(rank_)].in_round[(phase - 1) % 2].store(0, std::memory_order_relaxed);
+    if (yielding_ == 0 && patience.exhausted()) yielding_ = kBarriersWithoutSpinning;
+    if (rank_ == 0) shared_.waited += waiting.too_long();
 }
 
 std::ptrdiff_t Team::claim(std::ptrdiff_t pieces, bool backwards) noexcept {
@@ -184,13 +225,21 @@ std::ptrdiff_t Team::claim(std::ptrdiff_t pieces, bool backwards) noexcept {
         const std::ptrdiff_t n = taken_++;
         return backwards ? pieces - 1 - n : n;
     }
-    for (int i = 0; i < size_; ++i) {
-        const int member = (rank_ + i) % size_;
+    if (!present_) return -1;
+    for (; share_ < size_; ++share_) {
+        const int member = (rank_ + share_) % size_;
         const std::ptrdiff_t begin = pieces * member / size_, end = pieces * (member + 1) / size_;
-        std::atomic<std::ptrdiff_t>& taken = shared_.taken[static_cast<std::size_t>(member)].in_round[phase_ % 2];
-        if (taken.load(std::memory_order_relaxed) >= end - begin) continue;
-        const std::ptrdiff_t n = taken.fetch_add(1, std::memory_order_relaxed);
-        if (n < end - begin) return backwards ? end - 1 - n : begin + n;
+        std::atomic<std::uint64_t>& taken = shared_.taken[static_cast<std::size_t>(member)].in_round;
+        std::uint64_t seen = taken.load(std::memory_order_relaxed);
+        for (;;) {
+            // Of a round before: nobody has taken any yet.
+            const bool current = static_cast<std::uint32_t>(seen >> 32) == round_;
+            const std::uint64_t before = current ? seen : std::uint64_t{round_} << 32;
+            const auto n = static_cast<std::ptrdiff_t>(before & 0xffffffff);
+            if (n >= end - begin) break;
+            if (taken.compare_exchange_weak(seen, before + 1, std::memory_order_relaxed))
+                return backwards ? end - 1 - n : begin + n;
+        }
     }
     return -1;
 }
@@ -230,45 +279,66 @@ public:
 #endif
     }
 
-    void start(Team::Shared& task) {
-        task_.store(&task);
-        if (!asleep_.load()) return;  // it looks at the task again before it sleeps
+    // Offers it a call to take part in, whether it is awake or not.
+    void offer(Team::Shared& call) {
+        call_.store(reinterpret_cast<std::uintptr_t>(&call));
+        if (!asleep_.load()) return;  // it looks at the offer again before it sleeps
         {
             const std::lock_guard<std::mutex> lock(mutex_);
+            woken_ = true;
         }
         wake_.notify_one();
     }
 
+    // Returns whether it has not come, and now will not.
+    bool withdraw(Team::Shared& call) noexcept {
+        std::uintptr_t offered = reinterpret_cast<std::uintptr_t>(&call);
+        return call_.compare_exchange_strong(offered, 0);
+    }
+
+    // Whether it has taken an offer and is not through with it.
+    bool working() const noexcept { return call_.load(std::memory_order_acquire) != 0; }
+
 private:
     void serve() noexcept {
         for (;;) {
-            Team::Shared& task = *next();
-            if (task.spins > 0) leave_core(task.callers_core);
-            task.run_member(rank_);
-            task_.store(nullptr, std::memory_order_relaxed);
-            task.working.fetch_sub(1, std::memory_order_release);  // from here on the task may be gone
+            Team::Shared& call = *next();
+            if (call.spins > 0) leave_core(call.callers_core);
+            call.run_member(rank_);
+            call_.store(0, std::memory_order_release);  // from here on the call may be gone
         }
     }
 
+    // Takes an offer, which the caller then cannot withdraw: its lowest bit tells.
+    Team::Shared* taken() noexcept {
+        static_assert(alignof(Team::Shared) > 1);
+        std::uintptr_t call = call_.load(std::memory_order_acquire);
+        if (call == 0 || !call_.compare_exchange_strong(call, call | 1)) return nullptr;
+        return reinterpret_cast<Team::Shared*>(call);
+    }
+
     Team::Shared* next() {
-        const Clock::time_point end = Clock::now() + kSpinForWork;
-        do {
-            for (int i = 0; i < 32; ++i) {
-                if (Team::Shared* task = task_.load(std::memory_order_acquire)) return task;
-                pause();
-            }
-        } while (Clock::now() < end);
-        std::unique_lock<std::mutex> lock(mutex_);
-        asleep_.store(true);
-        wake_.wait(lock, [this] { return task_.load() != nullptr; });
-        asleep_.store(false);
-        return task_.load();
+        for (;;) {
+            const Clock::time_point end = Clock::now() + kSpinForWork;
+            do {
+                for (int i = 0; i < 32; ++i) {
+                    if (Team::Shared* const call = taken()) return call;
+                    pause();
+                }
+            } while (Clock::now() < end);
+            std::unique_lock<std::mutex> lock(mutex_);
+            asleep_.store(true);
+            wake_.wait(lock, [this] { return woken_ || call_.load() != 0; });
+            asleep_.store(false);
+            woken_ = false;  // the offer may be gone, and the next is likely to follow
+        }
     }
 
     const int rank_;
-    alignas(64) std::atomic<Team::Shared*> task_{nullptr};
+    alignas(64) std::atomic<std::uintptr_t> call_{0};
     std::atomic<bool> asleep_{false};
     std::mutex mutex_;
+    bool woken_ = false;
     std::condition_variable wake_;
 };
 
@@ -287,8 +357,20 @@ struct Crew::Pool {
     std::atomic<bool> taken{false};
     // Of whoever has taken it:
     std::vector<Worker*> workers;
-    double work = 0;               // of the calls so far that followed each other without a pause
+    double cost = 0;               // of the calls so far that followed each other without a pause
     Clock::time_point last_ended;  // of these calls, whether they were shared or not
+    Clock::time_point alone_until;
+    Clock::duration alone_for = kShortestAlone;  // after the next call that is held up
+
+    // Takes note of how long a shared call had to wait, where that was too long.
+    void note(Clock::duration waited) noexcept {
+        if (waited == Clock::duration{}) {
+            alone_for = kShortestAlone;
+            return;
+        }
+        alone_until = Clock::now() + alone_for;
+        alone_for = std::min<Clock::duration>(2 * alone_for, kLongestAlone);
+    }
 };
 
 Crew::Pool* Crew::pool_of_this_process() {
@@ -311,11 +393,12 @@ Crew::Pool* Crew::take() noexcept {
     }
 }
 
-Crew::Crew(int wanted, double work) noexcept {
+Crew::Crew(int wanted, double cost) noexcept {
     if (wanted <= 1 || !(pool_ = take())) return;
-    if (Clock::now() - pool_->last_ended > kSpinForWork) pool_->work = 0;
-    pool_->work += work;
-    if (pool_->work < kWorthWaking) return;
+    const Clock::time_point now = Clock::now();
+    if (now - pool_->last_ended > kSpinForWork) pool_->cost = 0;
+    pool_->cost += cost;
+    if (pool_->cost < kWorthWaking || now < pool_->alone_until) return;
     std::vector<Worker*>& workers = pool_->workers;
     try {
         workers.reserve(static_cast<std::size_t>(wanted));
@@ -336,13 +419,24 @@ int Crew::size() const noexcept { return size_; }
 
 void Crew::run(int members, TeamBody body, const void* context, StopHook stop) {
     Team::Shared shared(body, context, members, stop);
-    for (int i = 0; i < members - 1; ++i) pool_->workers[static_cast<std::size_t>(i)]->start(shared);
+    const auto others = [&](const auto& use) {
+        for (int i = 0; i < members - 1; ++i) use(*pool_->workers[static_cast<std::size_t>(i)]);
+    };
+    others([&](Worker& worker) { worker.offer(shared); });
     shared.run_member(0);
-    Patience patience(shared.spins);
-    while (shared.working.load(std::memory_order_acquire) > 0) {
-        patience.wait();
-        if (patience.exhausted()) shared.ask_whether_to_stop();
-    }
+    others([&](Worker& worker) {
+        if (worker.withdraw(shared)) return;
+        Patience patience(shared.spins);
+        Waiting waiting;
+        while (worker.working()) {
+            patience.wait();
+            if (!patience.exhausted()) continue;
+            waiting.begin();
+            shared.ask_whether_to_stop();
+        }
+        shared.waited += waiting.too_long();
+    });
+    if (members > 1) pool_->note(shared.waited);
     if (shared.error) std::rethrow_exception(shared.error);
     if (shared.aborted.load(std::memory_order_relaxed)) throw Stopped{};
 }

@@ -2,7 +2,7 @@
 // and packing would cost more.
 #pragma once
 
-#include "../thread_pool.h"
+#include "../product.h"
 #include "dots.h"
 
 namespace fastrnn::FASTRNN_ISA {
@@ -21,11 +21,10 @@ public:
     }
 
     static void run(const StepArgs<Real>& args, Team* team) {
-        const Range own = share(ceil_div(args.size.H, kLanes), team ? team->rank() : 0, team ? team->size() : 1);
-        if (own.begin == 0) clear(args.workspace, args.size.H);
+        if (!team || team->rank() == 0) clear(args.workspace, args.size.H);
         if (team) team->barrier();
         for (Index b = 0; b < args.size.B; b += kStepRows)
-            run_phase<0>(args, team, own, b, static_cast<int>(smaller(kStepRows, args.size.B - b)));
+            run_phase<0>(args, team, b, static_cast<int>(smaller(kStepRows, args.size.B - b)));
     }
 
 private:
@@ -38,9 +37,9 @@ private:
     }
     static Index saved_pitch(Index H) { return Cell::kPhases > 1 ? pitch<Real>(Cell::kSaved * padded<V>(H)) : 0; }
 
-    // Blocks [own) of units, of `rows` rows from b on.
+    // The units that this member of the team claims, of `rows` rows from b on.
     template <int p>
-    FASTRNN_NOINLINE static void run_phase(const StepArgs<Real>& args, Team* team, Range own, Index b, int rows) {
+    FASTRNN_NOINLINE static void run_phase(const StepArgs<Real>& args, Team* team, Index b, int rows) {
         constexpr Phase phase = Cell::kForward[p];
         const Index H = args.size.H, I = args.size.I, Hp = padded<V>(H);
         const Real* const zeros = args.workspace;
@@ -56,7 +55,11 @@ private:
             sums.input.row[r] = args.x ? args.x + (b + r) * I : nullptr;
             sums.hidden.row[r] = phase.operand == kPreviousH ? state[r][kH] : saved[r] + phase.operand * Hp;
         }
-        for (Index unit = own.begin * kLanes; unit < smaller(own.end * kLanes, H); unit += kLanes) {
+        if (team) team->present();
+        const Index blocks = ceil_div(H, kLanes);
+        const Turns turns{0, blocks, false, team, blocks};
+        for (Index block, taken = 0; (block = next_panel(turns, taken)) >= 0; ++taken) {
+            const Index unit = block * kLanes;
             const Index n = smaller(kLanes, H - unit);
             V x[kStepRows][Cell::kGates], hidden[kStepRows][Cell::kGates];
             for (int g = phase.first; g < phase.first + phase.count; ++g) {
@@ -91,8 +94,8 @@ private:
             if (team) team->poll(work_of_sums(phase.count * kLanes * rows, I + H));
         }
         // Other threads' units of `saved` are operands of the next phase, and the next rows overwrite them.
-        if (team && Cell::kPhases > 1) team->barrier();
-        if constexpr (p + 1 < Cell::kPhases) run_phase<p + 1>(args, team, own, b, rows);
+        if (team) team->barrier();
+        if constexpr (p + 1 < Cell::kPhases) run_phase<p + 1>(args, team, b, rows);
     }
 };
 

@@ -85,14 +85,6 @@ public:
           phases_(shape_.phases > 1 && shape_.backward[1].writes == 0 ? 1 : shape_.phases),
           rest_(args.rest ? args.rest : work_.rest),
           rest_w_ih_(rest_ + (2 * shape_.gates + shape_.learned) * size_.H) {
-        const Index blocks = Hp_ >> kernels_.lanes_log2;
-        const int unit_part = team.rank() % args.split.unit_parts;
-        const Range rows = share(size_.B, team.rank() / args.split.unit_parts, args.split.batch_parts);
-        const Range panels = share(ceil_div(blocks, kMaxWidth), unit_part, args.split.unit_parts);
-        const Range own = share(blocks, team.rank(), team.size());
-        row_begin_ = rows.begin, row_end_ = rows.end;
-        panel_begin_ = panels.begin, panel_end_ = panels.end;
-        unit_begin_ = own.begin * lanes_, unit_end_ = smaller(own.end * lanes_, size_.H);
         run_.H = size_.H, run_.Hp = Hp_;
         run_.saved_pitch = tape_.saved_pitch, run_.state_pitch = tape_.state_pitch;
         run_.gradient_pitch = work_.gradient_pitch, run_.carry_pitch = work_.carry_pitch;
@@ -104,37 +96,61 @@ public:
 
     void run() {
         const Index steps = block_steps(size_);
-        start();
+        in_shares_of_units([&](Range units) { start(units); });
+        if (team_.rank() == 0) carry_last_states();
         Index end = size_.B > 0 ? size_.T : 0;
         const auto begin_of_block = [&] { return end > 0 ? (end - 1) / steps * steps : 0; };
-        restore(begin_of_block(), end);
-        team_.barrier();
         while (end > 0) {
             const Index begin = begin_of_block();
-            for (Index t = end - 1; t >= begin; --t)
-                for (int p = 0; p < phases_; ++p) run_phase(p, t, begin, end);
+            team_.barrier();
+            in_parts([&](Range rows, Range units) {
+                restore(begin, end, rows, units);
+                if (!shares_units_) recurrence(begin, end, rows);
+            });
+            team_.barrier();
+            if (shares_units_) recurrence(begin, end, {0, size_.B});
             if (args_.regularisation.mask) {
-                mask_states(begin, end);
+                in_parts([&](Range rows, Range units) { mask_states(begin, end, rows, units); });
                 team_.barrier();
             }
-            pack_operands(begin, end);
+            in_shares([&](Index part) { pack_operands(begin, end, part); });
             team_.barrier();
             gradients_of_block(begin, end);
             end = begin;
-            restore(begin_of_block(), end);
-            team_.barrier();
         }
-        finish();
+        team_.barrier();
+        in_parts([&](Range rows, Range units) { first_states(rows, units); });
+        team_.barrier();
+        in_shares_of_units([&](Range units) { finish(units); });
     }
 
 private:
-    Index own_units() const { return larger(0, unit_end_ - unit_begin_); }
-
-    // This thread's share of the units in the recurrence, up to `limit`.
-    Range recurrent_units(Index limit) const {
-        const Index begin = panel_begin_ * kMaxWidth * lanes_;
-        return {begin, larger(begin, smaller(panel_end_ * kMaxWidth * lanes_, limit))};
+    // Calls use(part) for each of as many parts as there are members: a round of its own.
+    template <class Use>
+    void in_shares(const Use& use) {
+        team_.present();
+        for (Index part; (part = team_.claim(team_.size())) >= 0;) use(part);
     }
+    // The same for units, by whole vectors.
+    template <class Use>
+    void in_shares_of_units(const Use& use) {
+        in_shares([&](Index part) {
+            const Range blocks = share(Hp_ >> kernels_.lanes_log2, part, team_.size());
+            use({blocks.begin * lanes_, smaller(blocks.end * lanes_, size_.H)});
+        });
+    }
+    // Calls use(rows, units) for parts of both, by whole panels, as threads share the recurrence.
+    template <class Use>
+    void in_parts(const Use& use) {
+        const Index panels = ceil_div(Hp_ >> kernels_.lanes_log2, kMaxWidth);
+        in_shares([&](Index part) {
+            const Range own = share(panels, part % args_.split.unit_parts, args_.split.unit_parts);
+            if (own.begin == own.end) return;
+            use(share(size_.B, part / args_.split.unit_parts, args_.split.batch_parts),
+                {own.begin * kMaxWidth * lanes_, smaller(own.end * kMaxWidth * lanes_, Hp_)});
+        });
+    }
+    static Index length(Range range) { return larger(0, range.end - range.begin); }
 
     // Panels for the sums of so many columns.
     Panels<Real> column_panels(const Real* packed, Index columns, Index depth) const {
@@ -147,76 +163,75 @@ private:
         const Phase phase = shape_.backward[p];
         return column_panels(tape_.packed_hh[p], units_of(phase, size_), gradient_depth(shape_, phase, size_));
     }
-    Range own_panels(const Panels<Real>& panels) const {
-        const Index end = smaller(panel_end_, panel_count(panels));
-        return {smaller(panel_begin_, end), end};
-    }
 
-    // The gradient of the last states is what is carried into the last step; with no step, weights have no gradient.
-    void start() const {
-        const Range units = recurrent_units(size_.H);
+    // The gradient of the last states is what is carried into the last step.
+    void carry_last_states() const {
         for (int s = 0; s < shape_.states; ++s) {
-            for (Index b = row_begin_; b < row_end_; ++b) {
-                Real* const carry = work_.carry[s] + b * work_.carry_pitch + units.begin;
+            for (Index b = 0; b < size_.B; ++b) {
+                Real* const carry = work_.carry[s] + b * work_.carry_pitch;
                 if (args_.dstate_n[s])
-                    copy(args_.dstate_n[s] + b * size_.H + units.begin, units.end - units.begin, carry);
+                    copy(args_.dstate_n[s] + b * size_.H, size_.H, carry);
                 else
-                    clear(carry, units.end - units.begin);
+                    clear(carry, size_.H);
             }
         }
+    }
+
+    // With no step, weights have no gradient.
+    void start(Range units) const {
         const auto clear_rows = [&](Real* rows, Index count) {
             for (Index row = 0; row < count; ++row)
                 for (int g = 0; g < shape_.gates; ++g)
-                    clear(rows + row * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
+                    clear(rows + row * work_.token_pitch + g * Hp_ + units.begin, length(units));
         };
         clear_rows(work_.token_gradient, size_.D);
         clear_rows(work_.token_rest, rest_count(args_));
         if (args_.adds) {
-            read_tokens(args_.dw_ih, work_.token_gradient);
-            read_tokens(rest_w_ih_, work_.token_rest);
+            read_tokens(units, args_.dw_ih, work_.token_gradient);
+            read_tokens(units, rest_w_ih_, work_.token_rest);
         }
         if (size_.T * size_.B > 0 || args_.adds) return;
         for (int g = 0; g < shape_.gates; ++g)
-            clear(args_.dw_ih + (g * size_.H + unit_begin_) * size_.I, own_units() * size_.I);
-        each_column_sum([&](Real* sums, Real* rest) { clear(sums, own_units()), clear(rest, own_units()); });
+            clear(args_.dw_ih + (g * size_.H + units.begin) * size_.I, length(units) * size_.I);
+        each_column_sum(units, [&](Real* sums, Real* rest) { clear(sums, length(units)), clear(rest, length(units)); });
         for (int g = 0; args_.dw_hh && g < shape_.recurrent; ++g) {
             const HiddenRows<Real> dw = hidden_rows(shape_, g, size_, args_.dw_hh);
-            const Index end = smaller(unit_end_, dw.rows);
-            clear(dw.first + unit_begin_ * dw.length, larger(0, end - unit_begin_) * dw.length);
+            const Index end = smaller(units.end, dw.rows);
+            clear(dw.first + units.begin * dw.length, larger(0, end - units.begin) * dw.length);
         }
     }
 
-    // Calls use(sums, rest) for this thread's units of each gate's biases, and of each learned vector.
+    // Calls use(sums, rest) for these units of each gate's biases, and of each learned vector.
     template <class Use>
-    void each_column_sum(const Use& use) const {
+    void each_column_sum(Range units, const Use& use) const {
         const Index H = size_.H;
         for (int g = 0; g < shape_.gates; ++g) {
-            use(args_.db_ih + g * H + unit_begin_, rest_b_ih(g) + unit_begin_);
-            use(args_.db_hh + g * H + unit_begin_, rest_b_hh(g) + unit_begin_);
+            use(args_.db_ih + g * H + units.begin, rest_b_ih(g) + units.begin);
+            use(args_.db_hh + g * H + units.begin, rest_b_hh(g) + units.begin);
         }
         for (int v = 0; v < shape_.learned; ++v)
-            use(args_.dvectors + v * H + unit_begin_, rest_vectors(v) + unit_begin_);
+            use(args_.dvectors + v * H + units.begin, rest_vectors(v) + units.begin);
     }
 
     // Between rows (D, token_pitch), one for each distinct token, and the columns of w (G*H, I) that are theirs, of
-    // this thread's units. A row of w at a time: so it is found in cache where it has just been cleared.
-    void read_tokens(const Real* w, Real* rows) const {
-        each_row_of_w([&](Index row, Index column) {
+    // these units. A row of w at a time: so it is found in cache where it has just been cleared.
+    void read_tokens(Range units, const Real* w, Real* rows) const {
+        each_row_of_w(units, [&](Index row, Index column) {
             for (Index d = 0; d < size_.D; ++d)
                 rows[d * work_.token_pitch + column] = w[row * size_.I + args_.tokens.id[d]];
         });
     }
-    void write_tokens(const Real* rows, Real* w) const {
-        each_row_of_w([&](Index row, Index column) {
+    void write_tokens(Range units, const Real* rows, Real* w) const {
+        each_row_of_w(units, [&](Index row, Index column) {
             if (!args_.adds) clear(w + row * size_.I, size_.I);
             for (Index d = 0; d < size_.D; ++d)
                 w[row * size_.I + args_.tokens.id[d]] = rows[d * work_.token_pitch + column];
         });
     }
     template <class Use>
-    void each_row_of_w(const Use& use) const {
+    void each_row_of_w(Range units, const Use& use) const {
         for (int g = 0; g < shape_.gates; ++g)
-            for (Index unit = unit_begin_; unit < unit_end_; ++unit) {
+            for (Index unit = units.begin; unit < units.end; ++unit) {
                 use(g * size_.H + unit, g * Hp_ + unit);
                 team_.poll(kWorkOfMoving * static_cast<double>(size_.I + size_.D));
             }
@@ -230,19 +245,17 @@ private:
     // Row `row` of state s in the block at hand: before its step.
     Real* state(int s, Index row) const { return work_.state[s] + row * tape_.state_pitch; }
 
-    // The states of this thread's rows and units in steps [begin, end), which are a block.
-    void restore(Index begin, Index end) const {
-        if (begin == end) return;
+    // The states of these rows and units in steps [begin, end), which are a block.
+    void restore(Index begin, Index end, Range rows, Range units) const {
         const Index first = begin / block_steps(size_) * size_.B;
-        const Range units = recurrent_units(Hp_);
         for (int s = 0; s < shape_.states; ++s)
-            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, begin)); ++b)
+            for (Index b = rows.begin; b < smaller(rows.end, step_rows(size_, begin)); ++b)
                 copy(tape_.state[s] + (first + b) * tape_.state_pitch + units.begin, units.end - units.begin,
                      state(s, b) + units.begin);
         for (Index t = begin; t + 1 < end; ++t) {
             const Index row = first_row(size_, t), from = row - first_row(size_, begin),
                         to = from + step_rows(size_, t);
-            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, t + 1)); ++b) {
+            for (Index b = rows.begin; b < smaller(rows.end, step_rows(size_, t + 1)); ++b) {
                 RestoredRow<Real> at;
                 at.saved = tape_.saved + (row + b) * tape_.saved_pitch;
                 for (int s = 0; s < shape_.states; ++s) {
@@ -254,14 +267,13 @@ private:
         }
     }
 
-    // This thread's part of the restored h, as W_hh met it: the cell's arithmetic is through with them.
-    void mask_states(Index begin, Index end) const {
-        const Range units = recurrent_units(size_.H);
+    // The restored h of these rows and units, as W_hh met it: the cell's arithmetic is through with them.
+    void mask_states(Index begin, Index end, Range rows, Range units) const {
         for (Index t = begin; t < end; ++t)
-            for (Index b = row_begin_; b < smaller(row_end_, step_rows(size_, t)); ++b) {
+            for (Index b = rows.begin; b < smaller(rows.end, step_rows(size_, t)); ++b) {
                 Real* const h = state(kH, first_row(size_, t) - first_row(size_, begin) + b);
                 const Real* const mask = args_.regularisation.mask + b * size_.H;
-                for (Index u = units.begin; u < units.end; ++u) h[u] = h[u] * mask[u];
+                for (Index u = units.begin; u < smaller(units.end, size_.H); ++u) h[u] = h[u] * mask[u];
             }
     }
 
@@ -270,13 +282,26 @@ private:
         return work_.gradient + row * work_.gradient_pitch + plane * size_.H;
     }
 
-    void run_phase(int p, Index t, Index begin, Index end) {
+    // The gate gradients of steps [begin, end), which are a block: of all rows with the others, if threads share units.
+    void recurrence(Index begin, Index end, Range rows) {
+        for (Index t = end - 1; t >= begin; --t)
+            for (int p = 0; p < phases_; ++p) {
+                run_phase(p, t, begin, end, rows);
+                if (shares_units_) team_.barrier();
+                if (p > 0 || shape_.normalised == 0) continue;
+                normalise_gradients(t, begin, rows);
+                if (shares_units_) team_.barrier();
+            }
+    }
+
+    void run_phase(int p, Index t, Index begin, Index end, Range rows) {
+        if (shares_units_ && !team_.present()) return;
         const Phase phase = shape_.backward[p];
         const auto cell = cell_.phase[p];
         const Index H = size_.H;
         const Index block_row = first_row(size_, begin);
         const auto own_rows_end = [&](Index step) {
-            return larger(row_begin_, smaller(row_end_, step_rows(size_, step)));
+            return larger(rows.begin, smaller(rows.end, step_rows(size_, step)));
         };
         // The step after a block's last is the first of the block after it, still in the first place. It may have fewer
         // rows, none at the end: what the others get from later steps is what was carried into them from outside.
@@ -296,29 +321,36 @@ private:
                 (plain ? cell.plain : cell.careful)(at, first, block, times, sums, sums_row);
             }
         };
-        const Range own = own_panels(panels);
-        const Turns turns{own.begin, own.end, t % 2 != 0, shares_units_ ? &team_ : nullptr, panel_count(panels)};
         Touched<Real> touched;
         touched.count = 0;
-        if (from_later - row_begin_ > 1) {
+        if (from_later - rows.begin > 1) {
             const auto add = [&](const Real* first, Index row) { touched.array[touched.count++] = {first, row}; };
             if (at.dy) add(at.dy, H);
             for (int s = 0; s < shape_.saved; ++s) add(at.saved + s * Hp_, tape_.saved_pitch);
         }
-        multiply(product_, operand, row_begin_, from_later, panels, turns, epilogue, &touched);
-        if (from_later < row_end) {
+        const auto take = [&](Range own, const Turns& turns) {
+            const Index later = larger(own.begin, smaller(own.end, from_later));
+            multiply(product_, operand, own.begin, later, panels, turns, epilogue, &touched);
+            if (later == own.end) return;
             at.adds_carry = true;
             Panels<Real> nothing = panels;
             nothing.depth = 0;
-            multiply(product_, operand, from_later, row_end, nothing, {own.begin, own.end}, epilogue);
-        }
-        if (shares_units_) team_.barrier();
-        if (p == 0 && shape_.normalised > 0) {
-            normalise_gradients(at, t, row_end);
-            if (shares_units_) team_.barrier();
+            multiply(product_, operand, later, own.end, nothing, {turns.begin, turns.end}, epilogue);
+            at.adds_carry = carries_h_;
+        };
+        const Index all = panel_count(panels), parts = args_.split.batch_parts;
+        const bool backwards = t % 2 != 0;
+        if (!shares_units_) {
+            take({rows.begin, row_end}, {0, all, backwards});
+        } else if (parts == 1 && from_later == row_end) {
+            const Range own = share(all, team_.rank(), team_.size());
+            take({rows.begin, row_end}, {own.begin, own.end, backwards, &team_, all});
+        } else {
+            for (Index piece; (piece = team_.claim(parts * all, backwards)) >= 0;)
+                take(share(row_end, piece / all, parts), {piece % all, piece % all + 1});
         }
         if (p + 1 == phases_)
-            team_.poll(work_of_sums((row_end - row_begin_) * H, shape_.gates * H) / args_.split.unit_parts);
+            team_.poll(work_of_sums((row_end - rows.begin) * H, shape_.gates * H) / args_.split.unit_parts);
     }
 
     // Step t, whose rows come in its block of steps from row `place` on.
@@ -338,34 +370,39 @@ private:
         return at;
     }
 
-    // The gradients by what was normalised in step t become those by the sums, in this thread's share of the rows.
-    void normalise_gradients(const BackwardStep<Real>& at, Index t, Index row_end) const {
-        const Range own = share(row_end - row_begin_, team_.rank() % args_.split.unit_parts, args_.split.unit_parts);
-        for (Index row = row_begin_ + own.begin; row < row_begin_ + own.end; ++row)
+    // The gradients by what was normalised in step t become those by the sums.
+    void normalise_gradients(Index t, Index begin, Range rows) const {
+        const BackwardStep<Real> at = step_at(t, first_row(size_, t) - first_row(size_, begin));
+        const Index all = larger(0, smaller(rows.end, step_rows(size_, t)) - rows.begin);
+        const Turns turns{0, all, false, shares_units_ ? &team_ : nullptr, all};
+        for (Index own, taken = 0; (own = next_panel(turns, taken)) >= 0; ++taken) {
+            const Index row = rows.begin + own;
             for (int i = 0; i < shape_.normalised; ++i)
                 arrays_.normalise_gradient(at.saved + row * tape_.saved_pitch + (shape_.first_normalised + i) * Hp_,
                                            tape_.scale[(first_row(size_, t) + row) * shape_.normalised + i], size_.H,
                                            at.gradient + row * work_.gradient_pitch + i * size_.H);
+        }
     }
 
     // What the weights were multiplied with in steps [begin, end), for everyone's weight gradients.
-    void pack_operands(Index begin, Index end) const {
+    void pack_operands(Index begin, Index end, Index part) const {
         const Index first = first_row(size_, begin), rows = first_row(size_, end) - first;
-        if (!size_.D) pack_operand(tape_.x + first * size_.I, size_.I, rows, size_.I, work_.packed_x);
+        if (!size_.D) pack_operand(part, tape_.x + first * size_.I, size_.I, rows, size_.I, work_.packed_x);
         for (int p = 0; p < shape_.phases; ++p) {
             const int plane = shape_.forward[p].operand;
             if (plane == kNothing) continue;
             if (plane == kPreviousH)
-                pack_operand(state(kH, 0), tape_.state_pitch, rows, units_of_h(size_), work_.packed_h[p]);
+                pack_operand(part, state(kH, 0), tape_.state_pitch, rows, units_of_h(size_), work_.packed_h[p]);
             else
-                pack_operand(tape_.saved + first * tape_.saved_pitch + plane * Hp_, tape_.saved_pitch, rows, size_.H,
-                             work_.packed_h[p]);
+                pack_operand(part, tape_.saved + first * tape_.saved_pitch + plane * Hp_, tape_.saved_pitch, rows,
+                             size_.H, work_.packed_h[p]);
         }
     }
 
-    void pack_operand(const Real* operand, Index operand_pitch, Index rows, Index columns, Real* packed) const {
+    void pack_operand(Index part, const Real* operand, Index operand_pitch, Index rows, Index columns,
+                      Real* packed) const {
         constexpr int whole[] = {0};
-        const Range own = share(ceil_div(columns, kMaxWidth * lanes_), team_.rank(), team_.size());
+        const Range own = share(ceil_div(columns, kMaxWidth * lanes_), part, team_.size());
         for (Index panel = own.begin; panel < own.end; ++panel) {
             columns_.pack(operand, operand_pitch, rows, columns, whole, 1, panel, packed);
             team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * lanes_ * rows));
@@ -374,7 +411,8 @@ private:
 
     // All gradients that steps [begin, end) give and the steps before them do not need, in pieces: those of the weights
     // of some units of a gate, and those of some rows of x.
-    void gradients_of_block(Index begin, Index end) const {
+    void gradients_of_block(Index begin, Index end) {
+        team_.present();
         const Index blocks = ceil_div(size_.H, kRowBlock), weights = larger(shape_.gates, shape_.recurrent) * blocks;
         const Index rows = first_row(size_, end) - first_row(size_, begin),
                     inputs = args_.dx ? ceil_div(rows, kRowBlock) : 0;
@@ -445,22 +483,22 @@ private:
                                team_);
     }
 
-    // What the first step sends to the initial states, and, for tokens, the columns of dw_ih.
-    void finish() const {
-        const Index H = size_.H;
+    // What the first step sends to these rows and units of the initial states.
+    void first_states(Range rows, Range units) const {
+        const Index H = size_.H, n = smaller(units.end, H) - units.begin;
         const Phase phase = shape_.backward[0];
         const bool steps = size_.T > 0;
         const Rows<Real> operand{gradients(0, phase.first), work_.gradient_pitch};
-        const Range units = recurrent_units(H);
         for (int s = 0; s < shape_.states; ++s)
-            for (Index b = row_begin_; b < row_end_; ++b)
-                copy(work_.carry[s] + b * work_.carry_pitch + units.begin, units.end - units.begin,
-                     args_.dstate_0[s] + b * H + units.begin);
+            for (Index b = rows.begin; b < rows.end; ++b)
+                copy(work_.carry[s] + b * work_.carry_pitch + units.begin, n, args_.dstate_0[s] + b * H + units.begin);
         Panels<Real> panels = hidden_panels(0);
         if (!steps) panels.depth = 0;
-        const Range own = own_panels(panels);
+        const Index of_panel = kMaxWidth * lanes_;
+        const Range own = {smaller(units.begin / of_panel, panel_count(panels)),
+                           smaller(ceil_div(units.end, of_panel), panel_count(panels))};
         const bool adds = carries_h_ || !steps;
-        multiply(product_, operand, row_begin_, row_end_, panels, {own.begin, own.end},
+        multiply(product_, operand, rows.begin, rows.end, panels, {own.begin, own.end},
                  [&](Index first, Index count, Index panel, int width, const Real* sums) {
                      const Index unit = panel * kMaxWidth * lanes_, n = smaller(width * lanes_, H - unit);
                      for (Index b = first; b < first + count; ++b, sums += width * lanes_) {
@@ -473,27 +511,32 @@ private:
                          }
                      }
                  });
-        if (!args_.rest) each_column_sum([&](Real* sums, const Real* rest) { settle(sums, rest, own_units()); });
-        if (!size_.D) return;
-        if (args_.rest)
-            write_tokens(work_.token_rest, rest_w_ih_);
-        else
-            settle_tokens();
-        write_tokens(work_.token_gradient, args_.dw_ih);
     }
 
-    void settle_tokens() const {
+    // Adds what rounding left out of the sums of these units, and writes, for tokens, the columns of dw_ih.
+    void finish(Range units) const {
+        if (!args_.rest)
+            each_column_sum(units, [&](Real* sums, const Real* rest) { settle(sums, rest, length(units)); });
+        if (!size_.D) return;
+        if (args_.rest)
+            write_tokens(units, work_.token_rest, rest_w_ih_);
+        else
+            settle_tokens(units);
+        write_tokens(units, work_.token_gradient, args_.dw_ih);
+    }
+
+    void settle_tokens(Range units) const {
         const std::int32_t* const places = rest_places(args_);
         for (Index d = 0; d < size_.D; ++d) {
             const Index place = places ? places[d] : d;
             for (int g = 0; place >= 0 && g < shape_.gates; ++g)
-                settle(work_.token_gradient + d * work_.token_pitch + g * Hp_ + unit_begin_,
-                       work_.token_rest + place * work_.token_pitch + g * Hp_ + unit_begin_, own_units());
+                settle(work_.token_gradient + d * work_.token_pitch + g * Hp_ + units.begin,
+                       work_.token_rest + place * work_.token_pitch + g * Hp_ + units.begin, length(units));
         }
     }
 
-    static void settle(Real* sums, const Real* rest, Index count) {
-        for (Index i = 0; i < count; ++i) sums[i] += rest[i];
+    static void settle(Real* sums, const Real* rest, Index n) {
+        for (Index i = 0; i < n; ++i) sums[i] += rest[i];
     }
 
     const Kernels<Real>& kernels_;
@@ -512,9 +555,6 @@ private:
     const int phases_;
     Real *const rest_, *const rest_w_ih_;
     BackwardRun<Real> run_;
-    Index row_begin_, row_end_;      // this thread's rows of the batch
-    Index panel_begin_, panel_end_;  // its share of the panels of units, in the recurrence
-    Index unit_begin_, unit_end_;    // and of the units, before and after it
 };
 
 }  // namespace

@@ -104,45 +104,49 @@ public:
           blocks_(shift_up(size_.H, kernels_.lanes_log2)),
           whole_blocks_(size_.H >> kernels_.lanes_log2),
           input_shift_(panel_shift(shape_.gates)) {
-        unit_part_ = shares_units_ ? team.rank() % args.split.unit_parts : 0;
-        if (args.ready) ready_.x += unit_part_ * ready_.total, ready_.h += unit_part_ * ready_.total;
-        const int batch_part = shares_units_ ? team.rank() / args.split.unit_parts : team.rank();
-        const Range rows = share(size_.B, batch_part, args.split.batch_parts);
-        grain_shift_ = input_shift_;
-        for (int p = 0; p < shape_.phases; ++p)
-            if (panel_shift(shape_.forward[p].count) > grain_shift_)
-                grain_shift_ = panel_shift(shape_.forward[p].count);
-        const Range blocks = blocks_of(unit_part_, args.split.unit_parts);
-        row_begin_ = rows.begin, row_end_ = rows.end;
+        if (args.ready && shares_units_) ready_.x += team.rank() * ready_.total, ready_.h += team.rank() * ready_.total;
         for (int p = 0; p < shape_.phases; ++p) {
             const Phase phase = shape_.forward[p];
-            PhaseOfRun& of_run = phase_[p];
-            of_run.shift = panel_shift(phase.count);
-            of_run.begin = blocks.begin >> of_run.shift;
-            of_run.end = shift_up(blocks.end, of_run.shift);
-            of_run.panels.data = work_.weights.hh[p];
-            of_run.panels.vectors = blocks_ * phase.count;
-            of_run.panels.width = phase.count << of_run.shift;
-            of_run.panels.depth = depth_of(phase, size_);
-            of_run.panels.start = work_.weights.bias_hh[p];
-            of_run.all = shares_units_ ? panel_count(of_run.panels) : 0;
+            Panels<Real>& panels = panels_[p];
+            panels.data = work_.weights.hh[p];
+            panels.vectors = blocks_ * phase.count;
+            panels.width = phase.count << panel_shift(phase.count);
+            panels.depth = depth_of(phase, size_);
+            panels.start = work_.weights.bias_hh[p];
         }
         // One by one: what is built beside it and then copied by vectors waits for its own stores.
         run_.H = size_.H, run_.Hp = blocks_ << kernels_.lanes_log2, run_.blocks = blocks_;
         run_.saved_pitch = saved_pitch(kernels_, shape_, size_.H);
         run_.state_pitch = tape_.state_pitch, run_.keep_pitch = args.regularisation.keep_pitch;
-        // Every thread's rows of `projected` lie together; those of tokens are everyone's.
-        run_.projected_rows = size_.D ? size_.D : own_rows() * work_.steps;
-        projected_ = work_.projected + (size_.D ? 0 : row_begin_ * work_.steps * shape_.gates * run_.Hp);
-        run_.projected = projected_, run_.vectors = work_.weights.vectors, run_.options = args.options;
+        run_.vectors = work_.weights.vectors, run_.options = args.options;
         run_.mask = args.regularisation.mask, run_.training = training_;
-        work_of_step_ = work_of_sums(own_rows() * size_.H, shape_.gates * size_.H) / args.split.unit_parts;
         tape_steps_ = training_ ? block_steps(size_) : 1;
+        take_rows({0, size_.B});
     }
 
     void run() {
         if (size_.H * size_.B == 0) return;
         prepare();
+        if (shares_units_) return run_steps();
+        const int parts = args_.split.batch_parts;
+        for (Index part; (part = team_.claim(parts)) >= 0;) {
+            take_rows(share(size_.B, part, parts));
+            run_steps();
+        }
+    }
+
+private:
+    // Rows of the batch for this thread: all of them, if threads share units.
+    void take_rows(Range rows) {
+        row_begin_ = rows.begin, row_end_ = rows.end;
+        // Every part's rows of `projected` lie together; those of tokens are everyone's.
+        run_.projected_rows = size_.D ? size_.D : own_rows() * work_.steps;
+        projected_ = work_.projected + (size_.D ? 0 : row_begin_ * work_.steps * shape_.gates * run_.Hp);
+        run_.projected = projected_;
+        work_of_step_ = work_of_sums(own_rows() * size_.H, shape_.gates * size_.H) / args_.split.unit_parts;
+    }
+
+    void run_steps() {
         const Index steps = size_.D ? larger(1, size_.T) : work_.steps;
         for (Index begin = 0; begin < size_.T; begin += steps) {
             const Index end = smaller(begin + steps, size_.T);
@@ -150,24 +154,21 @@ public:
                 project(begin, end);
                 if (shares_units_) team_.barrier();
             }
-            if (projects_late()) make_ready_x({args_.x, size_.I}, row_begin_, row_end_);
             for (Index t = begin; t < end; ++t) step(t, t - begin);
         }
         finish();
     }
 
-private:
-    // Threads share units by grains: as many blocks as the widest panel of any product of the step.
-    Range blocks_of(int part, int parts) const {
-        const Range grains = share(shift_up(blocks_, grain_shift_), part, parts);
-        return {grains.begin << grain_shift_, smaller(grains.end << grain_shift_, blocks_)};
-    }
-
     // Packs, and copies what the tape keeps: everything that threads make for each other before the first step.
     void prepare() {
+        const int parts = team_.size();
+        for (Index part; (part = team_.claim(parts)) >= 0;) prepare_part(part, parts);
+        team_.barrier();
+    }
+
+    void prepare_part(Index part, int parts) {
         const Index B = size_.B, I = size_.I, H = size_.H;
-        const int part = team_.rank(), parts = team_.size();
-        if (!args_.packed || args_.fills_packed) pack();
+        if (!args_.packed || args_.fills_packed) pack(part);
         if (size_.D && product_.column)
             project_columns(share(panel_count(input_panels()), part, parts));
         else if (size_.D)
@@ -188,7 +189,7 @@ private:
             if (!size_.D) {
                 const Range rows = share(first_row(size_, size_.T), part, parts);
                 copy_in_parts(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
-                pack_gradient(args_.w_ih, H, I, shape_.input_gradient, shape_.gates, first_input_plane(shape_),
+                pack_gradient(part, args_.w_ih, H, I, shape_.input_gradient, shape_.gates, first_input_plane(shape_),
                               shape_.gates, 0, tape_.packed_ih);
             }
             if (part == 0 && shape_.vectors > 0) copy(args_.vectors, shape_.vectors * H, tape_.vectors);
@@ -197,34 +198,32 @@ private:
                 if (phase.operand == kNothing) continue;
                 const int first = is_projection(shape_, phase.first) ? phase.first : 0;
                 const HiddenRows<const Real> w = hidden_rows(shape_, first, size_, args_.w_hh);
-                pack_gradient(w.first, w.rows, w.length, shape_.hidden_gradient, shape_.recurrent, phase.first,
+                pack_gradient(part, w.first, w.rows, w.length, shape_.hidden_gradient, shape_.recurrent, phase.first,
                               phase.count, first, tape_.packed_hh[p]);
             }
         }
-        if (parts > 1) team_.barrier();
     }
 
-    void pack() const {
+    void pack(Index part) const {
         const Index I = size_.I, H = size_.H;
         const Weights<Real>& weights = work_.weights;
-        if (work_.keeps_ih) pack_rows({args_.w_ih, H, H, I, shape_.gates}, weights.ih);
+        if (work_.keeps_ih) pack_rows(part, {args_.w_ih, H, H, I, shape_.gates}, weights.ih);
         for (int p = 0; p < shape_.phases; ++p) {
             const Phase phase = shape_.forward[p];
             if (phase.operand == kNothing) continue;
             const HiddenRows<const Real> w = hidden_rows(shape_, phase.first, size_, args_.w_hh);
-            pack_rows({w.first, w.rows, w.rows, w.length, phase.count}, weights.hh[p]);
+            pack_rows(part, {w.first, w.rows, w.rows, w.length, phase.count}, weights.hh[p]);
         }
-        if (team_.rank() > 0) return;
+        if (part > 0) return;
         if (shape_.vectors > 0) copy(args_.vectors, shape_.vectors * H, weights.vectors);
         fill_bias(args_.b_ih, 0, shape_.gates, weights.bias_ih);
         for (int p = 0; p < shape_.phases; ++p)
             fill_bias(args_.b_hh, shape_.forward[p].first, shape_.forward[p].count, weights.bias_hh[p]);
     }
 
-    void pack_rows(const GateRows<Real>& rows, Real* packed) const {
-        const int shift = panel_shift(rows.gates);
-        const Range own = blocks_of(team_.rank(), team_.size());
-        for (Index panel = own.begin >> shift; panel < shift_up(own.end, shift); ++panel) {
+    void pack_rows(Index part, const GateRows<Real>& rows, Real* packed) const {
+        const Range own = share(shift_up(blocks_, panel_shift(rows.gates)), part, team_.size());
+        for (Index panel = own.begin; panel < own.end; ++panel) {
             product_.pack(rows, blocks_, panel, packed);
             team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * lanes_ * rows.depth));
         }
@@ -246,14 +245,14 @@ private:
 
     // Of the gates with planes first, first + 1, ... of gradients, by `plane_of` each of `gates` gates; w, (...,
     // columns), begins with gate `first_gate`.
-    void pack_gradient(const Real* w, Index units, Index columns, const int* plane_of, int gates, int first, int count,
-                       int first_gate, Real* packed) const {
+    void pack_gradient(Index part, const Real* w, Index units, Index columns, const int* plane_of, int gates, int first,
+                       int count, int first_gate, Real* packed) const {
         int gate[kMostPlanes];
         for (int g = 0; g < gates; ++g) {
             const int place = plane_of[g] - first;
             if (place >= 0 && place < count) gate[place] = g - first_gate;
         }
-        const Range own = share(ceil_div(columns, kMaxWidth * lanes_), team_.rank(), team_.size());
+        const Range own = share(ceil_div(columns, kMaxWidth * lanes_), part, team_.size());
         for (Index panel = own.begin; panel < own.end; ++panel) {
             kernels_.columns->pack(w, columns, units, columns, gate, count, panel, packed);
             team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * lanes_ * count * units));
@@ -293,9 +292,6 @@ private:
         product_.make_ready(rows, begin, end, depth, ready);
         return {ready, product_.ready_size(depth)};
     }
-    void make_ready_x(const Rows<Real>& x, Index begin, Index end) {
-        x_ = made_ready(x, begin, end, size_.I, ready_.x);
-    }
 
     Index own_rows() const { return row_end_ - row_begin_; }
 
@@ -305,17 +301,17 @@ private:
     }
 
     // W_ih x + b_ih of this thread's rows in steps [begin, end), in the order (step, row), for the units that it gets.
-    void project(Index begin, Index end) {
+    void project(Index begin, Index end) const {
+        if (shares_units_ && !team_.present()) return;
         const Index I = size_.I;
         Rows<Real> x{args_.x + first_row(size_, begin) * I, I};
         Index rows = first_row(size_, end) - first_row(size_, begin);
-        if (args_.split.batch_parts > 1) {
+        if (own_rows() < size_.B) {
             x = {x.base + row_begin_ * I, I, larger(1, own_rows()), size_.B * I};
             rows = (end - begin) * own_rows();
         }
         if (product_.make_ready) {
-            const Index before = args_.split.batch_parts > 1 ? row_begin_ * work_.steps : 0;
-            x = made_ready(x, 0, rows, I, ready_.x + before * product_.ready_size(I));
+            x = made_ready(x, 0, rows, I, ready_.x + row_begin_ * work_.steps * product_.ready_size(I));
         }
         Real* const at_hand = work_.panels + team_.rank() * work_.panel_size;
         const Panels<Real> all = input_panels();
@@ -384,39 +380,56 @@ private:
         team_.poll(work_of_step_);
     }
 
-    void run_phase(int p, const ForwardStep<Real>& at, Index t) const {
+    void run_phase(int p, const ForwardStep<Real>& at, Index t) {
+        if (shares_units_ && !team_.present()) return;
         const Phase phase = shape_.forward[p];
         const auto cell = cell_.phase[p];
-        const int shift = phase_[p].shift, gates = phase.count;
+        const int shift = panel_shift(phase.count), gates = phase.count;
         Rows<Real> operand{args_.regularisation.mask ? work_.masked[(t + 1) % 2] : at.prev[kH], size_.H};
         if (phase.operand >= 0) operand = {at.saved + phase.operand * run_.Hp, run_.saved_pitch};
-        const Panels<Real>& panels = phase_[p].panels;
+        const Panels<Real>& panels = panels_[p];
         const Index end_row = smaller(row_end_, step_rows(size_, t));
-        operand = made_ready(operand, row_begin_, end_row, panels.depth, ready_.h);
         const bool late = p == 0 && projects_late();
-        const Turns turns{phase_[p].begin, phase_[p].end, (t % 2 != 0) != args_.turned,
-                          shares_units_ ? &team_ : nullptr, phase_[p].all};
-        multiply(product_, operand, row_begin_, end_row, panels, turns,
-                 [&](Index first, Index count, Index panel, int width, const Real* sums) {
-                     if (long_steps_) team_.poll(work_of_sums(count * width * lanes_, panels.depth));
-                     const Index begin = panel << shift, end = begin + quotient(width, gates);
-                     if (late) project_units(first, count, begin, end);
-                     const Index whole = smaller(end, whole_blocks_);
-                     // Of a single row, the blocks that lie evenly in `projected` are gone through at once.
-                     const Index even = input_shift_ > 0 ? Index{1} << input_shift_ : Index{1} << 62;
-                     const Index sums_row = width * lanes_, paired = count & ~Index{1};
-                     for (Index block = begin, n; block < end; block += n) {
-                         const bool plain = block < whole && !regularised_;
-                         n = count > 1 || !plain ? 1 : smaller(whole - block, even - (block & (even - 1)));
-                         const Real* const own = sums + (block - begin) * gates * lanes_;
-                         if (!plain) {
-                             cell.careful(at, first, count, block, own, sums_row);
-                             continue;
-                         }
-                         if (paired > 0) cell.pairs(at, first, paired, block, own, sums_row);
-                         if (paired < count) cell.blocks(at, first + paired, block, n, own + paired * sums_row);
-                     }
-                 });
+        const bool backwards = (t % 2 != 0) != args_.turned;
+        const auto epilogue = [&](Index first, Index count, Index panel, int width, const Real* sums) {
+            if (long_steps_) team_.poll(work_of_sums(count * width * lanes_, panels.depth));
+            const Index begin = panel << shift, end = begin + quotient(width, gates);
+            if (late) project_units(first, count, begin, end);
+            const Index whole = smaller(end, whole_blocks_);
+            // Of a single row, the blocks that lie evenly in `projected` are gone through at once.
+            const Index even = input_shift_ > 0 ? Index{1} << input_shift_ : Index{1} << 62;
+            const Index sums_row = width * lanes_, paired = count & ~Index{1};
+            for (Index block = begin, n; block < end; block += n) {
+                const bool plain = block < whole && !regularised_;
+                n = count > 1 || !plain ? 1 : smaller(whole - block, even - (block & (even - 1)));
+                const Real* const own = sums + (block - begin) * gates * lanes_;
+                if (!plain) {
+                    cell.careful(at, first, count, block, own, sums_row);
+                    continue;
+                }
+                if (paired > 0) cell.pairs(at, first, paired, block, own, sums_row);
+                if (paired < count) cell.blocks(at, first + paired, block, n, own + paired * sums_row);
+            }
+        };
+        const auto ready = [&](Index begin, Index end) {
+            if (late) x_ = made_ready({args_.x, size_.I}, begin, end, size_.I, ready_.x);
+            return made_ready(operand, begin, end, panels.depth, ready_.h);
+        };
+        const Index all = panel_count(panels), parts = args_.split.batch_parts;
+        if (!shares_units_ || parts == 1) {
+            const Range own = shares_units_ ? share(all, team_.rank(), team_.size()) : Range{0, all};
+            const Turns turns{own.begin, own.end, backwards, shares_units_ ? &team_ : nullptr, all};
+            return multiply(product_, ready(row_begin_, end_row), row_begin_, end_row, panels, turns, epilogue);
+        }
+        Rows<Real> rows_of_part{};
+        Index last = -1;
+        for (Index piece; (piece = team_.claim(parts * all, backwards)) >= 0;) {
+            const Index part = piece / all, panel = piece % all;
+            const Range rows = share(end_row, part, parts);
+            if (part != last) rows_of_part = ready(rows.begin, rows.end);
+            last = part;
+            multiply(product_, rows_of_part, rows.begin, rows.end, panels, {panel, panel + 1}, epilogue);
+        }
     }
 
     ForwardStep<Real> step_at(Index t, Index place) const {
@@ -434,26 +447,27 @@ private:
         at.masked = args_.regularisation.mask ? work_.masked[t % 2] : nullptr;
         at.saved = training_ ? tape_.saved + row * tape_.saved_pitch : work_.saved;
         at.slot = size_.D ? args_.tokens.slot + row : nullptr;
-        at.first_projected =
-            args_.split.batch_parts > 1 ? place * own_rows() - row_begin_ : row - first_row(size_, t - place);
+        at.first_projected = own_rows() < size_.B ? place * own_rows() - row_begin_ : row - first_row(size_, t - place);
         return at;
     }
 
     // The planes of step t that are to be normalised, in this thread's share of the rows.
     void normalise_rows(const ForwardStep<Real>& at, Index t) const {
         const Index rows = larger(0, smaller(row_end_, step_rows(size_, t)) - row_begin_);
-        const Range own = share(rows, unit_part_, args_.split.unit_parts);
-        for (Index row = row_begin_ + own.begin; row < row_begin_ + own.end; ++row)
+        const Turns turns{0, rows, false, shares_units_ ? &team_ : nullptr, rows};
+        for (Index own, taken = 0; (own = next_panel(turns, taken)) >= 0; ++taken) {
+            const Index row = row_begin_ + own;
             for (int i = 0; i < shape_.normalised; ++i) {
                 Real* const plane = at.saved + row * run_.saved_pitch + (shape_.first_normalised + i) * run_.Hp;
                 const Real scale = kernels_.arrays->normalise(plane, size_.H);
                 if (training_) tape_.scale[(first_row(size_, t) + row) * shape_.normalised + i] = scale;
             }
+        }
     }
 
     // h_n is the last that y has of each row. Units of a row may come from several threads: the barrier has passed.
     void finish() const {
-        if (unit_part_ != 0) return;
+        if (shares_units_ && team_.rank() != 0) return;
         Index row = row_begin_;
         for (Index t = size_.T; t > 0 && row < row_end_; --t) {
             const Index end = smaller(row_end_, step_rows(size_, t - 1));
@@ -462,14 +476,6 @@ private:
             row = end;
         }
     }
-
-    // A phase of each step, which is the same in all of them.
-    struct PhaseOfRun {
-        int shift;         // the logarithm of the blocks in a panel
-        Index begin, end;  // this thread's panels
-        Index all;         // if threads share them
-        Panels<Real> panels;
-    };
 
     const Kernels<Real>& kernels_;
     const ProductKernels<Real>& product_;
@@ -484,9 +490,8 @@ private:
     Ready<Real> ready_;
     const Index lanes_, blocks_, whole_blocks_;  // lanes in a vector; blocks of units, and those that are whole
     const int input_shift_;                      // the logarithm of the blocks in a panel of W_ih
-    int grain_shift_, unit_part_;
-    Index row_begin_, row_end_;  // this thread's rows of the batch
-    PhaseOfRun phase_[kMostPhases];
+    Index row_begin_, row_end_;                  // this thread's rows of the batch
+    Panels<Real> panels_[kMostPhases];           // of W_hh, for each phase
     ForwardRun<Real> run_;
     Rows<Real> x_;         // of the one step, where it is projected late
     Real* projected_;      // what this thread needs of `projected`

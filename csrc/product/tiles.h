@@ -426,21 +426,42 @@ FASTRNN_NOINLINE void product_of_row(const typename V::Real* row, Index row_begi
     static_assert(kMaxWidth == 4);
     constexpr Index most_of[] = {0, at_once(1), at_once(2), at_once(3), at_once(4)};
     alignas(64) Real sums[kRowSums<V> * V::kLanes];
-    const Index all = turns.end - turns.begin, most = most_of[panels->width], weights = elements(turns, panels);
+    const Index weights = elements(turns, panels);
     const bool in_l2 = weights > kNearest<Real> && weights <= kNear<Real>;
-    const auto nth = [&](Index i) { return turns.backwards ? turns.end - 1 - i : turns.begin + i; };
+    // Of panels [first, end), at most `most`, from the last one if the turns go backwards.
+    const auto take = [&](Index first, Index end) {
+        while (first < end) {
+            // Only the last of all panels may be narrower, and is then taken alone.
+            const bool alone = end - first > 1 && panels.width_of(end - 1) != panels->width;
+            const Index begin = alone && turns.backwards ? end - 1 : first;
+            const Index after = alone && !turns.backwards ? end - 1 : end;
+            multiply_row<V>(row, panels, begin, after - begin, in_l2, sums);
+            epilogue.call(epilogue.context, row_begin, 1, begin,
+                          static_cast<int>(after - begin) * panels.width_of(begin), sums);
+            if (turns.backwards)
+                end = begin;
+            else
+                first = after;
+        }
+    };
+    const Index all = turns.end - turns.begin, most = most_of[panels->width];
+    if (turns.team) {  // as many pieces for each of its members
+        const Index members = turns.team->size();
+        const Index pieces = members * ceil_div(turns.all, members * most);
+        for (Index piece; (piece = turns.team->claim(pieces, turns.backwards)) >= 0;) {
+            const Range panels_of = share(turns.all, piece, pieces);
+            take(panels_of.begin, panels_of.end);
+        }
+        return;
+    }
     Index each = all;
     if (all > most) each = ceil_div(all, ceil_div(all, most));  // divisions count, where a step takes 0.1 us
-    for (Index i = 0; i < all;) {
-        // Only the last of all panels may be narrower, and is then taken alone.
-        Index together = all - i < each ? all - i : each;
-        while (together > 1 && panels.width_of(turns.backwards ? nth(i) : nth(i + together - 1)) != panels->width)
-            --together;
-        const Index lowest = turns.backwards ? nth(i + together - 1) : nth(i);
-        multiply_row<V>(row, panels, lowest, together, in_l2, sums);
-        epilogue.call(epilogue.context, row_begin, 1, lowest, static_cast<int>(together) * panels.width_of(lowest),
-                      sums);
-        i += together;
+    for (Index i = 0; i < all; i += each) {
+        const Index together = smaller(each, all - i), begin = turns.begin + i, end = turns.end - i;
+        if (turns.backwards)
+            take(end - together, end);
+        else
+            take(begin, begin + together);
     }
 }
 

@@ -784,7 +784,7 @@ void test_linear() {
 
 // As many steps as it takes for a call to be worth waking the others.
 Index steps_worth_threads(Cell cell, Index B, Index I, Index H) {
-    return static_cast<Index>(2.1e7 / step_flops(kCells[static_cast<int>(cell)], {1, B, I, H, 0})) + 1;
+    return static_cast<Index>(200 / cost({kCells[static_cast<int>(cell)], {1, B, I, H, 0}, 1, 16}, {1, 1})) + 1;
 }
 
 // --- weight formats
@@ -984,13 +984,16 @@ constexpr double kWorthAll = std::numeric_limits<double>::infinity();  // waking
 void test_threads_change_no_bit() {
     for (int k = 0; k < kCellCount; ++k) {
         const Cell cell = static_cast<Cell>(k);
-        for (const auto& [B, I, H] : {std::array<Index, 3>{3, 33, 129}, {64, 33, 65}}) {
+        for (const auto& [B, I, H] : {std::array<Index, 3>{1, 33, 300}, {3, 33, 129}, {20, 33, 257}, {64, 33, 65}}) {
             const Problem p = make_problem(cell, steps_worth_threads(cell, B, I, H), B, I, H, false);
             for (const KernelTable* table : supported_tables()) {
                 set_num_threads(1);
                 const auto expected = Run<float>(*table, p).everything();
-                for (const int threads : {2, 3, 7}) {
+                // After a pause the others sleep, and come in the middle.
+                for (const auto& [threads, pause] :
+                     {std::pair{2, 0}, std::pair{2, 300}, std::pair{3, 0}, std::pair{7, 300}}) {
                     set_num_threads(threads);
+                    std::this_thread::sleep_for(std::chrono::microseconds(pause));
                     check(Run<float>(*table, p).everything() == expected, std::to_string(threads) + " threads differ");
                 }
             }
@@ -1012,68 +1015,114 @@ void test_callers_share_the_pool() {
     check(wrong == 0, "concurrent calls differ");
 }
 
+// On what grid there is, and for as many threads as servers have.
+void test_plan() {
+    for (const Cell cell : {Cell::rnn_tanh, Cell::gru_reset_after, Cell::lstm})
+        for (const Index T : {1, 25, 1000})
+            for (const Index B : {1, 2, 5, 16, 32, 128, 1000})
+                for (const Index H : {16, 64, 128, 300, 512, 1024, 2048})
+                    for (const double weight_bytes : {4.0, 2.0, 1.0}) {
+                        const Workload work{kCells[static_cast<int>(cell)], {T, B, H, H, 0}, weight_bytes, 16};
+                        const std::string what = std::string(work.cell.name) + " " + std::to_string(T) + "," +
+                                                 std::to_string(B) + "," + std::to_string(H);
+                        double before = cost(work, {1, 1});
+                        for (const int threads : {1, 2, 3, 4, 8, 12, 16, 32, 48, 64}) {
+                            const Split split = choose_split(work, threads);
+                            const double chosen = cost(work, split);
+                            check(split.batch_parts >= 1 && split.unit_parts >= 1 && parts(split) <= threads,
+                                  what + ": too many threads");
+                            check(split.batch_parts <= B && split.unit_parts <= ceil_div(H, 16),
+                                  what + ": a thread without work");
+                            // Not every number of parts is looked at.
+                            check(chosen <= before * (threads > 8 ? 1.1 : 1), what + ": more threads cost more");
+                            before = std::min(before, chosen);
+                        }
+                    }
+    const auto split = [](Cell cell, const Sizes& size, int threads) {
+        return choose_split({kCells[static_cast<int>(cell)], size, 4, 16}, threads);
+    };
+    for (const int threads : {4, 16, 64}) {
+        check(parts(split(Cell::lstm, {1000, 1, 16, 16, 0}, threads)) == 1, "a barrier a step for nothing");
+        check(parts(split(Cell::lstm, {1, 1, 64, 64, 0}, threads)) == 1, "a team for a microsecond");
+        check(split(Cell::lstm, {100, 1000, 64, 64, 0}, threads).unit_parts == 1, "barriers beside many rows");
+        check(split(Cell::lstm, {100, 1, 2048, 2048, 0}, threads).unit_parts > threads / 2,
+              "one large row, few threads");
+        const Split small = split(Cell::lstm, {100, 1, 128, 128, 0}, threads);
+        check(small.batch_parts == 1 && small.unit_parts <= 8, "more threads than a small row is worth");
+    }
+    const Split both = split(Cell::lstm, {100, 16, 256, 256, 0}, 64);
+    check(both.batch_parts > 1 && both.unit_parts > 1 && parts(both) > 16, "few rows of many units are not shared");
+    const Index first_row[] = {0, 64, 65};
+    const Sizes uneven{2, 64, 1024, 1024, 0, first_row};
+    check(split(Cell::lstm, uneven, 4).batch_parts == 1, "sequences of different lengths are shared by rows");
+}
+
 // A call that is worth little wakes nobody; many that follow each other are worth it.
 void test_small_calls_wake_others_once_they_are_many() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    check(Crew(2, 5e6).size() == 1, "a small call has woken another thread");
-    int calls = 1;
-    while (calls < 1000 && Crew(2, 5e6).size() == 1) ++calls;
-    check(calls < 1000, "many small calls have woken no other thread");
+    check(Crew(2, 40).size() == 1, "a small call has woken another thread");
+    // Not at once, if a call before was held up.
+    const auto wakes_in_the_end = [](double cost) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+        while (std::chrono::steady_clock::now() < end)
+            if (Crew(2, cost).size() == 2) return true;
+        return false;
+    };
+    check(wakes_in_the_end(40), "many small calls have woken no other thread");
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    check(Crew(2, 5e6).size() == 1, "after a pause, a small call has woken another thread");
-    check(Crew(2, kWorthAll).size() == 2, "a large call has woken no other thread");
+    check(Crew(2, 40).size() == 1, "after a pause, a small call has woken another thread");
+    check(wakes_in_the_end(kWorthAll), "a large call has woken no other thread");
 }
 
-// Adds up in turns between barriers what only works if all members are in step.
-void test_barrier() {
-    for (const int threads : {1, 2, 4, 7}) {
+// A caller who was held up goes on alone for a while.
+void run_in_full_crew(int threads, TeamBody body, const void* context, StopHook stop) {
+    for (;;) {
         Crew crew(threads, kWorthAll);
-        check(crew.size() == threads, "the pool is not free");
-        std::vector<int> turns(static_cast<std::size_t>(threads));
-        crew.run(
-            threads,
-            [](const void* context, Team& team) {
-                std::vector<int>& turns = *static_cast<std::vector<int>*>(const_cast<void*>(context));
-                for (int k = 0; k < 200; ++k) {
-                    turns[static_cast<std::size_t>(team.rank())] = k;
-                    team.barrier();
-                    for (const int turn : turns)
-                        if (turn != k) throw std::logic_error("a member is not in step");
-                    team.barrier();
-                }
-            },
-            &turns, nullptr);
+        if (crew.size() == threads) return crew.run(threads, body, context, stop);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
 }
 
-// Every piece of every round goes to exactly one member, also where some have begun before others.
-void test_claims() {
-    for (const int threads : {1, 2, 4, 7}) {
-        Crew crew(threads, kWorthAll);
-        check(crew.size() == threads, "the pool is not free");
-        std::vector<std::atomic<int>> given(50);
-        crew.run(
-            threads,
-            [](const void* context, Team& team) {
-                auto& given = *static_cast<std::vector<std::atomic<int>>*>(const_cast<void*>(context));
-                for (int round = 1; round <= 100; ++round) {
-                    const auto pieces = static_cast<std::ptrdiff_t>(given.size()) - round % 50;
-                    if (round % 7 == team.rank()) std::this_thread::yield();
-                    for (std::ptrdiff_t piece; (piece = team.claim(pieces, round % 2 != 0)) >= 0;)
-                        ++given.at(static_cast<std::size_t>(piece));
-                    if (team.claim(pieces) != -1) throw std::logic_error("a piece too many");
-                    team.barrier();
-                    for (std::ptrdiff_t piece = 0; piece < pieces; ++piece)
-                        if (given[static_cast<std::size_t>(piece)] != 1)
-                            throw std::logic_error("a piece is not given once");
-                    team.barrier();
-                    for (std::ptrdiff_t piece = team.rank(); piece < pieces; piece += team.size())
-                        given[static_cast<std::size_t>(piece)] = 0;
-                    team.barrier();
-                }
-            },
-            &given, nullptr);
-    }
+// Who comes late, or never, holds nobody up: every piece of every round goes to exactly one member, and what they did
+// in a round is seen by all that are there in the next.
+void test_late_members() {
+    for (const int threads : {1, 2, 4, 7})
+        for (int repeat = 0; repeat < 8; ++repeat) {
+            struct Context {
+                int repeat, round = 0;
+                std::vector<int> given = std::vector<int>(40);
+                std::atomic<int> late{0};
+            } context;
+            context.repeat = repeat;
+            run_in_full_crew(
+                threads,
+                [](const void* at, Team& team) {
+                    Context& context = *static_cast<Context*>(const_cast<void*>(at));
+                    const int delay[] = {0, 30, 100, 300};
+                    if (team.rank() > 0)
+                        std::this_thread::sleep_for(
+                            std::chrono::microseconds(delay[(team.rank() + context.repeat) % 4]));
+                    for (int round = 1; round <= 2000; ++round) {
+                        if (!team.present()) ++context.late;
+                        const auto pieces = static_cast<std::ptrdiff_t>(context.given.size()) - round % 40;
+                        for (std::ptrdiff_t piece; (piece = team.claim(pieces, round % 2 != 0)) >= 0;)
+                            ++context.given.at(static_cast<std::size_t>(piece));
+                        if (team.claim(pieces) != -1) throw std::logic_error("a piece too many");
+                        team.barrier();
+                        for (std::ptrdiff_t piece = 0; team.present() && piece < pieces; ++piece)
+                            if (context.given.at(static_cast<std::size_t>(piece)) != 1)
+                                throw std::logic_error("a piece is not given once");
+                        team.barrier();
+                        for (std::ptrdiff_t piece; team.present() && (piece = team.claim(pieces)) >= 0;)
+                            context.given.at(static_cast<std::size_t>(piece)) = 0;
+                        team.barrier();
+                    }
+                    if (team.rank() == 0) context.round = 2000;
+                },
+                &context, nullptr);
+            check(context.round == 2000, "the caller is not through");
+            check(threads > 1 || context.late == 0, "the only member is late");
+        }
 }
 
 void test_exceptions() {
@@ -1083,9 +1132,8 @@ void test_exceptions() {
             const int failing = repeat % threads;
             std::string caught;
             try {
-                Crew crew(threads, kWorthAll);
-                crew.run(
-                    crew.size(),
+                run_in_full_crew(
+                    threads,
                     [](const void* context, Team& team) {
                         if (team.rank() == *static_cast<const int*>(context)) throw std::runtime_error("injected");
                         for (;;) team.barrier();
@@ -1104,9 +1152,8 @@ void test_stop() {
     for (const int threads : {1, 3}) {
         bool stopped = false;
         try {
-            Crew crew(threads, kWorthAll);
-            crew.run(
-                crew.size(),
+            run_in_full_crew(
+                threads,
                 [](const void*, Team& team) {
                     for (;;) {
                         team.barrier();
@@ -1131,8 +1178,8 @@ int main() {
     test_fingerprint();
     test_weight_formats();
     test_kept_weights();
-    test_barrier();
-    test_claims();
+    test_plan();
+    test_late_members();
     test_exceptions();
     test_stop();
     test_small_calls_wake_others_once_they_are_many();
