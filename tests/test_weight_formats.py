@@ -13,6 +13,7 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
+from fastrnn.command.main import main
 from isolated import run_code
 from layer_problems import (
     FAMILIES,
@@ -555,13 +556,33 @@ def test_other_ways_out_are_refused(tmp_path: Path) -> None:
         layer = layer_of("lstm").freeze(weights)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=f"weights is {weights}"):
             fastrnn.to_onnx(layer, tmp_path / "layer.onnx")
-        layer.save(str(tmp_path / "layer.safetensors"))
-        with pytest.raises(
-            ValueError, match=f"its weights are of {weights}, for inference alone: fastrnn.load reads it"
-        ):
-            fastrnn.from_torch(tmp_path / "layer.safetensors")
-    layer = layer_of("lstm").freeze("int8")
-    layer.save(str(tmp_path / "layer.safetensors"))
+
+
+@each_format
+def test_files_are_nets_of_which_info_tells(weights: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "net.safetensors")
+    layer = layer_of("lstm", num_layers=2).freeze(weights)
+    count = sum(p.size for p in layer_of("lstm", num_layers=2).params.values())
+    assert repr(layer) == f"LSTM({I}, {H}, num_layers=2).freeze(weights={weights!r})  # {count:,} parameters"
+    net = fastrnn.Sequential(layer, fastrnn.Linear(H, 2, seed=0))
+    assert f"{count:,} parameters" in repr(net)
+    assert f"{count:,}" in net.summary()
+    net.save(path)
+    assert main(["info", path]) == 0
+    told = f"LSTM({I}, {H}, 2)  # {count:,} parameters, of {weights}, for inference alone"
+    assert told in capsys.readouterr().out
+    x = draw(T, B, I, dtype=F)
+    found = fastrnn.from_torch(path, "0")
+    assert found.weights == weights
+    np.testing.assert_array_equal(found(x)[0], layer(x)[0])
+    whole = fastrnn.find_nets(path)[0].layer(weights="float32")
+    assert whole.weights == "float32"
+    np.testing.assert_array_equal(whole.freeze(weights)(x)[0], layer(x)[0])
+    for given, kept_as in (([], weights), (["--weights", weights], weights)):
+        assert main(["convert", path, str(tmp_path / "out.safetensors"), *given]) == 0
+        assert fastrnn.load(str(tmp_path / "out.safetensors")).weights == kept_as
+    assert main(["convert", path, str(tmp_path / "out.safetensors"), "--weights", "float32"]) != 0
+    assert "there is no way back" in capsys.readouterr().err
 
 
 @each_format

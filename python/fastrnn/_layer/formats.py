@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn._base.checks import Array
 from fastrnn._base.extras import needed
+from fastrnn._base.parts import quiet
 
 from .spec import Shapes
 
@@ -93,3 +94,17 @@ def quantised(w: Array) -> tuple[Array, Array]:
     divisible = np.where(finite & (scale > 0), scale, np.float32(1))
     multiple = np.where(finite[:, None], w, 0) / divisible[:, None]
     return np.rint(multiple).clip(-LARGEST, LARGEST).astype(np.int8), scale
+
+
+def in_float32(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays as :func:`as_kept` has them as parameters of float32."""
+    found: dict[str, Array] = {}
+    for name, a in arrays.items():
+        if a.dtype == np.int8:
+            with quiet():
+                found[name] = a * arrays[name + SCALE][:, None]
+        elif a.dtype == np.uint16:
+            found[name] = (a.astype(np.uint32) << 16).view(np.float32)
+        elif not name.endswith(SCALE):
+            found[name] = a
+    return found
