@@ -11,7 +11,7 @@ from fastrnn import _core
 from fastrnn._base.checks import Array
 
 from .formats import SCALE, Format, bfloat16, is_matrix
-from .spec import STATES, Shapes, Spec
+from .spec import STATES, Spec
 from .states import widened
 from .weights import Known, OfSteps
 
@@ -97,11 +97,6 @@ class PackedParams(Mapping[str, Array]):
 
     def look(self) -> None:
         """Do nothing: nobody has an array of it."""
-
-    @property
-    def shapes(self) -> Shapes:
-        """The shapes of all of them."""
-        return {name: self._small[name].shape if name in self._small else self._spec.shapes[name] for name in self}
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
