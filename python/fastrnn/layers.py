@@ -33,8 +33,12 @@ from ._base.described import Description
 from ._base.options import option, warn
 from ._base.uses import USES
 from ._layer.activations import DEFAULTS, full, options_of, plain, without_gradient
-from ._layer.formats import FORMATS as FORMATS  # which the command line has, too
-from ._layer.formats import Format, as_kept, bfloat16, kept_as
+from ._layer.formats import FORMATS as FORMATS  # which the command line has, too, and convert what follows
+from ._layer.formats import LONGEST_ROW as LONGEST_ROW
+from ._layer.formats import SCALE as SCALE
+from ._layer.formats import Format as Format
+from ._layer.formats import as_kept, bfloat16, kept_as
+from ._layer.formats import in_float32 as in_float32
 from ._layer.initial import initial
 from ._layer.noise import Regularisation, expected_zoneout
 from ._layer.own import Independent, Normalised, Own, Peepholes

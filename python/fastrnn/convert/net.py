@@ -14,8 +14,7 @@ import numpy.typing as npt
 from fastrnn._base import checks
 from fastrnn._base.checks import Array
 from fastrnn._base.options import nearest, warn
-from fastrnn._layer.formats import Format
-from fastrnn.layers import GRU, LSTM, RNN, Layer
+from fastrnn.layers import GRU, LSTM, RNN, Format, Layer
 
 __all__ = ["Net"]
 

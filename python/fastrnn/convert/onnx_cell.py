@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._base.checks import Array
-from fastrnn._layer.formats import LONGEST_ROW, SCALE
+from fastrnn.layers import LONGEST_ROW, SCALE
 
 from .net import DEFAULTS
 from .orders import gates

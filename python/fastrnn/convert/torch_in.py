@@ -15,9 +15,8 @@ from fastrnn._base import checks
 from fastrnn._base.checks import Array
 from fastrnn._base.described import Description, parts
 from fastrnn._base.extras import needed
-from fastrnn._layer.formats import in_float32
 from fastrnn.files import beginning, load_with_description, names_in_zip
-from fastrnn.layers import Layer
+from fastrnn.layers import Layer, in_float32
 from fastrnn.modules import Module, Parameters
 
 from .makers import maker_of_file
