@@ -20,6 +20,7 @@ public:
     Buffer& operator=(Buffer&& other) noexcept;
 
     void* data() const noexcept { return data_; }
+    std::size_t capacity() const noexcept { return capacity_; }
 
 private:
     void* data_ = nullptr;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 namespace fastrnn {
 namespace {
@@ -149,28 +150,58 @@ void KeptWeights::expect_the_same() {
     change([](State& state) { state.expected = true; });
 }
 
-bool KeptWeights::packed_by(const KernelTable& table) const {
+std::size_t KeptWeights::bytes() const {
     const State now = state();
-    return now.packed && now.packed->layout.table == &table;
+    return now.packed ? now.packed->memory.capacity() : 0;
 }
 
-template <class Real>
-std::shared_ptr<const Packed> KeptWeights::held(const KernelTable& table, Cell cell,
-                                                const ForwardArgs<Real>& args) const {
+std::shared_ptr<const Packed> FormatWeights::packed() const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const bool same = state_.packed && state_.packed->layout == layout_of(table, cell, args);
-    return same ? state_.packed : nullptr;
+    return packed_;
 }
 
-void KeptWeights::keep(std::shared_ptr<const Packed> packed) {
+void FormatWeights::keep(std::shared_ptr<const Packed> packed) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    state_.packed.swap(packed);
+    packed_.swap(packed);
 }
 
-#define FASTRNN_INSTANTIATE(Real)                                                                                \
-    template std::shared_ptr<const Packed> pack(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);          \
-    template std::shared_ptr<const Packed> KeptWeights::held(const KernelTable&, Cell, const ForwardArgs<Real>&) \
-        const;                                                                                                   \
+MatrixSize matrix_size(const PackedLayout& layout, bool hidden) {
+    const CellInfo& info = kCells[static_cast<int>(layout.cell)];
+    const Index H = layout.H, P = layout.P > 0 ? layout.P : H;
+    if (!hidden) return {info.gates * H, info.gates * H * layout.I};
+    // A projection is a gate more: P rows of H numbers.
+    const bool projects = info.recurrent > info.gates;
+    return {projects ? info.gates * H + P : info.recurrent * H, info.recurrent * H * P};
+}
+
+void unpack(const Packed& packed, const UnpackedMatrix (&matrix)[2], StopHook stop) {
+    const PackedLayout& layout = packed.layout;
+    if (layout.H == 0) return;
+    UnpackArgs args{layout.format, layout.I, layout.H, layout.P, packed.memory.data(), {matrix[0], matrix[1]}};
+    run_unpack(*layout.table, layout.cell, args, stop);
+}
+
+std::shared_ptr<const Packed> pack_anew(const Packed& packed, const KernelTable& table, ForwardArgs<float> args,
+                                        StopHook stop) {
+    const PackedLayout& layout = packed.layout;
+    Buffer memory[2];
+    std::vector<float> scales[2];
+    UnpackedMatrix matrix[2];
+    for (int hidden = 0; hidden < 2; ++hidden) {
+        const auto [rows, numbers] = matrix_size(layout, hidden != 0);
+        memory[hidden] = Buffer(static_cast<std::size_t>(numbers * bytes_of_number(layout.format)));
+        scales[hidden].resize(static_cast<std::size_t>(rows));
+        matrix[hidden] = {memory[hidden].data(), scales[hidden].data()};
+        args.in_format[hidden] = {memory[hidden].data(), scales[hidden].data()};
+    }
+    unpack(packed, matrix, stop);
+    args.size = {0, 1, layout.I, layout.H, 0, nullptr, layout.P};
+    args.format = layout.format;
+    return pack(table, layout.cell, args, stop);
+}
+
+#define FASTRNN_INSTANTIATE(Real)                                                                       \
+    template std::shared_ptr<const Packed> pack(const KernelTable&, Cell, ForwardArgs<Real>, StopHook); \
     template void KeptWeights::run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);
 FASTRNN_INSTANTIATE(float)
 FASTRNN_INSTANTIATE(double)

@@ -29,7 +29,7 @@ struct Packed {
     Buffer memory;
 };
 
-// The weights of `args`, whose size.T is 0, packed for calls with `packed`.
+// The weights of `args`, whose size.T is 0, packed for calls with `packed`. `args.size.B` is 1 at least.
 template <class Real>
 std::shared_ptr<const Packed> pack(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop);
 
@@ -37,22 +37,14 @@ std::shared_ptr<const Packed> pack(const KernelTable& table, Cell cell, ForwardA
 // by several threads at a time.
 class KeptWeights {
 public:
-    // `frozen`: the weights are the same in all calls, and nobody looks. In another format than plain they have to be.
-    KeptWeights(bool frozen, WeightFormat format) noexcept : frozen_(frozen), format_(format) {}
-
-    WeightFormat format() const { return format_; }
+    // `frozen`: the weights are the same in all calls, and nobody looks.
+    explicit KeptWeights(bool frozen) noexcept : frozen_(frozen) {}
 
     // Have the weights of the next call packed, as if there had been one with the same before.
     void expect_the_same();
 
-    // Of a format, which calls of it take and keep with the GIL, so that nobody waits for the lock: what is packed for
-    // such a call, which then need not be given any weights; or null.
-    template <class Real>
-    std::shared_ptr<const Packed> held(const KernelTable& table, Cell cell, const ForwardArgs<Real>& args) const;
-    void keep(std::shared_ptr<const Packed> packed);
-
-    // Whether any are packed by this table.
-    bool packed_by(const KernelTable& table) const;
+    // Bytes of what is packed.
+    std::size_t bytes() const;
 
     // run_forward() with plain weights that are packed already, if they are the same as then.
     template <class Real>
@@ -75,9 +67,35 @@ private:
     void change(const Change& change);
 
     const bool frozen_;
-    const WeightFormat format_;
     mutable std::mutex mutex_;
     State state_;
 };
+
+// The matrices of a layer in another format than plain, of which there is nothing but what is packed of them.
+class FormatWeights {
+public:
+    explicit FormatWeights(std::shared_ptr<const Packed> packed) noexcept : packed_(std::move(packed)) {}
+
+    // What they are packed in now. Taken and given back with the GIL, so that nobody waits for the lock.
+    std::shared_ptr<const Packed> packed() const;
+    void keep(std::shared_ptr<const Packed> packed);
+
+private:
+    mutable std::mutex mutex_;
+    std::shared_ptr<const Packed> packed_;
+};
+
+// Rows of the matrices in an array of numbers, and how many numbers they have in all.
+struct MatrixSize {
+    Index rows, numbers;
+};
+MatrixSize matrix_size(const PackedLayout& layout, bool hidden);
+
+// The matrices of what is packed in another format than plain.
+void unpack(const Packed& packed, const UnpackedMatrix (&matrix)[2], StopHook stop);
+
+// The same weights packed by another table, with the biases and vectors of `args`.
+std::shared_ptr<const Packed> pack_anew(const Packed& packed, const KernelTable& table, ForwardArgs<float> args,
+                                        StopHook stop);
 
 }  // namespace fastrnn

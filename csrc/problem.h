@@ -120,6 +120,16 @@ struct Regularisation {
     Index keep_pitch;              // 0 to 1 (zoneout of Krueger et al., 2017). From row to row: H, or 0
 };
 
+// Rows of a matrix of weights as a format other than plain has them: bfloat16 the upper 16 bits of each number, int8
+// integers, and for each row what they are multiples of.
+struct Matrix {
+    const void* numbers;
+    const float* scales;
+};
+
+// What of them a number takes.
+static inline Index bytes_of_number(WeightFormat format) { return format == WeightFormat::int8 ? 1 : 2; }
+
 template <class Real>
 struct ForwardArgs {
     Sizes size;
@@ -139,11 +149,26 @@ struct ForwardArgs {
     Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n; may be state_0
     bool turned;                      // whether the first step goes through W_hh from its end
     WeightFormat format;              // of the packed weights; with a tape, plain
+    Matrix in_format[2];              // w_ih and w_hh in another format than plain, in the place of those; to pack
     Real* packed;       // packed_size() elements, the weights as the same table packs them; null: it packs
     bool fills_packed;  // into the workspace. Whether `packed` is still to be filled.
     Real* tape;         // tape_size() elements, filled for backward; null at inference
     Real* workspace;    // forward_workspace() elements, uninitialised, 64-byte aligned
     Real* ready;        // likewise, for rows as the format takes them, for each part of the units; null if as they are
+};
+
+// Where numbers and scales go; both null: they are not wanted.
+struct UnpackedMatrix {
+    void* numbers;
+    float* scales;
+};
+
+// Weights in another format than plain, of one layer, that are to be unpacked.
+struct UnpackArgs {
+    WeightFormat format;
+    Index I, H, P;
+    const void* packed;        // as ForwardArgs::packed of the same table
+    UnpackedMatrix matrix[2];  // w_ih and w_hh
 };
 
 template <class Real>

@@ -78,12 +78,10 @@ struct Touched {
     int count;
 };
 
-// Rows of weights of `gates` gates, of which those of one gate lie together, to be packed for x W^T.
-template <class Real>
+// How rows of weights lie, (gates, .., depth), before they are packed for x W^T: those of one gate together.
 struct GateRows {
-    const Real* first;  // (gates, .., depth)
-    Index units;        // that each gate has; in panels zeros stand beyond them
-    Index apart;        // rows from one gate to the next
+    Index units;  // that each gate has; in panels zeros stand beyond them
+    Index apart;  // rows from one gate to the next
     Index depth;
     int gates;
 };
@@ -97,8 +95,13 @@ template <class Real>
 struct ProductKernels {
     // The memory that panels of `gates` gates of so many units over `depth` k take, in elements of Real.
     Index (*packed_size)(Index units, int gates, Index depth);
-    // Writes one of the panels of all unit blocks, of which there are so many.
-    void (*pack)(const GateRows<Real>& rows, Index unit_blocks, Index panel, void* packed);
+    // Writes one of the panels of all unit blocks, of which there are so many. `first` and `scales` are the first row,
+    // and what it is a multiple of: see Matrix.
+    void (*pack)(const GateRows& rows, const void* first, const float* scales, Index unit_blocks, Index panel,
+                 void* packed);
+    // Writes the rows that one of the panels was packed of, bit for bit. Null where the caller has them.
+    void (*unpack)(const GateRows& rows, const void* packed, Index unit_blocks, Index panel, void* first,
+                   float* scales);
     // For every row of [row_begin, row_end) and this thread's panels, in no promised order, calls the epilogue: as
     // often as it likes. With a team a thread takes those that it claims until there are none left. A loop over time
     // that turns round at every step finds in cache the panels that the step before used last. `touched` may be null.

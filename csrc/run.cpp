@@ -162,6 +162,11 @@ void run_step(const KernelTable& table, Cell cell, StepArgs<Real> args, StopHook
     kernel.run(args, nullptr);
 }
 
+void run_unpack(const KernelTable& table, Cell cell, const UnpackArgs& args, StopHook stop) {
+    Crew alone(1, 0);
+    run_in_crew(alone, 1, [&](Team& team) { unpack(net_of<float>(table, cell), args, team); }, stop);
+}
+
 template <class Real>
 void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args, StopHook stop) {
     Crew alone(1, 0);

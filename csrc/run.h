@@ -30,6 +30,9 @@ void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, St
 template <class Real>
 void run_backward(const KernelTable& table, Cell cell, BackwardArgs<Real> args, StopHook stop);
 
+// Of rows of float32, the only ones that are multiplied with other weights than plain.
+void run_unpack(const KernelTable& table, Cell cell, const UnpackArgs& args, StopHook stop);
+
 template <class Real>
 void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args, StopHook stop);
 

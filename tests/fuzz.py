@@ -262,6 +262,16 @@ def optimisers() -> Iterator[Target]:
 
 
 # Every cell of _core, with what a layer gives it.
+def in_int8(cell: str, w_ih: Array, w_hh: Array | None, b_ih: Any, b_hh: Any, vectors: Any) -> tuple[Any, ...]:
+    """Arguments of _core.FormatWeights, with weights of such shapes."""
+    rng, of_hidden = np.random.default_rng(0), (None, None)
+    numbers = rng.integers(-128, 128, w_ih.shape, dtype=np.int8)
+    if w_hh is not None:  # of a projection in one row, with those of W_hr
+        rows = len(w_hh) if w_hh.ndim == 2 else len(w_ih) + len(w_hh) * 4 // (5 * len(w_ih))
+        of_hidden = rng.integers(-128, 128, w_hh.shape, dtype=np.int8), draw(rows) ** 2
+    return cell, "int8", numbers, draw(len(w_ih)) ** 2, *of_hidden, b_ih, b_hh, vectors
+
+
 def core() -> Iterator[Target]:
     layers = [LAYERS[family](I, H, seed=0, **fitting(options)) for family, options in VARIANTS]
     for cell, layer in {layer._spec.cell: layer for layer in layers}.items():
@@ -274,15 +284,15 @@ def core() -> Iterator[Target]:
         for x, counts, kept in (
             (draw(T, B, I), None, None),
             (np.array([[0, 1], [3, 2], [1, 1]]), None, None),
-            (draw(5, I), np.array([2, 2, 1]), _core.KeptWeights(False, "float32")),
-            (draw(T, B, I), None, _core.KeptWeights(True, "float32")),
+            (draw(5, I), np.array([2, 2, 1]), _core.KeptWeights(False)),
+            (draw(T, B, I), None, _core.KeptWeights(True)),
         ):
             arguments = at(cell, True, True, kept, counts, x, *weights, *state, vectors, options, regularised)
             frozen = kept is not None and arguments["_4"] is None
             if not frozen:  # a frozen one takes weights for what they were, whatever they are
                 yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], arguments)
             else:
-                in_bytes = _core.KeptWeights(True, "int8")
+                in_bytes = _core.FormatWeights(*in_int8(cell, *weights, vectors))
                 inference = at(cell, False, True, in_bytes, counts, x, *weights, *state, vectors, options, regularised)
                 yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], inference, False)
             tape = _core.forward(*arguments.values())[-1]
@@ -291,11 +301,15 @@ def core() -> Iterator[Target]:
                 yield Target("_core.backward", _core.backward, at(spec.family, tape, sums, True, *upstream), False)
             yield Target("_core.trace", _core.trace, at(tape))
         begins = tuple(draw(H, seed=s) for s in range(len(spec.state_sizes)))
-        first = (*weights, vectors, regularised, None)
-        above = (draw(spec.shapes["weight_ih_l0"][0], H), *weights[1:], vectors, regularised, begins)
+        yield Target("_core.FormatWeights", _core.FormatWeights, at(*in_int8(cell, *weights, vectors)), False)
+        yield Target("_core.FormatWeights", _core.FormatWeights(*in_int8(cell, *weights, vectors)).unpack, at(True))
+        upper = (draw(spec.shapes["weight_ih_l0"][0], H), *weights[1:])
         outputs = spec.state_sizes[0]
-        for tokens, weights_format in itertools.product((False, True), ("float32", "int8")):
-            arguments = at(cell, options, [first, above], B, tokens, outputs, weights_format)
+        for tokens, in_bytes in itertools.product((False, True), (False, True)):
+            kept = [_core.FormatWeights(*in_int8(cell, *w, vectors)) if in_bytes else None for w in (weights, upper)]
+            first = (*weights, vectors, regularised, None, kept[0])
+            above = (*upper, vectors, regularised, begins, kept[1])
+            arguments = at(cell, options, [first, above], B, tokens, outputs)
             yield Target("_core.Stream", lambda *a: _core.Stream(*a).state, arguments)
             stream = _core.Stream(*arguments.values())
             x = np.array([0, 3]) if tokens else draw(B, I)
@@ -310,8 +324,8 @@ def core() -> Iterator[Target]:
         yield Target("_core.CellOptions", _core.CellOptions, at(cell, activations, 0.5, None, True, False), False)
     yield Target("_core.activations", _core.activations, {})
     yield Target("_core._activation", _core._activation, at(("elu", 1.0, 0.0), draw(T, H)))
-    yield Target("_core.KeptWeights", _core.KeptWeights, at(False, "float32"), False)
-    yield Target("_core.KeptWeights", _core.KeptWeights(False, "float32").expect_the_same, {}, False)
+    yield Target("_core.KeptWeights", _core.KeptWeights, at(False), False)
+    yield Target("_core.KeptWeights", _core.KeptWeights(False).expect_the_same, {}, False)
     yield Target("_core.Sums", _core.Sums, {}, False)
     yield Target("_core.Sums", _core.Sums().finish, {}, False)
     yield Target("_core.Tape", _core.Tape, {}, False)

@@ -169,7 +169,7 @@ def test_changes_of_a_few_weights_are_seen() -> None:
 def test_what_is_missing_is_not_zeros() -> None:
     layer = fastrnn.LSTM(I, 4, seed=0).eval()
     x = np.ones((3, 2, I), np.float32)
-    kept = _core.KeptWeights(False, "float32")
+    kept = _core.KeptWeights(False)
     w = layer.params["weight_ih_l0"], layer.params["weight_hh_l0"]
     zeros, ones = np.zeros(16, np.float32), np.ones(16, np.float32)
     for b_ih, b_hh in ((None, None), (zeros, None), (ones, None), (None, ones), (ones, zeros), (None, None)):
@@ -215,7 +215,7 @@ def _calls_at_once() -> None:
     sys.setswitchinterval(1e-6)
     layers = [fastrnn.LSTM(8, 16, seed=s).eval() for s in range(2)]
     x = np.random.default_rng(0).normal(size=(4, 3, 8)).astype(np.float32)
-    kept = _core.KeptWeights(False, "float32")
+    kept = _core.KeptWeights(False)
     expected = [layer(x)[0] for layer in layers]
 
     def work(turn: int) -> None:

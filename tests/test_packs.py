@@ -39,7 +39,7 @@ def forward(family: str, *arguments: Any, **options: Any) -> tuple[Any, ...]:
 
 
 def kept() -> list[bool]:
-    return [entry.kept is not None and entry.kept.packed for entry in packs._entries.values()]
+    return [entry.kept is not None and entry.kept.nbytes > 0 for entry in packs._entries.values()]
 
 
 @each_function

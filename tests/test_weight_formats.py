@@ -13,8 +13,23 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
+from fastrnn.command.main import main
 from isolated import run_code
-from layer_problems import FAMILIES, LAYERS, LENGTHS, B, H, I, T, draw, each_family, each_variant, parts, state_like
+from layer_problems import (
+    FAMILIES,
+    GATES,
+    LAYERS,
+    LENGTHS,
+    B,
+    H,
+    I,
+    T,
+    draw,
+    each_family,
+    each_variant,
+    parts,
+    state_like,
+)
 from problems import Array
 from tolerances import output_tolerance
 
@@ -189,23 +204,6 @@ def test_no_steps_no_rows_and_no_inputs(weights: Any) -> None:
             assert [s.shape for s in parts(state_n)] == [s.shape for s in parts(state)]
 
 
-def test_one_weight_is_packed_anew_after_another_instruction_set() -> None:
-    """What has been packed may be gone when a call begins, which knows by then what shapes the weights have."""
-    x = draw(T, B, 1, dtype=F)
-    before = fastrnn.isa()
-    for weights in FORMATS:
-        layer = fastrnn.RNN(1, 1, seed=0).freeze(weights)  # type: ignore[arg-type]
-        right, _ = layer(x)
-        known, kept = layer._weights.known("_l0"), layer._weights.kept["_l0"]
-        for isa in fastrnn.available_isas():
-            try:
-                _core.set_isa(isa)
-                y, *_ = _core.forward("rnn_tanh", False, True, kept, None, x, *known[:4], None, None, None, None, None)
-            finally:
-                _core.set_isa(before)
-            np.testing.assert_allclose(y, right, rtol=0, atol=1e-6)
-
-
 @each_format
 def test_huge_weights_warn_of_nothing(weights: Any) -> None:
     layer = layer_of("rnn")
@@ -301,29 +299,165 @@ def test_all_layers_of_a_net_or_none() -> None:
 
 
 @each_format
-def test_weights_that_are_written_to_nonetheless(weights: Any) -> None:
-    layer = layer_of("gru").freeze(weights)
+def test_what_is_read_of_a_layer_is_a_copy(weights: Any) -> None:
+    layer = layer_of("gru", learn_state=True).freeze(weights)
     x = draw(T, B, I, dtype=F)
-    before, _ = layer(x)
-    w = layer.params["weight_hh_l0"]
-    w.flags.writeable = True
-    w[...] = w[::-1].copy()
-    changed, _ = layer(x)
-    assert not np.array_equal(changed, before)
-    np.testing.assert_array_equal(copy.copy(layer)(x)[0], changed)
+    before, right = layer(x)[0], layer.state_dict()
+    for name, p in layer.params.items():
+        assert not p.flags.writeable
+        p.flags.writeable = True
+        p[...] = 1
+        np.testing.assert_array_equal(layer.params[name], right[name])
+    np.testing.assert_array_equal(layer(x)[0], before)
+    np.testing.assert_array_equal(copy.copy(layer)(x)[0], before)
 
 
-def test_another_instruction_set_packs_anew() -> None:
-    before = fastrnn.isa()
-    x = draw(T, B, I, dtype=F)
+@each_format
+@each_variant
+def test_another_instruction_set_packs_anew(family: str, options: dict[str, Any], weights: Any) -> None:
+    """From each to each other: what a layer keeps stays as it is, bit for bit, and calls are those of a new one."""
+    more = {"num_layers": 2, "learn_state": True, **options}
+    layer, x = layer_of(family, **more).freeze(weights), draw(T, B, I, dtype=F)
+    before, right = fastrnn.isa(), layer.state_dict()
+    isas = fastrnn.available_isas()
+    try:
+        for isa in (*isas, *reversed(isas)):
+            _core.set_isa(isa)
+            for name, p in layer.params.items():
+                np.testing.assert_array_equal(p.view(np.uint8), right[name].view(np.uint8))
+            new = layer_of(family, **more).freeze(weights)
+            np.testing.assert_array_equal(layer.stream(B).step(x[0]), new.stream(B).step(x[0]))
+            np.testing.assert_array_equal(layer(x)[0], new(x)[0])
+    finally:
+        _core.set_isa(before)
+
+
+def given(layer: fastrnn.Layer, arrays: dict[str, Array], weights: str, path: Path) -> fastrnn.Layer:
+    """The layer that a file with these parameters has."""
+    from fastrnn.files import save_arrays
+
+    save_arrays(str(path), arrays, {**layer._description(), "weights": weights})
+    found: fastrnn.Layer = fastrnn.load(str(path))
+    return found
+
+
+@each_variant
+def test_numbers_of_a_file_are_kept_exactly(family: str, options: dict[str, Any], tmp_path: Path, isa: str) -> None:
+    """Any integers with any scales, and any bits of bfloat16, also where float32 would give others."""
+    rng = np.random.default_rng(0)
     for weights in FORMATS:
-        layer = layer_of("lstm").freeze(weights)
-        try:
-            for isa in (*fastrnn.available_isas(), before):
-                _core.set_isa(isa)
-                np.testing.assert_array_equal(layer(x)[0], layer_of("lstm").freeze(weights)(x)[0])
-        finally:
-            _core.set_isa(before)
+        layer = LAYERS[family](I, H, seed=0, num_layers=2, **options).freeze(weights)  # type: ignore[arg-type]
+        arrays = layer.state_dict()
+        for name, p in arrays.items():
+            if p.dtype == np.int8:
+                arrays[name] = rng.integers(-128, 128, p.shape, dtype=np.int8)
+                arrays[name][0] = 0
+                arrays[name][1] = np.clip(p[1], -3, 3)  # far from the greatest that there are
+            elif name.endswith("_scale"):
+                arrays[name] = rng.uniform(0, 0.01, p.shape).astype(F)
+                arrays[name][0], arrays[name][2] = 0, np.nan
+            elif p.dtype == ml_dtypes.bfloat16:
+                bits = rng.integers(0, 2**16, p.shape, dtype=np.uint16)
+                arrays[name] = bits.view(ml_dtypes.bfloat16)
+        loaded = given(layer, arrays, weights, tmp_path / "layer.safetensors")
+        again = pickle.loads(pickle.dumps(copy.deepcopy(loaded)))
+        loaded.save(str(tmp_path / "again.safetensors"))
+        for other in (loaded, again, fastrnn.load(str(tmp_path / "again.safetensors"))):
+            assert other.params.keys() == arrays.keys()
+            for name, p in other.params.items():
+                assert p.dtype == arrays[name].dtype
+                np.testing.assert_array_equal(p.view(np.uint8), arrays[name].view(np.uint8))
+
+
+def test_a_step_with_integers_of_a_file(tmp_path: Path, isa: str) -> None:
+    """Products are of the very integers, -128 too: of rows that are integers themselves they are exact."""
+    layer = fastrnn.RNN(I, H, nonlinearity="relu", seed=0).freeze("int8")
+    arrays, rng = layer.state_dict(), np.random.default_rng(0)
+    for kind in ("ih", "hh"):
+        name = f"weight_{kind}_l0"
+        arrays[name] = rng.integers(-128, 128, arrays[name].shape, dtype=np.int8)
+        arrays[name][3] = -128
+        arrays[name + "_scale"] = (2.0 ** rng.integers(-9, -4, H)).astype(F)
+        arrays[f"bias_{kind}_l0"][...] = 0
+    loaded = given(layer, arrays, "int8", tmp_path / "layer.safetensors")
+    x, h = (rng.integers(-127, 128, (1, B, n)).astype(F) for n in (I, H))
+    x[..., 0] = h[..., 0] = 127  # so that a row's scale is 1
+    w_ih, w_hh = (arrays[f"weight_{k}_l0"] * arrays[f"weight_{k}_l0_scale"][:, None] for k in ("ih", "hh"))
+    y, _ = loaded(x, h)
+    np.testing.assert_array_equal(y[0], np.maximum(x[0] @ w_ih.T + h[0] @ w_hh.T, 0))
+    for token in range(I):
+        y, _ = loaded(np.full((1, B), token))
+        np.testing.assert_array_equal(y[0], np.maximum(np.tile(w_ih[:, token], (B, 1)), 0))
+
+
+# --- what that takes
+
+
+def bytes_kept(layer: fastrnn.Layer) -> int:
+    """What is packed, and all arrays that the layer has."""
+    kept = layer._weights
+    arrays = kept._small if layer.weights != "float32" else layer.params
+    return sum(p.nbytes for p in arrays.values()) + sum(packed.nbytes for packed in kept.kept.values())
+
+
+def test_memory_that_is_kept() -> None:
+    for family in FAMILIES:
+        gates = max(1, len(GATES[family]))
+        units = int((2**22 / gates) ** 0.5)  # of 32 MB of weights
+        x = np.zeros((20, 2, units), F)
+        layers = {w: LAYERS[family](units, units, seed=0).freeze(w) for w in ("float32", *FORMATS)}  # type: ignore[arg-type]
+        for layer in layers.values():
+            layer.eval()(x)
+        whole = bytes_kept(layers["float32"])
+        assert whole >= 2 * 4 * 2 * gates * units**2
+        assert bytes_kept(layers["bfloat16"]) / whole < 0.3
+        # Where no instruction multiplies bytes, packed integers have 16 bits.
+        assert bytes_kept(layers["int8"]) / whole < (0.16 if fastrnn.isa() == "avx512" else 0.3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells memory on Linux only")
+@each_format
+def test_memory_of_the_process(weights: Any, tmp_path: Path) -> None:
+    """Layers of 64 MB each as float32: no copy of a matrix as float32 stays, nor of any twice, however they come."""
+    path = str(tmp_path / "layer.safetensors")
+    run_code(
+        f"""
+import copy, ctypes, gc, os, pickle
+import numpy as np
+import fastrnn
+
+if hasattr(ctypes.CDLL(None), "mallopt"):  # large arrays go back to the system as soon as they are gone
+    ctypes.CDLL(None).mallopt(-3, 1 << 20)
+
+def used():
+    gc.collect()
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+H = 1448
+x = np.zeros((3, 1, H), np.float32)
+layer = fastrnn.LSTM(H, H, seed=0)
+fastrnn.LSTM(8, 8, seed=0).freeze({weights!r})(x[..., :8])
+before = used()
+layer.freeze({weights!r})
+layer(x), layer.stream(1).step(x[0]), layer.state_dict()
+fewer = before - used()
+expected = 64 * (1 - {{"bfloat16": 1 / 2, "int8": 1 / 4 if fastrnn.isa() == "avx512" else 1 / 2}}[{weights!r}])
+assert fewer > expected - 8, (fewer, expected)
+layer.save({path!r})
+for make in (copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer)), lambda layer: fastrnn.load({path!r})):
+    before = used()
+    other = make(layer)
+    other(x), other.params["weight_hh_l0"]
+    more = used() - before
+    assert more < 64 - expected + 8, more
+    del other
+streams = []
+before = used()
+for _ in range(4):
+    streams.append(layer.stream(1))
+assert used() - before < 8, "streams have weights of their own"
+"""
+    )
 
 
 # --- what they refuse
@@ -391,10 +525,10 @@ def test_files_that_are_not_as_they_say(tmp_path: Path) -> None:
     path = str(tmp_path / "layer.safetensors")
     layer = layer_of("gru").freeze("int8")
     arrays, description = dict(layer.params), layer._description()
-    spoilt = arrays["weight_hh_l0"].copy()
-    spoilt[2] = np.arange(H)
+    infinite, negative = (np.full(3 * H, value, F) for value in (np.inf, -1e-3))
     for change, words in (
-        ({"weight_hh_l0": spoilt}, "a row whose largest integer is not 127"),
+        ({"weight_hh_l0_scale": infinite}, "weight_hh_l0_scale has a number that is no scale"),
+        ({"weight_ih_l0_scale": negative}, "weight_ih_l0_scale has a number that is no scale"),
         ({"weight_hh_l0": arrays["weight_hh_l0"].astype(F)}, "weight_hh_l0: not as int8 weights"),
         ({"weight_hh_l0_scale": np.ones(2, F)}, "weight_hh_l0_scale: not as int8 weights"),
         ({"more": np.ones(2, F)}, "more: not as int8 weights"),
@@ -412,7 +546,7 @@ def test_files_that_are_not_as_they_say(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="weights is 'int4'"):
         fastrnn.load(path)
     save_arrays(path, layer_of("gru").state_dict(), {**description, "weights": "bfloat16"})
-    with pytest.raises(ValueError, match="numbers that bfloat16 has not"):
+    with pytest.raises(ValueError, match="weight_hh_l0, weight_ih_l0: not as bfloat16 weights"):
         fastrnn.load(path)
 
 
@@ -422,13 +556,33 @@ def test_other_ways_out_are_refused(tmp_path: Path) -> None:
         layer = layer_of("lstm").freeze(weights)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=f"weights is {weights}"):
             fastrnn.to_onnx(layer, tmp_path / "layer.onnx")
-        layer.save(str(tmp_path / "layer.safetensors"))
-        with pytest.raises(
-            ValueError, match=f"its weights are of {weights}, for inference alone: fastrnn.load reads it"
-        ):
-            fastrnn.from_torch(tmp_path / "layer.safetensors")
-    layer = layer_of("lstm").freeze("int8")
-    layer.save(str(tmp_path / "layer.safetensors"))
+
+
+@each_format
+def test_files_are_nets_of_which_info_tells(weights: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "net.safetensors")
+    layer = layer_of("lstm", num_layers=2).freeze(weights)
+    count = sum(p.size for p in layer_of("lstm", num_layers=2).params.values())
+    assert repr(layer) == f"LSTM({I}, {H}, num_layers=2).freeze(weights={weights!r})  # {count:,} parameters"
+    net = fastrnn.Sequential(layer, fastrnn.Linear(H, 2, seed=0))
+    assert f"{count:,} parameters" in repr(net)
+    assert f"{count:,}" in net.summary()
+    net.save(path)
+    assert main(["info", path]) == 0
+    told = f"LSTM({I}, {H}, 2)  # {count:,} parameters, of {weights}, for inference alone"
+    assert told in capsys.readouterr().out
+    x = draw(T, B, I, dtype=F)
+    found = fastrnn.from_torch(path, "0")
+    assert found.weights == weights
+    np.testing.assert_array_equal(found(x)[0], layer(x)[0])
+    whole = fastrnn.find_nets(path)[0].layer(weights="float32")
+    assert whole.weights == "float32"
+    np.testing.assert_array_equal(whole.freeze(weights)(x)[0], layer(x)[0])
+    for given, kept_as in (([], weights), (["--weights", weights], weights)):
+        assert main(["convert", path, str(tmp_path / "out.safetensors"), *given]) == 0
+        assert fastrnn.load(str(tmp_path / "out.safetensors")).weights == kept_as
+    assert main(["convert", path, str(tmp_path / "out.safetensors"), "--weights", "float32"]) != 0
+    assert "there is no way back" in capsys.readouterr().err
 
 
 @each_format
@@ -507,12 +661,45 @@ assert not wrong, wrong[:3]
     )
 
 
-def test_rows_whose_sums_would_not_fit() -> None:
-    w = np.ones((1, 2**17 + 1), F)
-    kept = _core.KeptWeights(True, "int8")
-    none = (None,) * 7
+def test_what_the_core_refuses() -> None:
+    w, scales = np.ones((H, I), np.int8), np.ones(H, F)
+    w_hh = np.ones((H, H), np.int8)
+    good = ["rnn_relu", "int8", w, scales, w_hh, scales, None, None, None]
+    long = np.ones((1, 2**17 + 1), np.int8)
+    one = np.ones((1, 1), np.int8), np.ones(1, F)
+    for place, value, error, words in (
+        (1, "float32", ValueError, "is 'float32', expected one of fewer bits"),
+        (2, w.astype(np.uint8), TypeError, "w_ih has dtype uint8, expected a NumPy array of int8"),
+        (2, w[0], ValueError, r"w_ih has shape \(\d,\), expected"),
+        (2, w[1:], ValueError, "w_ih has shape"),
+        (3, None, TypeError, "ih_scales is None"),
+        (3, scales[1:], ValueError, "ih_scales has shape"),
+        (4, w_hh[1:], ValueError, "w_hh has shape"),
+        (4, None, TypeError, "w_hh is None"),
+        (5, scales.astype(np.float64), TypeError, "hh_scales has dtype float64"),
+        (6, scales[1:], ValueError, "b_ih has shape"),
+        (8, scales, (TypeError, ValueError), "vectors"),
+    ):
+        given = [*good[:place], value, *good[place + 1 :]]
+        with pytest.raises(error, match=words):
+            _core.FormatWeights(*given)
     with pytest.raises(ValueError, match=r"I is 131073 .*expected at most 131072 with weights of int8"):
-        _core.forward("rnn_relu", False, True, kept, None, np.ones((1, 1, 2**17 + 1), F), w, np.ones((1, 1), F), *none)
+        _core.FormatWeights("rnn_relu", "int8", long, one[1], *one, None, None, None)
+    kept, x = _core.FormatWeights(*good), np.ones((T, B, I), F)
+    shapes = np.ones((H, I), F), np.ones((H, H), F)
+    none = (None,) * 7
+    with pytest.raises(ValueError, match="are those of rnn_relu, expected rnn_tanh"):
+        _core.forward("rnn_tanh", False, True, kept, None, x, *shapes, *none)
+    with pytest.raises(ValueError, match="other shapes than the weights that are kept"):
+        _core.forward("rnn_relu", False, True, kept, None, x[..., 1:], shapes[0][:, 1:], shapes[1], *none)
+    double = [a.astype(np.float64) for a in (x, *shapes)]
+    with pytest.raises(ValueError, match="for x of float32"):
+        _core.forward("rnn_relu", False, True, kept, None, *double, *none)
+    with pytest.raises(ValueError, match="for inference, not for training"):
+        _core.forward("rnn_relu", True, True, kept, None, x, *shapes, *none)
+    layers = [(*shapes, *(None,) * 5, kept), (shapes[1], shapes[1], *(None,) * 6)]
+    with pytest.raises(ValueError, match="weights of several formats"):
+        _core.Stream("rnn_relu", None, layers, 1, False, H)
 
 
 def test_without_ml_dtypes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@
 #include "contract.h"
 #include "dispatch.h"
 #include "float_mode.h"
+#include "format_weights.h"
 #include "gil.h"
 #include "loop/sequence.h"
 #include "packed.h"
@@ -39,23 +40,19 @@ struct KeptObject {
 };
 
 constexpr char kKeptDoc[] =
-    "KeptWeights(frozen, weights, /)\n--\n\n"
-    "Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good. In another\n"
-    "format than 'float32' they are frozen, and a call reads no weights where some are packed.";
+    "KeptWeights(frozen, /)\n--\n\n"
+    "Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good.";
 
 PyTypeObject* kept_type = nullptr;
 
 PyObject* new_kept(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
         constexpr Function function{"layer", "kept", "KeptWeights"};
-        expect_positional("KeptWeights", args, keywords, 2);
+        expect_positional("KeptWeights", args, keywords, 1);
         const bool frozen = check_bool(function, "frozen", PyTuple_GET_ITEM(args, 0));
-        const WeightFormat format = find_format(function, PyTuple_GET_ITEM(args, 1));
-        if (!frozen && format != WeightFormat::plain)
-            throw py::value_error("KeptWeights: frozen is False, and only weights of float32 may change");
         KeptObject* const object = PyObject_New(KeptObject, kept_type);
         if (!object) throw py::error_already_set();
-        new (&object->kept) KeptWeights(frozen, format);
+        new (&object->kept) KeptWeights(frozen);
         return reinterpret_cast<PyObject*>(object);
     });
 }
@@ -67,15 +64,23 @@ void deallocate_kept(PyObject* self) {
     Py_DECREF(type);
 }
 
-// Null for None.
-KeptWeights* kept_in(const Function& function, PyObject* object) {
-    if (object == Py_None) return nullptr;
-    if (Py_TYPE(object) != kept_type) wrong_type(function.name(), "kept", object, "KeptWeights or None");
-    return &reinterpret_cast<KeptObject*>(object)->kept;
-}
+// What a call has of packed weights, if anything: what it may keep itself, or what there is in a format.
+struct Kept {
+    Kept(const Function& function, PyObject* object) {
+        if (object == Py_None) return;
+        if (Py_TYPE(object) == kept_type)
+            plain = &reinterpret_cast<KeptObject*>(object)->kept;
+        else
+            in_format = format_weights_in(object);
+        if (!plain && !in_format) wrong_type(function.name(), "kept", object, "KeptWeights, FormatWeights or None");
+    }
 
-PyObject* is_packed(PyObject* self, void*) {
-    return PyBool_FromLong(reinterpret_cast<KeptObject*>(self)->kept.packed_by(active_table()));
+    KeptWeights* plain = nullptr;
+    FormatWeights* in_format = nullptr;
+};
+
+PyObject* bytes_kept(PyObject* self, void*) {
+    return PyLong_FromSize_t(reinterpret_cast<KeptObject*>(self)->kept.bytes());
 }
 
 PyObject* expect_the_same(PyObject* self, PyObject*) {
@@ -85,39 +90,8 @@ PyObject* expect_the_same(PyObject* self, PyObject*) {
     });
 }
 
-// Whether an array has a shape alone: the same number everywhere.
-bool has_no_memory(PyObject* array) {
-    if (!array || array == Py_None) return false;
-    const auto a = py::reinterpret_borrow<py::array>(array);
-    if (a.size() == 0) return false;
-    for (py::ssize_t axis = 0; axis < a.ndim(); ++axis)
-        if (a.strides(axis) == 0 && a.shape(axis) > 1) return true;
-    return false;
-}
-
-// ValueError where weights of a format are not for such a call.
 template <class Real>
-void check_format(const Inputs& in, bool training, WeightFormat format) {
-    if (sizeof(Real) != sizeof(float))
-        throw py::value_error(in.function.name() + ": weights of fewer bits than 32 are for x of float32");
-    if (training)
-        throw py::value_error(in.function.name() +
-                              ": weights of fewer bits than 32 are for inference, not for training");
-    check_rows(in.function, format, in.size);
-}
-
-// Weights of a format, packed as a call has them; with the GIL released.
-template <class Real>
-std::shared_ptr<const Packed> packed_in_format(const KernelTable& table, Cell cell, ForwardArgs<Real> args,
-                                               StopHook stop) {
-    args.size.T = args.size.D = 0;
-    args.size.first_row = nullptr;
-    args.x = nullptr;
-    return pack(table, cell, args, stop);
-}
-
-template <class Real>
-PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* kept) {
+PyObject* forward(const Inputs& in, bool training, bool sequence, const Kept& kept) {
     const CellInfo& info = info_of(in.cell);
     const KernelTable& table = active_table();
     Tape tape{in.cell,          in.single, &table,       in.size,
@@ -146,19 +120,15 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
         args.tokens = tape.tokens.view();
     else
         args.x = copies.data<Real>(in.x);
-    const bool in_format = kept && kept->format() != WeightFormat::plain && B * H > 0;
     std::shared_ptr<const Packed> packed;
-    if (in_format) {
-        args.format = kept->format();
-        check_format<Real>(in, training, args.format);
-        packed = kept->held(table, in.cell, args);
-        if (!packed && (has_no_memory(in.w_ih) || has_no_memory(in.w_hh)))
-            throw py::value_error(
-                in.function.name() +
-                ": w_ih and w_hh have shapes alone, and no weights are kept for this instruction set: "
-                "if another thread has changed it, call again");
-    }
-    if (!packed) {
+    if (kept.in_format) {
+        if (training)
+            throw py::value_error(in.function.name() +
+                                  ": weights of fewer bits than 32 are for inference, not for training");
+        packed = packed_for(table, in, *kept.in_format);
+        args.format = packed->layout.format;
+        args.packed = static_cast<Real*>(packed->memory.data());
+    } else {
         args.w_ih = copies.data<Real>(in.w_ih);
         args.w_hh = copies.data<Real>(in.w_hh);
         args.b_ih = copies.data<Real>(in.b_ih);
@@ -175,16 +145,12 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     args.tape = static_cast<Real*>(tape.memory.data());
 
     const StopHook stop = stop_hook(step_flops(info, args.size) * static_cast<double>(in.size.T));
-    const bool is_new = in_format && !packed;
     without_gil([&] {
-        if (is_new) packed = packed_in_format(table, in.cell, args, stop);
-        if (packed) args.packed = static_cast<Real*>(packed->memory.data());
-        if (kept && !in_format)
-            kept->run_forward(table, in.cell, args, stop);
+        if (kept.plain)
+            kept.plain->run_forward(table, in.cell, args, stop);
         else
             run_forward(table, in.cell, args, stop);
     });
-    if (is_new) kept->keep(std::move(packed));
     results[1 + info.states] = training ? make_tape(std::move(tape)) : py::object(py::none());
     return tuple_of(results, 2 + info.states);
 }
@@ -199,7 +165,7 @@ PyObject* call_forward(PyObject*, PyObject* const* args, Py_ssize_t given) {
         const Function function{info_of(cell).family, "forward"};
         const bool training = check_bool(function, "training", args[1]);
         const bool sequence = check_bool(function, "sequence", args[2]);
-        KeptWeights* const kept = kept_in(function, args[3]);
+        const Kept kept(function, args[3]);
         const Inputs inputs(function, cell, args + first, args[4]);
         return inputs.single ? forward<float>(inputs, training, sequence, kept)
                              : forward<double>(inputs, training, sequence, kept);
@@ -510,7 +476,8 @@ constexpr char kForwardDoc[] =
     "forward($module, cell, training, sequence, kept, row_counts, x, w_ih, w_hh, b_ih, b_hh, h0, c0, vectors, "
     "options, regularised, /)\n--\n\n"
     "Return (y, h_n, tape), or (y, h_n, c_n, tape). See fastrnn.functional. y is None unless `sequence`.\n\n"
-    "`kept` is None, or keeps the packed weights for the next call with the same weights. `row_counts` is None, or\n"
+    "`kept` is None, or keeps the packed weights for the next call with the same weights; or it is FormatWeights, and\n"
+    "w_ih and w_hh have shapes alone, of which nothing is read. `row_counts` is None, or\n"
     "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
     "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None; `options` the\n"
     "CellOptions of the cell, None where it has none.\n"
@@ -579,7 +546,7 @@ void bind_cells(py::module_& m) {
                                      "one had been given them before."},
                                     {}};
     static PyGetSetDef properties[] = {
-        {"packed", is_packed, nullptr, "Whether any are packed for the instruction set in use.", nullptr}, {}};
+        {"nbytes", bytes_kept, nullptr, "Bytes of what is packed: 0 where nothing is.", nullptr}, {}};
     static PyType_Slot slots[] = {{Py_tp_doc, const_cast<char*>(kKeptDoc)},
                                   {Py_tp_methods, methods},
                                   {Py_tp_getset, properties},

@@ -9,6 +9,7 @@
 
 #include "buffer.h"
 #include "gil.h"
+#include "packed.h"
 #include "run.h"
 
 namespace py = pybind11;
@@ -368,6 +369,78 @@ void wrong_type(const std::string& function, const char* argument, PyObject* val
     throw py::type_error(function + ": " + argument + " " + got(value) + ", expected " + expected);
 }
 
+namespace {
+
+// The shapes of W_ih and W_hh for I and H of a size, whose P is found.
+void check_weight_shapes(const Checks& checks, const CellInfo& info, PyObject* w_ih, PyObject* w_hh, Sizes& size) {
+    const Index I = size.I, H = size.H;
+    if (projects(info)) {
+        size.P = fields(w_hh).dimensions[0] / std::max<Index>(1, info.recurrent * H);
+        if (size.P > H || (H > 0 && size.P == 0))
+            checks.wrong_value("w_hh",
+                               "has shape " + words(shape_of(w_hh)) + ", expected P from 1 to H = " + words({H}));
+        checks.shape("w_hh", w_hh, "(G*H*P + P*H,)", {info.recurrent * H * size.P});
+    } else if (w_hh) {
+        checks.shape("w_hh", w_hh, "(G*H, H)", {info.recurrent * H, H});
+    }
+    checks.shape("w_ih", w_ih, "(G*H, I)", {info.gates * H, I});
+}
+
+// What NumPy calls the numbers of a format.
+struct NumberType {
+    int number;
+    const char* name;
+};
+NumberType number_type(WeightFormat format) {
+    if (format == WeightFormat::int8) return {Api::NPY_BYTE_, "int8"};
+    return {Api::NPY_USHORT_, "uint16"};
+}
+
+}  // namespace
+
+FormatInputs::FormatInputs(const Function& function, Cell cell, WeightFormat format, PyObject* const* arguments) {
+    const CellInfo& info = kCells[static_cast<int>(cell)];
+    const Checks checks(function, info);
+    const auto [type, type_name] = number_type(format);
+    const char *const name[] = {"w_ih", "w_hh"}, *const scales_name[] = {"ih_scales", "hh_scales"};
+    const int axes[] = {2, projects(info) ? 1 : 2};
+    for (int hidden = 0; hidden < 2; ++hidden) {
+        PyObject* const given = arguments[hidden ? WHh : WIh];
+        numbers[hidden] = scales[hidden] = nullptr;
+        if (hidden && !info.recurrent) {
+            if (!is_none(given)) checks.wrong_type(name[hidden], given, "None");
+            continue;
+        }
+        if (!given || !is_array(given) || dtype(given).type_num != type || !native(given))
+            checks.wrong_type(name[hidden], given, std::string("a NumPy array of ") + type_name);
+        checks.axes(name[hidden], given, axes[hidden] == 2 ? "(G*H, I)" : "(G*H*P + P*H,)", axes[hidden]);
+        numbers[hidden] = given;
+    }
+    const Index* const shape = fields(numbers[0]).dimensions;
+    const bool square = numbers[1] && axes[1] == 2;
+    size = {0, 1, shape[1], square ? fields(numbers[1]).dimensions[1] : shape[0] / info.gates, 0};
+    if (size.H > std::numeric_limits<Index>::max() / 16 || !addressable(info, size))
+        checks.wrong_value("I, H", "= " + words({size.I, size.H}) + " is more than memory can hold");
+    check_weight_shapes(checks, info, numbers[0], numbers[1], size);
+    check_rows(function, format, size);
+    for (int hidden = 0; hidden < 2; ++hidden) {
+        PyObject* const given = arguments[hidden ? HhScales : IhScales];
+        const bool scaled = format == WeightFormat::int8 && numbers[hidden];
+        if (!scaled && !is_none(given)) checks.wrong_type(scales_name[hidden], given, "None");
+        if (!scaled) continue;
+        checks.floats(scales_name[hidden], given, true, "x");
+        const PackedLayout layout{nullptr, cell, format, true, true, size.I, size.H, size.P};
+        checks.shape(scales_name[hidden], given, "(rows,)", {matrix_size(layout, hidden != 0).rows});
+        scales[hidden] = given;
+    }
+    const Index rows = info.gates * size.H;
+    b_ih = checks.optional("b_ih", arguments[BIh], true, "x", "(G*H,)", {rows});
+    b_hh = checks.optional("b_hh", arguments[BHh], true, "x", "(G*H,)", {rows});
+    vectors = checks.optional("vectors", arguments[Vectors], true, "x", "(V, H)", {info.vectors, size.H});
+    if ((info.vectors > 0) != (vectors != nullptr))
+        checks.wrong_type("vectors", arguments[Vectors], info.vectors > 0 ? "a NumPy array of float32" : "None");
+}
+
 Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, PyObject* row_counts)
     : function(function), cell(cell) {
     const CellInfo& info = kCells[static_cast<int>(cell)];
@@ -433,16 +506,7 @@ Inputs::Inputs(const Function& function, Cell cell, PyObject* const* arguments, 
         size.B = T > 0 ? first_row[1] : 0;
     }
     const Index B = size.B, rows = info.gates * H;
-    if (with_projection) {
-        size.P = fields(w_hh).dimensions[0] / std::max<Index>(1, info.recurrent * H);
-        if (size.P > H || (H > 0 && size.P == 0))
-            checks.wrong_value("w_hh",
-                               "has shape " + words(shape_of(w_hh)) + ", expected P from 1 to H = " + words({H}));
-        checks.shape("w_hh", w_hh, "(G*H*P + P*H,)", {info.recurrent * H * size.P});
-    } else if (w_hh) {
-        checks.shape("w_hh", w_hh, "(G*H, H)", {info.recurrent * H, H});
-    }
-    checks.shape("w_ih", w_ih, "(G*H, I)", {rows, I});
+    check_weight_shapes(checks, info, w_ih, w_hh, size);
     if (!tokens && flat) checks.shape("x", x, axes, {x_shape[0], I});
     if (!tokens && !flat) checks.shape("x", x, axes, {T, B, I});
     b_ih = checks.optional("b_ih", arguments[BIh], single, reference, "(G*H,)", {rows});
@@ -655,6 +719,14 @@ py::object new_array(bool single, const Index* shape, int axes) {
         if (api().PyArray_SetBaseObject_(array, owner.release().ptr()) < 0) throw py::error_already_set();
     }
     return result;
+}
+
+py::object new_numbers(WeightFormat format, std::initializer_list<Index> shape) {
+    PyObject* const descr = api().PyArray_DescrFromType_(number_type(format).number);
+    PyObject* const array = api().PyArray_NewFromDescr_(api().PyArray_Type_, descr, static_cast<int>(shape.size()),
+                                                        shape.begin(), nullptr, nullptr, 0, nullptr);
+    if (!array) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(array);
 }
 
 py::object new_sequence(bool single, const Sizes& size, Index n) {

@@ -107,6 +107,18 @@ struct Inputs {
     PyObject* keep[kMaxStates];  // (N, H) each, of T * B or all rows, or (1, H)
 };
 
+// The weights of a layer in another format than plain, checked likewise.
+struct FormatInputs {
+    enum Argument { WIh, IhScales, WHh, HhScales, BIh, BHh, Vectors, kArguments };
+
+    FormatInputs(const Function& function, Cell cell, WeightFormat format, PyObject* const* arguments);
+
+    Sizes size;            // of no steps and one row
+    PyObject* numbers[2];  // of W_ih and W_hh; null where a cell has none, here and below
+    PyObject* scales[2];
+    PyObject *b_ih, *b_hh, *vectors;
+};
+
 // The arguments of `linear`, checked likewise.
 struct LinearInputs {
     enum Argument { X, Weight, Bias, Out, kArguments };
@@ -175,6 +187,9 @@ pybind11::object new_array(bool single, const Index* shape, int axes);
 inline pybind11::object new_array(bool single, std::initializer_list<Index> shape) {
     return new_array(single, shape.begin(), static_cast<int>(shape.size()));
 }
+
+// One of numbers as a format has them.
+pybind11::object new_numbers(WeightFormat format, std::initializer_list<Index> shape);
 
 // One over (T, B) and n features, or over rows of different lengths (N) and n features.
 pybind11::object new_sequence(bool single, const Sizes& size, Index n);

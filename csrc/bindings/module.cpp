@@ -5,6 +5,7 @@ PYBIND11_MODULE(_core, m) {
     m.attr("__version__") = FASTRNN_VERSION;
     fastrnn::bind_settings(m);
     fastrnn::bind_tape(m);
+    fastrnn::bind_format_weights(m);
     fastrnn::bind_options(m);
     fastrnn::bind_sums(m);
     fastrnn::bind_stream(m);

@@ -9,6 +9,7 @@
 #include "arguments.h"
 #include "bindings.h"
 #include "dispatch.h"
+#include "format_weights.h"
 #include "gil.h"
 #include "plan.h"
 
@@ -18,11 +19,13 @@ namespace fastrnn {
 namespace {
 
 constexpr char kStreamDoc[] =
-    "Stream(cell, options, weights, batch, tokens, outputs, kept_as, /)\n--\n\n"
-    "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors, regularised, state_0) of\n"
-    "each, which are packed here: what is written to them later has no effect. `state_0` is None, or what a row "
-    "begins\n"
-    "with: (H,) of each state. A step gives the first `outputs` of the last layer's units. See fastrnn.layers.";
+    "Stream(cell, options, weights, batch, tokens, outputs, /)\n--\n\n"
+    "Steps of a stack of layers. `weights` is a list with (w_ih, w_hh, b_ih, b_hh, vectors, regularised, state_0, "
+    "kept)\n"
+    "of each, which are packed here: what is written to them later has no effect. `kept` is None, or FormatWeights, "
+    "and\n"
+    "w_ih and w_hh have shapes alone. `state_0` is None, or what a row begins with: (H,) of each state. A step gives\n"
+    "the first `outputs` of the last layer's units. See fastrnn.layers.";
 
 constexpr Function kStream{"stream", "make", "Stream"};
 constexpr Function kStreamStep{"stream", "step", "Stream.step"};
@@ -138,7 +141,8 @@ void take_initial(const Stream& stream, PyObject* given, Stream::Layer& layer) {
 }
 
 template <class Real>
-Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens, PyObject* state_0) {
+Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens, PyObject* state_0,
+                         FormatWeights* in_format) {
     const CellInfo& info = info_of(stream.cell);
     const Index B = stream.B, H = stream.H, rows = info.gates * H;
     Stream::Layer layer{};
@@ -150,6 +154,11 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens, Py
         for (Index b = 0; b < B; ++b) begin_row(stream, layer, s, static_cast<std::size_t>(b));
     }
     layer.y = buffer<Real>(B * H);
+    if (in_format) {
+        layer.packed = packed_for(*stream.table, in, *in_format);
+        layer.workspace = workspace<Real>(stream, layer);
+        return layer;
+    }
 
     Copies copies;
     ForwardArgs<Real> args = arguments<Real>(stream, layer, tokens);
@@ -158,7 +167,7 @@ Stream::Layer make_layer(const Stream& stream, const Inputs& in, bool tokens, Py
     args.b_ih = copies.data<Real>(in.b_ih);
     args.b_hh = copies.data<Real>(in.b_hh);
     args.vectors = copies.data<Real>(in.vectors);
-    if (tokens && stream.format == WeightFormat::plain) {  // in others they are kept with the rest
+    if (tokens) {
         layer.w_ih = columns_of(args.w_ih, rows, layer.I);
         const char* const bias = reinterpret_cast<const char*>(args.b_ih);
         if (bias) layer.b_ih.assign(bias, bias + static_cast<std::size_t>(rows) * sizeof(Real));
@@ -339,7 +348,7 @@ py::object allocate(Stream&& stream) {
 // Stream(cell, options, weights, batch, tokens, outputs)
 PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
     return with_python_errors([&] {
-        expect_positional("Stream", args, keywords, 7);
+        expect_positional("Stream", args, keywords, 6);
         PyObject* const* const given = &PyTuple_GET_ITEM(args, 0);
         Stream stream{};
         stream.cell = find_cell(given[0]);
@@ -352,14 +361,13 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
         stream.B = check_size(kStream, "batch", given[3]);
         stream.tokens = check_bool(kStream, "tokens", given[4]);
         stream.outputs = check_size(kStream, "outputs", given[5]);
-        stream.format = find_format(kStream, given[6]);
         stream.table = &active_table();
         const py::array_t<std::int64_t> rows(stream.B);  // the shape of an input, and its values do not matter
         for (const py::handle layer : weights) {
-            constexpr int count = 7;
+            constexpr int count = 8;
             if (!PyTuple_Check(layer.ptr()) || PyTuple_GET_SIZE(layer.ptr()) != count)
                 wrong_type(kStream.name(), "weights", layer.ptr(),
-                           "tuples (w_ih, w_hh, b_ih, b_hh, vectors, regularised, state_0)");
+                           "tuples (w_ih, w_hh, b_ih, b_hh, vectors, regularised, state_0, kept)");
             PyObject* values[Inputs::kArguments] = {rows.ptr()};
             for (int i = 0; i < 4; ++i) values[Inputs::WIh + i] = PyTuple_GET_ITEM(layer.ptr(), i);
             values[Inputs::Vectors] = PyTuple_GET_ITEM(layer.ptr(), 4);
@@ -370,13 +378,17 @@ PyObject* new_stream(PyTypeObject*, PyObject* args, PyObject* keywords) {
             if (inputs.single != stream.single || inputs.size.H != stream.H || inputs.size.P != stream.P ||
                 (!first && inputs.size.I != stream.H))
                 throw py::value_error("Stream: the layers do not fit each other");
-            check_rows(kStream, stream.format, inputs.size);
-            if (!stream.single && stream.format != WeightFormat::plain)
-                throw py::value_error("Stream: weights of fewer bits than 32 are for layers of float32");
+            PyObject* const kept = PyTuple_GET_ITEM(layer.ptr(), 7);
+            FormatWeights* const in_format = format_weights_in(kept);
+            if (!in_format && kept != Py_None) wrong_type(kStream.name(), "kept", kept, "FormatWeights or None");
+            const WeightFormat format = in_format ? in_format->packed()->layout.format : WeightFormat::plain;
+            if (first) stream.format = format;
+            if (format != stream.format) throw py::value_error("Stream: the layers have weights of several formats");
             const bool takes_tokens = first && stream.tokens;
             PyObject* const state_0 = PyTuple_GET_ITEM(layer.ptr(), 6);
-            stream.layers.push_back(stream.single ? make_layer<float>(stream, inputs, takes_tokens, state_0)
-                                                  : make_layer<double>(stream, inputs, takes_tokens, state_0));
+            stream.layers.push_back(stream.single
+                                        ? make_layer<float>(stream, inputs, takes_tokens, state_0, in_format)
+                                        : make_layer<double>(stream, inputs, takes_tokens, state_0, in_format));
             stream.flops +=
                 step_flops(info_of(stream.cell), {1, stream.B, inputs.size.I, stream.H, 0, nullptr, stream.P});
         }

@@ -195,9 +195,9 @@ private:
             clear(args_.dw_ih + (g * size_.H + units.begin) * size_.I, length(units) * size_.I);
         each_column_sum(units, [&](Real* sums, Real* rest) { clear(sums, length(units)), clear(rest, length(units)); });
         for (int g = 0; args_.dw_hh && g < shape_.recurrent; ++g) {
-            const HiddenRows<Real> dw = hidden_rows(shape_, g, size_, args_.dw_hh);
+            const HiddenRows dw = hidden_rows(shape_, g, size_);
             const Index end = smaller(units.end, dw.rows);
-            clear(dw.first + units.begin * dw.length, larger(0, end - units.begin) * dw.length);
+            clear(args_.dw_hh + dw.number + units.begin * dw.length, larger(0, end - units.begin) * dw.length);
         }
     }
 
@@ -455,9 +455,9 @@ private:
         int phase = 0;
         while (g >= shape_.forward[phase].first + shape_.forward[phase].count) ++phase;
         if (shape_.forward[phase].operand != kNothing) {
-            const HiddenRows<Real> dw = hidden_rows(shape_, g, size_, args_.dw_hh);
+            const HiddenRows dw = hidden_rows(shape_, g, size_);
             outer_product(transposed, smaller(count, larger(0, dw.rows - units.begin)), work_.packed_h[phase],
-                          dw.length, rows, add, dw.first + units.begin * dw.length);
+                          dw.length, rows, add, args_.dw_hh + dw.number + units.begin * dw.length);
         }
         if (has_input)
             arrays_.column_sums(dh_gate, work_.gradient_pitch, units, rows, add, args_.db_hh + g * H, rest_b_hh(g));

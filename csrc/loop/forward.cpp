@@ -197,35 +197,33 @@ private:
                 const Phase phase = shape_.backward[p];
                 if (phase.operand == kNothing) continue;
                 const int first = is_projection(shape_, phase.first) ? phase.first : 0;
-                const HiddenRows<const Real> w = hidden_rows(shape_, first, size_, args_.w_hh);
-                pack_gradient(part, w.first, w.rows, w.length, shape_.hidden_gradient, shape_.recurrent, phase.first,
-                              phase.count, first, tape_.packed_hh[p]);
+                const HiddenRows w = hidden_rows(shape_, first, size_);
+                pack_gradient(part, args_.w_hh + w.number, w.rows, w.length, shape_.hidden_gradient, shape_.recurrent,
+                              phase.first, phase.count, first, tape_.packed_hh[p]);
             }
         }
     }
 
     void pack(Index part) const {
-        const Index I = size_.I, H = size_.H;
         const Weights<Real>& weights = work_.weights;
-        if (work_.keeps_ih) pack_rows(part, {args_.w_ih, H, H, I, shape_.gates}, weights.ih);
-        for (int p = 0; p < shape_.phases; ++p) {
-            const Phase phase = shape_.forward[p];
-            if (phase.operand == kNothing) continue;
-            const HiddenRows<const Real> w = hidden_rows(shape_, phase.first, size_, args_.w_hh);
-            pack_rows(part, {w.first, w.rows, w.rows, w.length, phase.count}, weights.hh[p]);
-        }
+        each_matrix(shape_, size_, weights, work_.keeps_ih, [&](const PackedMatrix<Real>& m) { pack_matrix(part, m); });
         if (part > 0) return;
-        if (shape_.vectors > 0) copy(args_.vectors, shape_.vectors * H, weights.vectors);
+        if (shape_.vectors > 0) copy(args_.vectors, shape_.vectors * size_.H, weights.vectors);
         fill_bias(args_.b_ih, 0, shape_.gates, weights.bias_ih);
         for (int p = 0; p < shape_.phases; ++p)
             fill_bias(args_.b_hh, shape_.forward[p].first, shape_.forward[p].count, weights.bias_hh[p]);
     }
 
-    void pack_rows(Index part, const GateRows<Real>& rows, Real* packed) const {
-        const Range own = share(shift_up(blocks_, panel_shift(rows.gates)), part, team_.size());
+    void pack_matrix(Index part, const PackedMatrix<Real>& m) const {
+        const Matrix& given = args_.in_format[m.hidden];
+        const void* first = (m.hidden ? args_.w_hh : args_.w_ih) + m.number;
+        if (args_.format != WeightFormat::plain)
+            first = static_cast<const char*>(given.numbers) + m.number * bytes_of_number(args_.format);
+        const float* const scales = given.scales ? given.scales + m.row : nullptr;
+        const Range own = share(shift_up(blocks_, panel_shift(m.rows.gates)), part, team_.size());
         for (Index panel = own.begin; panel < own.end; ++panel) {
-            product_.pack(rows, blocks_, panel, packed);
-            team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * lanes_ * rows.depth));
+            product_.pack(m.rows, first, scales, blocks_, panel, m.packed);
+            team_.poll(kWorkOfMoving * static_cast<double>(kMaxWidth * lanes_ * m.rows.depth));
         }
     }
 
@@ -321,7 +319,8 @@ private:
             Panels<Real> panels = all;
             if (!work_.keeps_ih) {
                 const Index unit = first * lanes_;
-                product_.pack({args_.w_ih + unit * I, size_.H - unit, size_.H, I, shape_.gates}, blocks, 0, at_hand);
+                product_.pack({size_.H - unit, size_.H, I, shape_.gates}, args_.w_ih + unit * I, nullptr, blocks, 0,
+                              at_hand);
                 panels = {at_hand, blocks * shape_.gates, all.width, I, all.start + panel * all.width * lanes_};
             }
             for (Index row = 0; row < rows; row += kRowBlock) {
@@ -512,6 +511,25 @@ Index packed_size(const Net<Real>& net, const Sizes& size, WeightFormat format) 
 }
 
 template <class Real>
+void unpack(const Net<Real>& net, const UnpackArgs& args, Team& team) {
+    const Sizes size{0, 0, args.I, args.H, 0, nullptr, args.P};
+    // What is only read.
+    const Weights<Real> weights(net, size, args.format, true, static_cast<Real*>(const_cast<void*>(args.packed)));
+    const ProductKernels<Real>& product = net.product(args.format);
+    const Index blocks = shift_up(size.H, net.kernels.lanes_log2);
+    each_matrix(net.shape(), size, weights, true, [&](const PackedMatrix<Real>& m) {
+        const UnpackedMatrix& to = args.matrix[m.hidden];
+        if (!to.numbers && !to.scales) return;
+        void* const first = static_cast<char*>(to.numbers) + m.number * bytes_of_number(args.format);
+        float* const scales = to.scales ? to.scales + m.row : nullptr;
+        for (Index panel = 0; panel < shift_up(blocks, panel_shift(m.rows.gates)); ++panel) {
+            product.unpack(m.rows, m.packed, blocks, panel, first, scales);
+            team.poll(kWorkOfMoving * static_cast<double>((kMaxWidth << net.kernels.lanes_log2) * m.rows.depth));
+        }
+    });
+}
+
+template <class Real>
 Index workspace_size(const Net<Real>& net, const ForwardArgs<Real>& args) {
     return Workspace<Real>(net, args, nullptr).total;
 }
@@ -529,6 +547,7 @@ void forward(const Net<Real>& net, const ForwardArgs<Real>& args, Team& team) {
 #define FASTRNN_INSTANTIATE(Real)                                              \
     template Index tape_size(const Net<Real>&, const Sizes&);                  \
     template Index packed_size(const Net<Real>&, const Sizes&, WeightFormat);  \
+    template void unpack(const Net<Real>&, const UnpackArgs&, Team&);          \
     template Index workspace_size(const Net<Real>&, const ForwardArgs<Real>&); \
     template Index ready_size(const Net<Real>&, const ForwardArgs<Real>&);     \
     template void forward(const Net<Real>&, const ForwardArgs<Real>&, Team&);

@@ -49,6 +49,10 @@ void forward(const Net<Real>& net, const ForwardArgs<Real>& args, Team& team);
 template <class Real>
 void backward(const Net<Real>& net, const BackwardArgs<Real>& args, Team& team);
 
+// The matrices that were packed in a format; called by one member.
+template <class Real>
+void unpack(const Net<Real>& net, const UnpackArgs& args, Team& team);
+
 // The states and gates of every step, from a tape; called by one member.
 template <class Real>
 void trace(const Net<Real>& net, const TraceArgs<Real>& args, Team& team);

@@ -45,17 +45,15 @@ inline Index gradient_depth(const CellShape& shape, Phase phase, const Sizes& si
     return is_projection(shape, phase.first) ? units_of_h(size) : phase.count * size.H;
 }
 
-// The rows of W_hh, or of dW_hh, that belong to gate g or to a projection.
-template <class Real>
+// The rows of W_hh, or of dW_hh, that belong to gate g or to a projection: the first one, the numbers before it, how
+// many there are, and of how many numbers.
 struct HiddenRows {
-    Real* first;
-    Index rows, length;
+    Index row, number, rows, length;
 };
-template <class Real>
-HiddenRows<Real> hidden_rows(const CellShape& shape, int g, const Sizes& size, Real* w_hh) {
+inline HiddenRows hidden_rows(const CellShape& shape, int g, const Sizes& size) {
     const Index H = size.H, P = units_of_h(size);
-    if (is_projection(shape, g)) return {w_hh + g * H * P, P, H};
-    return {w_hh + g * H * P, H, P};
+    if (is_projection(shape, g)) return {g * H, g * H * P, P, H};
+    return {g * H, g * H * P, H, P};
 }
 
 // Whether there is anything to do.

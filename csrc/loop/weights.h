@@ -32,4 +32,26 @@ struct Weights {
     }
 };
 
+// One of the matrices that are packed: W_ih, or W_hh's gates of a phase.
+template <class Real>
+struct PackedMatrix {
+    bool hidden;        // whether its rows are W_hh's
+    Index row, number;  // the first one, and the numbers before it
+    GateRows rows;
+    Real* packed;
+};
+
+template <class Real, class Use>
+void each_matrix(const CellShape& shape, const Sizes& size, const Weights<Real>& weights, bool keeps_ih,
+                 const Use& use) {
+    const Index H = size.H;
+    if (keeps_ih) use(PackedMatrix<Real>{false, 0, 0, {H, H, size.I, shape.gates}, weights.ih});
+    for (int p = 0; p < shape.phases; ++p) {
+        const Phase phase = shape.forward[p];
+        if (phase.operand == kNothing) continue;
+        const HiddenRows w = hidden_rows(shape, phase.first, size);
+        use(PackedMatrix<Real>{true, w.row, w.number, {w.rows, w.rows, w.length, phase.count}, weights.hh[p]});
+    }
+}
+
 }  // namespace fastrnn

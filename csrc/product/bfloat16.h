@@ -8,13 +8,6 @@ namespace fastrnn::FASTRNN_ISA {
 namespace {
 namespace bfloat16 {
 
-inline std::uint32_t rounded(float number) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &number, sizeof bits);
-    if ((bits & 0x7fffffff) > 0x7f800000) return bits >> 16 | 0x40;  // NaN, whose last bits may be all that it has
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
 struct Format {
     static constexpr int kOfWord = 2;
     static constexpr bool kScaled = false;
@@ -30,15 +23,16 @@ struct Format {
     };
     using Vector = WordsOf<Product>;
 
-    static float scale_of(const float*, Index) { return 1; }
-    static std::uint32_t word(const float* row, Index n, float) {
-        return (n > 0 ? rounded(row[0]) : 0) | (n > 1 ? rounded(row[1]) << 16 : 0);
+    using Number = std::uint16_t;  // its bits
+    static std::uint32_t word(const Number* row, Index n) {
+        return (n > 0 ? row[0] : 0) | (n > 1 ? static_cast<std::uint32_t>(row[1]) << 16 : 0);
     }
+    static Number number(std::uint32_t word, int i) { return static_cast<Number>(word >> (i * 16)); }
     static float weight(std::uint32_t word, int i) {
-        const std::uint32_t bits = i ? word >> 16 << 16 : word << 16;
-        float number;
-        std::memcpy(&number, &bits, sizeof number);
-        return number;
+        const std::uint32_t bits = static_cast<std::uint32_t>(number(word, i)) << 16;
+        float value;
+        std::memcpy(&value, &bits, sizeof value);
+        return value;
     }
 };
 
@@ -84,9 +78,14 @@ inline void multiply_block(const Rows<float>& rows, Index first, Index end, cons
     product_of_block<Format::Vector>(rows, first, end, panels_of_words<Format>(panels), panel, sums);
 }
 
-constexpr ProductKernels<float> kernels = {
-    packed_words_size<Format>, pack_words<Format>, multiply, multiply_block, ready_size, make_ready,
-    column_of_words<Format>};
+constexpr ProductKernels<float> kernels = {packed_words_size<Format>,
+                                           pack_words<Format>,
+                                           unpack_words<Format>,
+                                           multiply,
+                                           multiply_block,
+                                           ready_size,
+                                           make_ready,
+                                           column_of_words<Format>};
 
 }  // namespace bfloat16
 }  // namespace

@@ -1,5 +1,6 @@
-// Weights of eight bits: of each row of W, its largest magnitude is 127 times what its integers are multiples of. So is
-// a row that they are multiplied with, made ready step by step. Products are added up as integers, exactly.
+// Weights of eight bits: integers, and for each row of W a scale that they are multiples of. A row that they are
+// multiplied with is made ready step by step, its largest magnitude 127 times its scale. Products are added up as
+// integers, exactly.
 //
 // Where there is an instruction that multiplies bytes, it takes those of weights as numbers without sign: 128 is added
 // to them, and 128 times the sum of the row taken away again. Where there is none, bytes are kept as 16 bits each.
@@ -36,35 +37,19 @@ struct Format {
     };
     using Vector = WordsOf<Product>;
 
-    static float magnitude(float number) { return number < 0 ? -number : number; }
-
-    static float scale_of(const float* row, Index n) {
-        float most = 0;
-        for (Index k = 0; k < n; ++k) {
-            if (!(magnitude(row[k]) <= 3.4e38f)) return row[k] - row[k];  // NaN
-            if (magnitude(row[k]) > most) most = magnitude(row[k]);
-        }
-        return most / 127;
-    }
-    static int integer(float number, float scale) {
-        const float multiple = number / scale;  // NaN where both are 0
-        if (!(magnitude(multiple) <= 127)) return multiple > 0 ? 127 : multiple < 0 ? -127 : 0;
-        // To the nearest, and to even where two are as near.
-        const float magic = 12582912;  // 1.5 * 2^23: floats there are whole numbers
-        return static_cast<int>((multiple + magic) - magic);
-    }
-    static std::uint32_t word(const float* row, Index n, float scale) {
+    using Number = std::int8_t;
+    static std::uint32_t word(const Number* row, Index n) {
         std::uint32_t bits = 0;
         for (int i = 0; i < kOfWord; ++i) {
-            const int q = i < n ? integer(row[i], scale) : 0;
+            const int q = i < n ? row[i] : 0;
             bits |= ((static_cast<std::uint32_t>(q) + kOffset) & kBits) << (i * (32 / kOfWord));
         }
         return bits;
     }
-    static float weight(std::uint32_t word, int i) {
-        const auto byte = static_cast<Byte>((word >> (i * (32 / kOfWord)) & kBits) - kOffset);
-        return static_cast<float>(byte);
+    static Number number(std::uint32_t word, int i) {
+        return static_cast<Number>((word >> (i * (32 / kOfWord)) & kBits) - kOffset);
     }
+    static float weight(std::uint32_t word, int i) { return number(word, i); }
 };
 
 // Behind the words of a row that is ready.
@@ -166,9 +151,14 @@ inline void multiply_block(const Rows<float>& rows, Index first, Index end, cons
     Widened{rows, panels, {}}.of(first, end - first, panel, width_of(panels, panel), sums);
 }
 
-constexpr ProductKernels<float> kernels = {
-    packed_words_size<Format>, pack_words<Format>, multiply, multiply_block, ready_size, make_ready,
-    column_of_words<Format>};
+constexpr ProductKernels<float> kernels = {packed_words_size<Format>,
+                                           pack_words<Format>,
+                                           unpack_words<Format>,
+                                           multiply,
+                                           multiply_block,
+                                           ready_size,
+                                           make_ready,
+                                           column_of_words<Format>};
 
 }  // namespace int8
 }  // namespace

@@ -13,8 +13,9 @@ Index packed_size(Index units, int gates, Index depth) {
 }
 
 template <class V>
-void pack_rows(const GateRows<typename V::Real>& rows, Index unit_blocks, Index panel, void* packed) {
+void pack_rows(const GateRows& rows, const void* numbers, const float*, Index unit_blocks, Index panel, void* packed) {
     using Real = typename V::Real;
+    const Real* const first_row = static_cast<const Real*>(numbers);
     constexpr Index lanes = V::kLanes;
     const int gates = rows.gates, blocks_of_panel = 1 << panel_shift(gates);
     const Panels<Real> all{packed, unit_blocks * gates, blocks_of_panel * gates, rows.depth};
@@ -27,7 +28,7 @@ void pack_rows(const GateRows<typename V::Real>& rows, Index unit_blocks, Index 
         const Index valid = larger(0, smaller(lanes, rows.units - unit));
         if (valid < lanes)
             for (Index k = 0; k < rows.depth; ++k) V::zero().store(to + k * k_step);
-        transpose<V>(rows.first + (v % gates * rows.apart + unit) * rows.depth, rows.depth, valid, rows.depth, to,
+        transpose<V>(first_row + (v % gates * rows.apart + unit) * rows.depth, rows.depth, valid, rows.depth, to,
                      k_step);
     }
 }
@@ -81,7 +82,7 @@ void multiply_into(const Rows<typename V::Real>& rows, Index row_begin, Index ro
 
 template <class V>
 constexpr ProductKernels<typename V::Real> product_kernels() {
-    return {packed_size<V>, pack_rows<V>, product<V>, product_of_block<V>, nullptr, nullptr, nullptr};
+    return {packed_size<V>, pack_rows<V>, nullptr, product<V>, product_of_block<V>, nullptr, nullptr, nullptr};
 }
 
 template <class V>

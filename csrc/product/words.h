@@ -1,12 +1,13 @@
 // What weight formats of less than 32 bits have in common: words, in which several k of a row or a column lie together,
 // low bits first. A format (Format below) says what a word is:
 //
-//   Vector              what multiplies words: WordsOf
-//   kOfWord             how many k there are in one
-//   Scale               what a unit's row of weights has for itself, such as what its integers are multiples of
-//   scale_of(row, n)    of n weights
-//   word(row, n, scale) of n weights, at most kOfWord, zeros beyond
-//   weight(word, i)     the i-th of them again, but for its scale
+//   Vector           what multiplies words: WordsOf
+//   Number           what a weight is before it is packed
+//   kOfWord          how many k there are in one
+//   kScaled          whether each row of weights has a scale, which its numbers are to be multiplied with
+//   word(row, n)     of n numbers, at most kOfWord, zeros beyond
+//   number(word, i)  the i-th of them again
+//   weight(word, i)  its value, but for the scale
 //
 // Panels lie as plain ones do, of words; the scales of all columns come first, if there are any.
 #pragma once
@@ -59,29 +60,55 @@ Index packed_words_size(Index units, int gates, Index depth) {
     return scales_size<Format>(vectors) + vectors * kWordLanes * strip_pitch(words_of<Format>(depth));
 }
 
-template <class Format>
-void pack_words(const GateRows<float>& rows, Index unit_blocks, Index panel, void* packed) {
+// Where the words of one panel of all unit blocks lie, and its scales: with each unit that there is of each of its
+// gates `use` is called, with the number of its row, its first word, what the next ones are apart, and its scale.
+template <class Format, class Memory, class Use>
+void each_row(const GateRows& rows, Index unit_blocks, Index panel, Memory* packed, const Use& use) {
     const int gates = rows.gates, blocks_of_panel = 1 << panel_shift(gates);
-    float* const scales = static_cast<float*>(packed);
     const Panels<float> all{packed, unit_blocks * gates, blocks_of_panel * gates, rows.depth};
     const Panels<float> words = panels_of_words<Format>(all);
     const PanelsOf<typename Format::Vector> panels{words};
-    const Index first = panel * blocks_of_panel, k_step = panels.k_step(panel);
+    const Index first = panel * blocks_of_panel;
     const int blocks = static_cast<int>(smaller(blocks_of_panel, unit_blocks - first));
     for (int v = 0; v < blocks * gates; ++v)
         for (Index lane = 0; lane < kWordLanes; ++lane) {
             const Index unit = (first + v / gates) * kWordLanes + lane;
-            const Index n = unit < rows.units ? rows.depth : 0;
-            const float* const row = rows.first + (v % gates * rows.apart + unit) * rows.depth;
-            const float scale = Format::scale_of(row, n);
-            if (Format::kScaled) scales[(panel * all.width + v) * kWordLanes + lane] = scale;
-            float* to =
-                static_cast<float*>(packed) + scales_size<Format>(all.vectors) + panels.vector_offset(panel, v) + lane;
-            for (Index k = 0; k < rows.depth; k += Format::kOfWord, to += k_step) {
-                const std::uint32_t word = Format::word(row + k, larger(0, smaller(Format::kOfWord, n - k)), scale);
-                std::memcpy(to, &word, sizeof word);
-            }
+            const Index row = unit < rows.units ? v % gates * rows.apart + unit : -1;
+            use(row, packed + scales_size<Format>(all.vectors) + panels.vector_offset(panel, v) + lane,
+                panels.k_step(panel), packed + (panel * all.width + v) * kWordLanes + lane);
         }
+}
+
+template <class Format>
+void pack_words(const GateRows& rows, const void* numbers, const float* scales, Index unit_blocks, Index panel,
+                void* packed) {
+    const auto* const first = static_cast<const typename Format::Number*>(numbers);
+    const auto pack_row = [&](Index row, float* to, Index k_step, float* scale) {
+        const Index n = row < 0 ? 0 : rows.depth;
+        if (Format::kScaled) *scale = row < 0 ? 0 : scales[row];
+        for (Index k = 0; k < rows.depth; k += Format::kOfWord, to += k_step) {
+            const Index count = larger(0, smaller(Format::kOfWord, n - k));
+            const std::uint32_t word = Format::word(count > 0 ? first + row * rows.depth + k : nullptr, count);
+            std::memcpy(to, &word, sizeof word);
+        }
+    };
+    each_row<Format>(rows, unit_blocks, panel, static_cast<float*>(packed), pack_row);
+}
+
+template <class Format>
+void unpack_words(const GateRows& rows, const void* packed, Index unit_blocks, Index panel, void* numbers,
+                  float* scales) {
+    auto* const first = static_cast<typename Format::Number*>(numbers);
+    const auto unpack_row = [&](Index row, const float* from, Index k_step, const float* scale) {
+        if (row < 0) return;
+        if (Format::kScaled) scales[row] = *scale;
+        for (Index k = 0; k < rows.depth; ++k) {
+            std::uint32_t word;
+            std::memcpy(&word, from + k / Format::kOfWord * k_step, sizeof word);
+            first[row * rows.depth + k] = Format::number(word, static_cast<int>(k % Format::kOfWord));
+        }
+    };
+    each_row<Format>(rows, unit_blocks, panel, static_cast<const float*>(packed), unpack_row);
 }
 
 template <class Format>

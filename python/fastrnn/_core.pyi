@@ -20,15 +20,33 @@ class Tape:
 
 @final
 class KeptWeights:
-    """Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good.
+    """Packed weights of one layer, kept from call to call while they are the same; or, if frozen, for good."""
 
-    In another format than "float32" they are frozen, and a call reads no weights where some are packed.
-    """
-
-    def __new__(cls, frozen: bool, weights: str, /) -> KeptWeights: ...
+    def __new__(cls, frozen: bool, /) -> KeptWeights: ...
     @property
-    def packed(self) -> bool: ...
+    def nbytes(self) -> int: ...
     def expect_the_same(self) -> None: ...
+
+@final
+class FormatWeights:
+    """The weights of a layer in another format than "float32", packed, for calls and streams."""
+
+    def __new__(
+        cls,
+        cell: str,
+        kept_as: str,
+        w_ih: _Array,
+        ih_scales: _Array | None,
+        w_hh: _Array | None,
+        hh_scales: _Array | None,
+        b_ih: _Array | None,
+        b_hh: _Array | None,
+        vectors: _Array | None,
+        /,
+    ) -> FormatWeights: ...
+    @property
+    def nbytes(self) -> int: ...
+    def unpack(self, hidden: bool, /) -> Any: ...
 
 @final
 class CellOptions:
@@ -64,7 +82,6 @@ class Stream:
         batch: int,
         tokens: bool,
         outputs: int,
-        kept_as: str,
         /,
     ) -> Stream: ...
     @property
@@ -79,7 +96,7 @@ def forward(
     cell: str,
     training: bool,
     sequence: bool,
-    kept: KeptWeights | None,
+    kept: KeptWeights | FormatWeights | None,
     row_counts: NDArray[np.int64] | None,
     x: _Array,
     w_ih: _Array | None,

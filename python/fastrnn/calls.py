@@ -18,6 +18,7 @@ from ._base.options import Options
 from ._base.parts import add, joined, quiet, scale
 from ._layer.arguments import checked_gradient, checked_input, checked_steps, explain_tokens
 from ._layer.noise import Regularisation
+from ._layer.packed import PackedParams
 from ._layer.spec import STATES, Spec
 from ._layer.states import State, States, narrowed, states_of, widened
 from ._layer.steps import Counted, Repeats, steps_of
@@ -47,7 +48,7 @@ class Call:
         self,
         layer: Options,
         spec: Spec,
-        weights: Weights,
+        weights: Weights | PackedParams,
         regularisation: Regularisation | None,
         batch_first: bool,
         x: Array,

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from ._base.checks import Array, shown
-from ._base.described import Description, sound
+from ._base.described import Description, formats_in, sound
 
 if sys.platform != "win32":  # where a file that is open cannot be removed
     import fcntl
@@ -62,8 +62,8 @@ def refuse_unread(owner: str, path: str, arrays: Mapping[str, Any]) -> None:
 def load_with_description(owner: str, path: str) -> tuple[dict[str, Any], Description | None]:
     """Return the arrays in a safetensors file, in its order, and what :func:`save_arrays` has written about them.
 
-    What has a dtype that NumPy has not is :class:`Unread`. Raises OSError where the file cannot be read, and ValueError
-    where it is damaged.
+    What has a dtype that NumPy has not is :class:`Unread`. BF16 comes as float32; of layers that keep their weights so,
+    its bits come as uint16. Raises OSError where the file cannot be read, and ValueError where it is damaged.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -71,23 +71,26 @@ def load_with_description(owner: str, path: str) -> tuple[dict[str, Any], Descri
         raise TypeError(f"{owner}: path is {shown(path)}, expected the path of a file")
     data = read_regular(path)
     try:
-        found = {name: _numbers(tensor) for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
+        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
     except (SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{owner}: {path} is not a safetensors file, or damaged: {error}") from None
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # which deserialize has found sound
     about = header.pop("__metadata__", {}).get(ABOUT)
-    in_order = sorted(found, key=lambda name: (header[name]["data_offsets"], name))
+    in_order = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
     try:
         description = None if about is None else sound(json.loads(about))
     except (ValueError, RecursionError):  # what others have written under the same key
         description = None
-    return {name: found[name] for name in in_order}, description
+    bits = tuple(prefix for prefix, weights in formats_in(description or {}).items() if weights == "bfloat16")
+    return {name: _numbers(tensors[name], name.startswith(bits)) for name in in_order}, description
 
 
-def _numbers(tensor: Mapping[str, Any]) -> Array | Unread:
-    """Return a tensor of a safetensors file as an array, if NumPy has its dtype."""
+def _numbers(tensor: Mapping[str, Any], bits: bool) -> Array | Unread:
+    """Return a tensor of a safetensors file as an array, if NumPy has its dtype; of BF16 its ``bits`` or float32."""
     name: str = tensor["dtype"]
     shape: list[int] = tensor["shape"]
+    if name == "BF16" and bits:
+        return np.frombuffer(tensor["data"], "<u2").astype(np.uint16, copy=False).reshape(shape)
     if name == "BF16":  # the upper half of a float32
         return (np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
     dtype = SAFETENSORS.get(name)

@@ -20,7 +20,7 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -33,13 +33,18 @@ from ._base.described import Description
 from ._base.options import option, warn
 from ._base.uses import USES
 from ._layer.activations import DEFAULTS, full, options_of, plain, without_gradient
-from ._layer.formats import FORMATS as FORMATS  # which the command line has, too
-from ._layer.formats import Format, as_kept, bfloat16, kept_as
+from ._layer.formats import FORMATS as FORMATS  # which the command line has, too, and convert what follows
+from ._layer.formats import LONGEST_ROW as LONGEST_ROW
+from ._layer.formats import SCALE as SCALE
+from ._layer.formats import Format as Format
+from ._layer.formats import as_kept, bfloat16, kept_as
+from ._layer.formats import in_float32 as in_float32
 from ._layer.initial import initial
 from ._layer.noise import Regularisation, expected_zoneout
 from ._layer.own import Independent, Normalised, Own, Peepholes
+from ._layer.packed import PackedParams
 from ._layer.spec import Family, Shapes, Spec, shapes_of, suffixes_of
-from ._layer.weights import Weights, copies, lock, refuse_ties
+from ._layer.weights import Weights, copies, refuse_ties
 from .calls import Call, State
 from .modules import Module
 from .streams import Stream
@@ -224,7 +229,8 @@ class Layer(Module):
             own=self._own(),
             dtype=self.dtype,
         )
-        self._weights = Weights(self._spec, self._params, self._format)
+        packed = isinstance(self._params, PackedParams)
+        self._weights: Any = self._params if packed else Weights(self._spec, self._params)
 
     def _unlike(self, part: Description) -> str:
         other = super()._unlike(part)
@@ -256,12 +262,13 @@ class Layer(Module):
         return found | {"activations": both}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name not in ("_spec", "_weights")}
+        state = {name: value for name, value in super().__getstate__().items() if name not in ("_spec", "_weights")}
+        return state | {"_params": dict(self._params)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if self._format != "float32":
-            lock(self._params)
+            self._keep(dict(self._params), self._format)
             return
         # A copy of a frozen layer is none.
         self._take(copies({name: p for name, p in self._params.items() if not p.flags.writeable}))
@@ -280,8 +287,9 @@ class Layer(Module):
 
         With ``weights`` of fewer bits a layer is smaller and faster, and a little off: docs/precision.md says how much.
         It is then for inference alone, in evaluation mode, and so are its copies and what is saved of it: the float32
-        weights are gone. x, y, states and biases stay float32. A row of x, or of h, is rounded in the same way in each
-        product.
+        weights are gone. Weights are kept once, packed for the kernels: ``params`` has new arrays for whoever asks, and
+        what is written to them has no effect. x, y, states and biases stay float32. A row of x, or of h, is rounded in
+        the same way in each product.
 
         Args:
             weights: ``"float32"`` leaves them as they are; ``"bfloat16"`` keeps the upper half of each (this takes the
@@ -305,7 +313,9 @@ class Layer(Module):
         """Raise where freeze(weights) cannot be done, which must not be found out half-way."""
         name = f"{self._name}.freeze"
         checks.choice(name, "weights", weights, FORMATS)
-        if self._format not in ("float32", weights):
+        if weights == self._format != "float32":
+            return
+        if self._format != "float32":
             raise ValueError(
                 f"{name}: weights is {weights!r}, and the layer has {self._format} weights, of which there is no way "
                 "back: freeze a layer that has its float32 ones"
@@ -317,14 +327,24 @@ class Layer(Module):
             bfloat16(name)
 
     def _keep(self, arrays: dict[str, Array], weights: Format) -> None:
-        """Have these arrays, as a format keeps them, in the place of the parameters."""
-        USES.end(self._params.values())
-        USES.begin(arrays.values())
-        self._params = arrays
+        """Have these arrays, as a format keeps them, packed in the place of the parameters."""
+        packed = PackedParams(self._spec, weights, arrays)
+        USES.end(self._arrays())
+        self._params = packed
         self._format = weights
-        lock(arrays)
         self.eval()
         self._forget()
+
+    def _arrays(self) -> Iterable[Array]:
+        return super()._arrays() if self._format == "float32" else ()
+
+    def _sizes(self) -> dict[int, int]:
+        if self._format == "float32":
+            return super()._sizes()
+        return {id(self._params): sum(map(math.prod, self._spec.shapes.values()))}
+
+    def _made(self) -> str:
+        return super()._made() + ("" if self._format == "float32" else f".freeze(weights={self._format!r})")
 
     def unfreeze(self) -> Layer:
         """Take back :meth:`freeze`: parameters are new arrays that can be written to; return the layer.
@@ -337,8 +357,8 @@ class Layer(Module):
     def _inside(self) -> Description:
         return super()._inside() | ({} if self._format == "float32" else {"weights": self._format})
 
-    def _as_kept(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        return as_kept(self._name, self._format, self._params, arrays)
+    def _as_kept(self, arrays: Mapping[str, Array], weights: Any) -> dict[str, Array]:
+        return as_kept(self._name, weights, self._spec.shapes, arrays)
 
     def _refuse_format(self, name: str) -> None:
         if self._format != "float32":
@@ -525,9 +545,9 @@ class Layer(Module):
         tokens = checks.boolean(name, "tokens", tokens)
         spec = self._spec
         expected = expected_zoneout(self._zoneouts, spec.hidden_size, spec.dtype)
-        weights = [(*of_layer, expected, initial) for *of_layer, initial in self._weights.of_steps()]
-        core = _core.Stream(spec.cell, spec.options[0], weights, batch, tokens, spec.state_sizes[0], self._format)
-        return Stream(core, f"{self._name}({self._arguments()})", batch, tokens)
+        weights = [(*known, expected, initial, kept) for known, initial, kept in self._weights.of_steps()]
+        core = _core.Stream(spec.cell, spec.options[0], weights, batch, tokens, spec.state_sizes[0])
+        return Stream(core, self._made(), batch, tokens)
 
 
 def parameter_shapes(kind: type[Layer], input_size: int, hidden_size: int, num_layers: int = 1) -> Shapes:

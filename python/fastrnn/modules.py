@@ -154,7 +154,7 @@ class Module(Options):
     _format: Any = "float32"  # of weights: see _layer/formats.py
 
     def __init__(self) -> None:
-        self._params: dict[str, Array] = {}
+        self._params: Mapping[str, Array] = {}
         self.training = True
         self._forget()
 
@@ -167,11 +167,16 @@ class Module(Options):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        USES.begin(self._params.values())
+        USES.begin(self._arrays())
         self._forget()
 
     def __del__(self) -> None:
-        USES.forget(self.__dict__.get("_params", {}).values())
+        USES.forget(self._arrays())
+
+    def _arrays(self) -> Iterable[Array]:
+        """Return the parameters, as far as they are arrays that others may have, too."""
+        params: Mapping[str, Array] = self.__dict__.get("_params", {})
+        return params.values()
 
     def __copy__(self) -> Module:
         """Return a copy with parameters of its own, as ``copy.deepcopy`` does."""
@@ -224,6 +229,7 @@ class Module(Options):
         """Use these arrays as parameters from now on, in the place of those before."""
         USES.end(self._params[name] for name in arrays if name in self._params)
         USES.begin(arrays.values())
+        assert isinstance(self._params, dict)  # in other formats no parameter is exchanged
         self._params.update(arrays)
 
     def train(self, mode: bool = True) -> Module:
@@ -301,10 +307,11 @@ class Module(Options):
         Raises OSError, and leaves what was there, where that cannot be done.
         """
         description, names = self._description(), collections.defaultdict(list)
-        for name, p in self.params.items():
+        params = self.params.copy()
+        for name, p in params.items():
             names[id(p)].append(name)
         tied = [group for group in names.values() if len(group) > 1]
-        save_arrays(path, self.params, {**description, "tied": tied} if tied else description)
+        save_arrays(path, params, {**description, "tied": tied} if tied else description)
 
     def load(self, path: str) -> None:
         """Take over the parameters in a file that :meth:`save` wrote, or any other safetensors file that has them.
@@ -321,12 +328,15 @@ class Module(Options):
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error}; in {path}") from None
 
-    def _fill(self, arrays: Mapping[str, Array], formats: Mapping[str, str]) -> None:
-        """Take over parameters of a file, where layers of these prefixes keep their weights in formats; all or none."""
+    def _fill(self, arrays: Mapping[str, Array], formats: Mapping[str, str], adopts: bool = False) -> None:
+        """Take over parameters of a file, where layers of these prefixes keep their weights in formats; all or none.
+
+        Layers have to have the same formats, unless the module ``adopts`` those of the file.
+        """
         leaves = dict(self._leaves())
         for prefix, leaf in leaves.items():
             in_file = formats.get(prefix, "float32")
-            if leaf._format != in_file:
+            if leaf._format != in_file and not adopts:
                 where = f"module {prefix[:-1]}: " if prefix else ""
                 way = f"freeze(weights={in_file!r}) it before" if leaf._format == "float32" else "make it anew"
                 raise ValueError(
@@ -339,7 +349,7 @@ class Module(Options):
         for prefix, leaf in leaves.items():
             own = {name.removeprefix(prefix): left.pop(name) for name in list(left) if name.startswith(prefix)}
             if prefix in formats:
-                kept.append((leaf, leaf._as_kept(own)))
+                kept.append((leaf, leaf._as_kept(own, formats[prefix]), formats[prefix]))
             else:
                 copy.deepcopy(leaf).load_state_dict(own)  # raises before anything is changed
                 plain.append((leaf, own))
@@ -347,12 +357,12 @@ class Module(Options):
             raise ValueError(f"{self._name}.load: unexpected {', '.join(left)}")
         for leaf, own in plain:
             leaf.load_state_dict(own)
-        for leaf, own in kept:
-            leaf._keep(own, leaf._format)
+        for leaf, own, weights in kept:
+            leaf._keep(own, weights)
         return None
 
-    def _as_kept(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Return arrays of a file as the module's format keeps them; ValueError where they are others."""
+    def _as_kept(self, arrays: Mapping[str, Array], weights: Any) -> dict[str, Array]:
+        """Return arrays of a file as a format keeps such parameters; ValueError where they are others."""
         raise NotImplementedError
 
     def _keep(self, arrays: dict[str, Array], weights: Any) -> None:
@@ -391,9 +401,23 @@ class Module(Options):
         return "" if part["kind"] == kind else f"it is of kind {kind}, and {part['kind']} in the file"
 
     def __repr__(self) -> str:
-        count = numbers_in(self.params)
-        parameters = f"  # {count:,} parameters" if count else ""
-        return f"{self._name}({self._arguments()}){parameters}"
+        count = self._numbers()
+        return self._made() + (f"  # {count:,} parameters" if count else "")
+
+    def _made(self) -> str:
+        """Return how it is made, in one line."""
+        return f"{self._name}({self._arguments()})"
+
+    def _numbers(self) -> int:
+        """Return how many numbers all parameters are, those under several names counted once, in any format."""
+        sizes: dict[int, int] = {}
+        for _, leaf in self._leaves():
+            sizes |= leaf._sizes()
+        return sum(sizes.values())
+
+    def _sizes(self) -> dict[int, int]:
+        """Return how many numbers its own parameters are, by what is the same where they are."""
+        return {id(p): p.size for p in self._params.values()}
 
 
 class Parameters(MutableMapping[str, Array]):
@@ -414,6 +438,13 @@ class Parameters(MutableMapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         module, own = self._find(name)
         return module._params[own]
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            self._find(name)
+        except KeyError:
+            return False
+        return True
 
     def __setitem__(self, name: str, value: Array) -> None:
         try:
@@ -515,7 +546,7 @@ class Several(Module, abc.ABC):
 
     def __repr__(self) -> str:
         lines = "".join(_as_argument(self._before(name) + repr(module)) for name, module in self._modules.items())
-        return f"{self._name}(\n{lines})  # {numbers_in(self.params):,} parameters"
+        return f"{self._name}(\n{lines})  # {self._numbers():,} parameters"
 
 
 def _as_argument(made: str) -> str:

@@ -43,7 +43,6 @@ from .modules import (
     ModuleCall,
     Several,
     check_gradient,
-    numbers_in,
 )
 from .streams import NetStream, Stage
 
@@ -339,8 +338,10 @@ def _is(module: Any, *kinds: Any) -> bool:
 
 def _made(module: Any) -> str:
     """Return how a module is made, in one line."""
-    inner = ", ".join(_made(one) for one in module) if isinstance(module, Sequential) else module._arguments()
-    return f"{module._name}({inner})"
+    if isinstance(module, Sequential):
+        return f"{module._name}({', '.join(map(_made, module))})"
+    made: str = module._made()
+    return made
 
 
 class _Step(NamedTuple):
@@ -617,11 +618,11 @@ class Sequential(Several):
         """
         rows = [("", "module", "output", "parameters")]
         rows += [
-            (name, _made(module), shape, f"{numbers_in(module.params):,}")
+            (name, _made(module), shape, f"{module._numbers():,}")
             for (name, module), shape in zip(self._flat(), self._shapes(), strict=True)
         ]
-        total = numbers_in(self.params)
-        each = sum(numbers_in(module.params) for _, module in self._flat())
+        total = self._numbers()
+        each = sum(module._numbers() for _, module in self._flat())
         rows.append(("", "in all" if each == total else "in all, tied ones once", "", f"{total:,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = []

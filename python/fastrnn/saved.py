@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from ._base import checks
 from ._base.described import Description, formats_in, own_in
-from ._layer.formats import Format
 from .files import load_with_description, refuse_unread
 from .layers import GRU, LSTM, RNN, IndRNN, Layer, MinGRU
 from .modules import Dropout, Embedding, Linear, Module, Modules
@@ -45,8 +44,8 @@ def load(path: str) -> Any:
     try:
         with checks.at_most(sum(a.size for a in arrays.values())):
             module = _made(description)
-        _freeze(module, formats)
-        module._fill(arrays, formats)
+        _check_formats(module, formats)
+        module._fill(arrays, formats, adopts=True)
         for first, *others in description.get("tied", ()):
             for name in others:
                 module.params[name] = module.params[first]
@@ -57,14 +56,14 @@ def load(path: str) -> Any:
     return module.eval()
 
 
-def _freeze(module: Module, formats: Mapping[str, str]) -> None:
-    """Have layers keep their weights in the formats that they have in a file."""
+def _check_formats(module: Module, formats: Mapping[str, str]) -> None:
+    """Raise where layers cannot keep their weights in the formats that they have in a file."""
     leaves = dict(module._leaves())
     for prefix, weights in formats.items():
         layer = leaves.get(prefix)
         if not isinstance(layer, Layer):
             raise ValueError(f"weights is {checks.shown(weights)} of what is no recurrent layer")
-        layer.freeze(cast("Format", weights))
+        layer._check_freeze(weights)
 
 
 def _made(description: Description) -> Module:

@@ -297,17 +297,103 @@ def test_dynamic_quantize_lstm(runner: str, D: int, signed: bool, per_channel: b
     model = model_of([node], {**given, **rest}, outputs_of(node), {*given, "B", "P"})
     plain = helper.make_node("LSTM", QUANTISED[:8], outputs, **attributes)
     expected = run_plainly(plain, {**real, **rest})
-    if runner == "onnxruntime":  # which rounds X and h to 8 bits, too
-        for name, a in run_onnxruntime(model, rest).items():
-            np.testing.assert_allclose(a, expected[name], rtol=0, atol=0.05, err_msg=f"{name} of\n{node}")
-        return
-    assert_close(run_onnx(model, rest), expected, I + H, node)
     with pytest.warns(UserWarning, match="rounds the inputs and states"):
-        layer = fastrnn.from_onnx(model)
-    y, (h_n, c_n) = layer(rest["X"], (rest["initial_h"], rest["initial_c"]), lengths=rest["lens"])
+        exact, kept = fastrnn.from_onnx(model, weights="float32"), fastrnn.from_onnx(model)
+    assert (exact.weights, kept.weights) == ("float32", "int8")
+    assert_is_kept(kept, given)
     some = rest["lens"] > 0  # those without steps keep their states in a layer
-    got = {"Y": y.reshape(T, B, D, H).swapaxes(1, 2), "Y_h": h_n[:, some], "Y_c": c_n[:, some]}
-    assert_close(got, {"Y": expected["Y"], **{n: expected[n][:, some] for n in ("Y_h", "Y_c")}}, I + H, node)
+
+    def called(layer: fastrnn.Layer) -> dict[str, Array]:
+        y, (h_n, c_n) = layer(rest["X"], (rest["initial_h"], rest["initial_c"]), lengths=rest["lens"])
+        return {"Y": y.reshape(T, B, D, H).swapaxes(1, 2), "Y_h": h_n[:, some], "Y_c": c_n[:, some]}
+
+    right = {"Y": expected["Y"], **{name: expected[name][:, some] for name in ("Y_h", "Y_c")}}
+    if runner == "onnx":
+        assert_close(run_onnx(model, rest), expected, I + H, node)
+        assert_close(called(exact), right, I + H, node)
+        for name, a in called(kept).items():
+            np.testing.assert_allclose(a, right[name], rtol=0, atol=0.03, err_msg=name)
+        return
+    got = run_onnxruntime(model, rest)  # which rounds X and h to 8 bits, too
+    for name, a in got.items():
+        np.testing.assert_allclose(a, expected[name], rtol=0, atol=0.05, err_msg=f"{name} of\n{node}")
+    for name, a in called(kept).items():
+        theirs = got[name] if name == "Y" else got[name][:, some]
+        np.testing.assert_allclose(a, theirs, rtol=0, atol=0.06, err_msg=f"{name} of\n{node}")
+
+
+def assert_is_kept(layer: fastrnn.Layer, given: dict[str, Array]) -> None:
+    """That a layer has the very integers and scales of W and R, (D, inputs, 4*H) in the order of gates i, o, f, c."""
+    order = np.concatenate([np.arange(H) + gate * H for gate in (0, 2, 3, 1)])
+    for name, kind in (("W", "weight_ih"), ("R", "weight_hh")):
+        scales = given[f"{name}_scale"]
+        for d, suffix in enumerate(("_l0", "_l0_reverse")[: len(scales)]):
+            steps = given[name][d].astype(int) - given[f"{name}_zero_point"][d].astype(int)
+            assert layer.params[kind + suffix].dtype == np.int8
+            np.testing.assert_array_equal(layer.params[kind + suffix], steps.T[order])
+            of_rows = np.broadcast_to(scales[d], 4 * H)[order]
+            np.testing.assert_array_equal(layer.params[f"{kind}{suffix}_scale"], of_rows)
+
+
+@pytest.mark.filterwarnings("ignore:.*rounds the inputs and states")
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_is_kept_of_dynamic_quantize_lstm(signed: bool, per_channel: bool) -> None:
+    """Integers are, where int8 has them; else float32 has their values, which are the same in any case."""
+    given, _ = quantised(np.random.default_rng(0), 1, signed, per_channel)
+    inputs = ["X", "W", "R", *[""] * 5, *QUANTISED[8:]]
+    node = helper.make_node("DynamicQuantizeLSTM", inputs, ["Y"], domain="com.microsoft", hidden_size=H)
+    x = np.random.default_rng(1).uniform(-1, 1, (T, B, I)).astype(np.float32)
+
+    def model(**changed: Array) -> Any:
+        return model_of([node], {**given, **changed, "X": x}, {"Y": np.float32}, set(given))
+
+    for changed, weights in (
+        ({}, "int8"),
+        ({"W_scale": np.zeros_like(given["W_scale"])}, "int8"),
+        ({"R_zero_point": given["R_zero_point"] - 1}, "float32"),
+        ({"W_zero_point": given["W_zero_point"] + 3}, "float32"),
+        ({"W_scale": -given["W_scale"]}, "float32"),
+    ):
+        layer = fastrnn.from_onnx(model(**changed))
+        exact = fastrnn.from_onnx(model(**changed), weights="float32")
+        assert layer.weights == weights, changed
+        if weights == "int8":
+            assert_is_kept(layer, {**given, **changed})
+            for name, w in exact.params.items():
+                scales = layer.params[f"{name}_scale"][:, None]
+                np.testing.assert_array_equal(layer.params[name] * scales, w)
+        np.testing.assert_allclose(layer(x)[0], exact(x)[0], rtol=0, atol=0.03)
+        assert fastrnn.from_onnx(model(**changed), dtype=np.float64).weights == "float32"
+    with pytest.raises(
+        ValueError, match=r"^from_onnx: weights is 'int4', expected None or 'float32': freeze the layer"
+    ):
+        fastrnn.from_onnx(model(), weights="int4")  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*rounds the inputs and states")
+def test_dynamic_quantize_lstms_that_follow_each_other() -> None:
+    below, _ = quantised(np.random.default_rng(0), 1, signed=True, per_channel=True)
+    above, _ = quantised(np.random.default_rng(1), 1, signed=False, per_channel=False)
+    rng = np.random.default_rng(2)
+    above["W"] = rng.integers(0, 256, (1, H, 4 * H)).astype(np.uint8)
+    x = rng.uniform(-1, 1, (T, B, I)).astype(np.float32)
+    given = {**{f"{name}0": a for name, a in below.items()}, **{f"{name}1": a for name, a in above.items()}}
+    nodes = []
+    for k, source in enumerate(("X", "S")):
+        names = [f"{name}{k}" for name in ("W", "R", *QUANTISED[8:])]
+        inputs = [source, *names[:2], *[""] * 5, *names[2:]]
+        options = {"domain": "com.microsoft", "hidden_size": H, "name": f"n{k}"}
+        nodes.append(helper.make_node("DynamicQuantizeLSTM", inputs, [f"Y{k}"], **options))
+    given["axes"] = np.array([1])
+    nodes.insert(1, helper.make_node("Squeeze", ["Y0", "axes"], ["S"]))
+    model = model_of(nodes, {**given, "X": x}, {"Y1": np.float32}, set(given))
+    layer = fastrnn.from_onnx(model, ["n0", "n1"])
+    assert layer.weights == "int8"
+    assert_is_kept(fastrnn.from_onnx(model, "n0"), below)
+    np.testing.assert_array_equal(layer.params["weight_ih_l1"], fastrnn.from_onnx(model, "n1").params["weight_ih_l0"])
+    exact = fastrnn.from_onnx(model, ["n0", "n1"], weights="float32")
+    np.testing.assert_allclose(layer(x)[0], exact(x)[0], rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize(

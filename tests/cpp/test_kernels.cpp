@@ -2,6 +2,7 @@
 // cross-compiled builds, and for sanitizers that do not get along with an interpreter.
 //
 // Shapes as in problem.h: T steps, B batch, I input size, H hidden size, G gates.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -822,6 +823,52 @@ Problem row_of(const Problem& p, Index b) {
     return row;
 }
 
+// The matrices of a problem as a format other than plain has them.
+struct InFormat {
+    std::vector<std::uint8_t> bytes[2];
+    std::vector<float> scales[2];
+
+    InFormat(WeightFormat format, const Problem& p) {
+        add_rows(format, p.w_ih, p.size.I, 0);
+        if (p.w_hh.empty()) return;
+        const Index of_gates = p.info().gates * p.size.H * units_of_h(p.size);
+        add_rows(format, {p.w_hh.begin(), p.w_hh.begin() + of_gates}, units_of_h(p.size), 1);
+        add_rows(format, {p.w_hh.begin() + of_gates, p.w_hh.end()}, p.size.H, 1);
+    }
+
+    template <class Real>
+    void give(ForwardArgs<Real>& args) const {
+        for (int hidden = 0; hidden < 2; ++hidden)
+            args.in_format[hidden] = {bytes[hidden].data(), scales[hidden].data()};
+    }
+
+private:
+    void add_rows(WeightFormat format, Array w, Index length, int hidden) {
+        for (auto row = w.begin(); row < w.end(); row += length) {
+            const double scale = std::fabs(
+                *std::max_element(row, row + length, [](double a, double b) { return std::fabs(a) < std::fabs(b); }));
+            const float of_row = static_cast<float>(scale) / 127;
+            scales[hidden].push_back(of_row);
+            round_row(format, &*row, length, true);
+            for (Index k = 0; k < length; ++k) add_number(format, row[k], of_row, bytes[hidden]);
+        }
+    }
+    static void add_number(WeightFormat format, double number, float scale, std::vector<std::uint8_t>& to) {
+        if (format == WeightFormat::int8) {
+            const double q = scale == 0 ? 0 : std::nearbyint(number / double{scale});
+            return to.push_back(static_cast<std::uint8_t>(static_cast<int>(q)));
+        }
+        const float single = static_cast<float>(number);
+        std::uint8_t in_memory[sizeof single];
+        std::memcpy(in_memory, &single, sizeof single);
+        const std::uint16_t one = 1;
+        std::uint8_t little;
+        std::memcpy(&little, &one, 1);
+        const std::uint8_t* const upper = in_memory + (little ? 2 : 0);
+        to.insert(to.end(), upper, upper + 2);
+    }
+};
+
 // Inference of a problem, with weights that are packed in a format.
 template <class Real>
 Reals<Real> infer(const KernelTable& table, const Problem& p, WeightFormat format) {
@@ -829,6 +876,8 @@ Reals<Real> infer(const KernelTable& table, const Problem& p, WeightFormat forma
     Reals<Real> y(p.dy.size()), state_n[kMaxStates];
     ForwardArgs<Real> args = inputs.forward;
     args.format = format;
+    const InFormat in_format(format, p);
+    if (format != WeightFormat::plain) in_format.give(args);
     args.y = y.data();
     for (int k = 0; k < p.info().states; ++k) {
         state_n[k].resize(p.state_0[k].size());
@@ -884,13 +933,65 @@ void check_format(const KernelTable& table, WeightFormat format, const Problem& 
     for (Index k = 0; k < H && p.info().recurrent; ++k) check_nan(false, row * H + k);
 }
 
-void test_weight_formats() {
+// Those that differ in some product.
+std::vector<const KernelTable*> tables_of_formats() {
     std::vector<const KernelTable*> tables = supported_tables();
     const std::vector<const KernelTable*> without_dots = supported_tables(false);
     for (std::size_t k = 0; k < without_dots.size(); ++k)
         if (!std::equal(std::begin(tables[k]->f32.product), std::end(tables[k]->f32.product),
                         std::begin(without_dots[k]->f32.product)))
             tables.push_back(without_dots[k]);
+    return tables;
+}
+
+// What is packed, and packed anew by another table, is unpacked as it was given, bit for bit, whatever the bits.
+void check_unpacked(const KernelTable& table, const KernelTable& other, Cell cell, WeightFormat format,
+                    const Sizes& size) {
+    std::mt19937 random(static_cast<unsigned>(size.H + size.I));
+    const CellInfo& info = kCells[static_cast<int>(cell)];
+    const std::vector<float> of_units(static_cast<std::size_t>(5 * info.gates * size.H), 0.5f);
+    const PackedLayout layout{&table, cell, format, true, true, size.I, size.H, size.P};
+    std::vector<std::uint8_t> given[2], got[2];
+    std::vector<float> given_scales[2], scales[2];
+    ForwardArgs<float> args{};
+    args.size = size, args.format = format;
+    args.b_ih = args.b_hh = args.vectors = of_units.data();
+    UnpackedMatrix to[2];
+    for (int hidden = 0; hidden < 2; ++hidden) {
+        const auto [rows, numbers] = matrix_size(layout, hidden != 0);
+        for (Index n = 0; n < numbers * bytes_of_number(format); ++n)
+            given[hidden].push_back(static_cast<std::uint8_t>(random()));
+        if (format == WeightFormat::int8)
+            for (Index row = 0; row < rows; ++row) given_scales[hidden].push_back(static_cast<float>(random()));
+        got[hidden].resize(given[hidden].size());
+        scales[hidden].resize(given_scales[hidden].size());
+        args.in_format[hidden] = {given[hidden].data(), given_scales[hidden].data()};
+        to[hidden] = {got[hidden].data(), scales[hidden].data()};
+    }
+    std::shared_ptr<const Packed> packed = pack(table, cell, args, nullptr);
+    packed = pack_anew(*packed, other, args, nullptr);
+    check(packed->layout.table == &other, "not packed by the other table");
+    unpack(*packed, to, nullptr);
+    for (int hidden = 0; hidden < 2; ++hidden)
+        check(got[hidden] == given[hidden] && scales[hidden] == given_scales[hidden],
+              std::string(info.name) + " in format " + std::to_string(static_cast<int>(format)) + " from " + table.isa +
+                  " to " + other.isa + ": what is unpacked differs");
+}
+
+void test_unpacked_weights() {
+    for (int cell = 0; cell < kCellCount; ++cell)
+        for (const KernelTable* table : tables_of_formats())
+            for (const KernelTable* other : tables_of_formats())
+                for (const WeightFormat format : {WeightFormat::bfloat16, WeightFormat::int8})
+                    for (const auto& [I, H] : {std::array<Index, 2>{1, 1}, {9, 17}, {0, 5}, {33, 70}}) {
+                        const CellInfo& info = kCells[cell];
+                        const Index P = info.recurrent > info.gates ? (H + 1) / 2 : 0;
+                        check_unpacked(*table, *other, static_cast<Cell>(cell), format, {0, 1, I, H, 0, nullptr, P});
+                    }
+}
+
+void test_weight_formats() {
+    const std::vector<const KernelTable*> tables = tables_of_formats();
     for (int format = 0; format < kWeightFormatCount; ++format)
         for (int cell = 0; cell < kCellCount; ++cell)
             for (const bool tokens : {false, true})
@@ -955,7 +1056,7 @@ void keep_weights(bool tokens) {
     const auto right = Run<Real>(active_table(), p).everything();
     const auto right_changed = Run<Real>(active_table(), changed).everything();
     check(right != right_changed, "the change changes nothing");
-    KeptWeights kept(false, WeightFormat::plain);
+    KeptWeights kept(false);
     std::atomic<int> wrong{0};
     std::vector<std::thread> callers;
     for (int i = 0; i < 4; ++i)
@@ -1177,6 +1278,7 @@ int main() {
     test_linear();
     test_fingerprint();
     test_weight_formats();
+    test_unpacked_weights();
     test_kept_weights();
     test_plan();
     test_late_members();

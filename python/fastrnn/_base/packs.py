@@ -46,7 +46,7 @@ def packs_of(cell: str, w_ih: Any, w_hh: Any) -> _core.KeptWeights | None:
         _remember(key, w_ih, w_hh)
         return None
     if entry.kept is None:
-        kept = _core.KeptWeights(False, "float32")
+        kept = _core.KeptWeights(False)
         kept.expect_the_same()
         entry.kept = kept
     return entry.kept

@@ -1,8 +1,8 @@
 """Weight formats: what a frozen layer keeps of its weights, and the numbers that these are.
 
-Of a matrix W of weights, int8 keeps integers Q from -127 to 127 and a scale s for each row: W is about s Q, and the
-largest magnitude of a row is 127 s. bfloat16 keeps the upper half of each float32, rounded to the nearest, even where
-two are as near.
+Of a matrix W of weights, int8 keeps integers Q and a scale s for each row: W is about s Q. Those that are made of
+float32 are from -127 to 127, and the largest magnitude of a row is 127 s. bfloat16 keeps the upper half of each
+float32, rounded to the nearest, even where two are as near.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from fastrnn._base.checks import Array
 from fastrnn._base.extras import needed
 from fastrnn._base.parts import quiet
 
+from .spec import Shapes
+
 Format = Literal["float32", "bfloat16", "int8"]
 FORMATS = ("float32", "bfloat16", "int8")
 SCALE = "_scale"  # after the name of a matrix
@@ -24,56 +26,59 @@ LARGEST = 127
 LONGEST_ROW = 2**17
 
 
-def is_matrix(name: str, p: Array) -> bool:
+def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
     """Return whether a parameter is one of those that rows are multiplied with."""
-    return name.startswith(("weight_ih", "weight_hh", "weight_hr")) and p.ndim == 2
+    return name.startswith(("weight_ih", "weight_hh", "weight_hr")) and len(shape) == 2 and not name.endswith(SCALE)
 
 
 def kept_as(owner: str, weights: Format, params: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the parameters as a format keeps them, all of them new arrays; ValueError where it cannot."""
+    """Return the parameters as a format keeps them; ValueError where it cannot."""
     found: dict[str, Array] = {}
     for name, p in params.items():
-        if not is_matrix(name, p):
-            found[name] = p.copy()
+        if not is_matrix(name, p.shape):
+            found[name] = p
         elif weights == "bfloat16":
             found[name] = p.astype(bfloat16(owner))
         else:
-            refuse_long_rows(owner, name, p)
+            refuse_long_rows(owner, name, p.shape)
             found[name], found[name + SCALE] = quantised(p)
     return found
 
 
-def refuse_long_rows(owner: str, name: str, p: Array) -> None:
+def refuse_long_rows(owner: str, name: str, shape: tuple[int, ...]) -> None:
     """Raise ValueError where int8 cannot keep a matrix."""
-    if p.shape[1] > LONGEST_ROW:
+    if shape[1] > LONGEST_ROW:
         raise ValueError(
-            f"{owner}: weights is 'int8', and rows of {name} have {p.shape[1]:,} numbers, expected at most "
+            f"{owner}: weights is 'int8', and rows of {name} have {shape[1]:,} numbers, expected at most "
             f"{LONGEST_ROW:,}"
         )
 
 
-def as_kept(owner: str, weights: Format, params: Mapping[str, Array], arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return arrays of a file as a format keeps such parameters; ValueError where they are others."""
-    # Of bfloat16 a file's numbers come widened.
-    expected = {name: (p.shape, np.dtype(np.int8 if p.dtype == np.int8 else np.float32)) for name, p in params.items()}
-    different = expected.keys() ^ arrays.keys()
-    different |= {name for name in expected.keys() & arrays.keys() if expected[name][0] != arrays[name].shape}
-    different |= {name for name in expected.keys() & arrays.keys() if expected[name][1] != arrays[name].dtype}
+def as_kept(owner: str, weights: Format, shapes: Shapes, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays of a file, which are what a format keeps of such parameters, in their order.
+
+    Matrices are of int8, and their scales float32; or of the bits of bfloat16 in uint16. Raises ValueError where they
+    are others.
+    """
+    expected: dict[str, tuple[tuple[int, ...], Any]] = {}
+    for name, shape in shapes.items():
+        expected[name] = shape, np.float32
+        if is_matrix(name, shape):
+            expected[name] = shape, np.int8 if weights == "int8" else np.uint16
+            if weights == "int8":
+                refuse_long_rows(owner, name, shape)
+                expected[name + SCALE] = shape[:1], np.float32
+    different = {
+        name
+        for name in expected.keys() | arrays.keys()
+        if name not in expected or name not in arrays or (arrays[name].shape, arrays[name].dtype) != expected[name]
+    }
     if different:
         raise ValueError(f"{owner}: {', '.join(sorted(different))}: not as {weights} weights of it are kept")
-    found = {name: np.array(arrays[name]) for name in expected}
-    for name in (name for name, p in params.items() if is_matrix(name, p)):
-        if weights == "bfloat16":
-            upper = found[name].astype(bfloat16(owner))
-            if not np.array_equal(upper.astype(np.float32), found[name], equal_nan=True):
-                raise ValueError(f"{owner}: {name} has numbers that bfloat16 has not")
-            found[name] = upper
-        elif (
-            weights == "int8"
-            and not np.isin(np.abs(found[name].astype(np.int16)).max(1, initial=0), (0, LARGEST)).all()
-        ):
-            raise ValueError(f"{owner}: {name} has a row whose largest integer is not {LARGEST}")
-    return found
+    for name in expected.keys() - shapes.keys():
+        if (np.isinf(arrays[name]) | (arrays[name] < 0)).any():
+            raise ValueError(f"{owner}: {name} has a number that is no scale: expected finite ones from 0 on, or NaN")
+    return {name: arrays[name] for name in expected}
 
 
 def bfloat16(owner: str) -> Any:
@@ -91,15 +96,15 @@ def quantised(w: Array) -> tuple[Array, Array]:
     return np.rint(multiple).clip(-LARGEST, LARGEST).astype(np.int8), scale
 
 
-def number_of(name: str, params: Mapping[str, Array]) -> Array:
-    """Return a parameter as float32, as it is or as it is kept."""
-    p = params[name]
-    if p.dtype == np.int8:
-        with quiet():
-            return p * params[name + SCALE][:, None]
-    return p if p.dtype == np.float32 else p.astype(np.float32)
-
-
-def shape_alone(array: Array | None) -> Array | None:
-    """Return an array of the same shape that has no memory, which the kernels can tell; one number is itself."""
-    return array if array is None or array.size <= 1 else np.broadcast_to(np.zeros((), np.float32), array.shape)
+def in_float32(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays as :func:`as_kept` has them as parameters of float32."""
+    found: dict[str, Array] = {}
+    for name, a in arrays.items():
+        if a.dtype == np.int8:
+            with quiet():
+                found[name] = a * arrays[name + SCALE][:, None]
+        elif a.dtype == np.uint16:
+            found[name] = (a.astype(np.uint32) << 16).view(np.float32)
+        elif not name.endswith(SCALE):
+            found[name] = a
+    return found

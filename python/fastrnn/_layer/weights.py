@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -13,11 +12,12 @@ from fastrnn._base.checks import Array
 from fastrnn._base.memory import place
 from fastrnn._base.uses import USES
 
-from .formats import Format, number_of, shape_alone
 from .spec import STATES, Spec
 from .states import widened
 
 Known = tuple[Array | None, ...]  # w_ih, w_hh, b_ih, b_hh and the units' own
+# What single steps know of a layer: that, the initial states, and the packed weights, if there are none but these.
+OfSteps = tuple[Known, tuple[Array, ...] | None, _core.FormatWeights | None]
 
 
 class Weights:
@@ -25,52 +25,31 @@ class Weights:
 
     Attributes:
         kept: what is packed, by suffix.
-        format: in what the matrices are kept: see formats.py.
         frozen: whether the parameters are promised to stay as they are, so that no call need look.
 
     """
 
-    def __init__(self, spec: Spec, params: Mapping[str, Array], weights: Format) -> None:
+    def __init__(self, spec: Spec, params: Mapping[str, Array]) -> None:
         self._spec = spec
         self._params = params
-        self.format = weights
-        self.frozen = weights != "float32"
+        self.frozen = False
         self.forget()
 
     def forget(self) -> None:
         """Start without packed weights."""
         suffixes = self._spec.suffixes
-        self.kept = {
-            suffix: _core.KeptWeights(self.frozen, self.format) for of_layer in suffixes for suffix in of_layer
-        }
-        self._shapes: dict[str, Known] = {}
+        self.kept = {suffix: _core.KeptWeights(self.frozen) for of_layer in suffixes for suffix in of_layer}
 
     def known(self, suffix: str) -> Known:
-        """Return what the kernels know of the parameters of a layer and direction.
-
-        In a format that is what they have packed: the weights that they are then given have a shape alone.
-        """
-        if self.format == "float32":
-            return self._numbers(suffix)
-        shapes = self._shapes.get(suffix)  # another thread may forget them
-        if shapes is not None and self.kept[suffix].packed:
-            return shapes
-        numbers = self._numbers(suffix)
-        self._shapes[suffix] = (*map(shape_alone, numbers[:2]), *numbers[2:])
-        return numbers
-
-    def _numbers(self, suffix: str) -> Known:
+        """Return what the kernels know of the parameters of a layer and direction."""
         spec, params = self._spec, self._params
-        w_hh = self._matrix("weight_hh" + suffix) if spec.recurrent else None
+        w_hh = params["weight_hh" + suffix] if spec.recurrent else None
         if w_hh is not None and spec.proj_size:
-            both = w_hh, self._matrix("weight_hr" + suffix)
+            both = w_hh, params["weight_hr" + suffix]
             w_hh = np.concatenate([w.ravel() for w in both])  # W_hr is a gate more: see csrc/cells/lstm.h
         b_ih, b_hh = params.get("bias_ih" + suffix), params.get("bias_hh" + suffix)
         own = None if spec.own is None else spec.own.vectors(params, suffix)
-        return self._matrix("weight_ih" + suffix), w_hh, b_ih, b_hh, own
-
-    def _matrix(self, name: str) -> Array:
-        return self._params[name] if self.format == "float32" else number_of(name, self._params)
+        return params["weight_ih" + suffix], w_hh, b_ih, b_hh, own
 
     def initial(self, suffix: str) -> tuple[Array, ...] | None:
         """Return the states that a layer and direction has learned to begin with, (units,) each, if it has."""
@@ -78,16 +57,16 @@ class Weights:
             return None
         return tuple(self._params[name + suffix] for name, _ in zip(STATES, self._spec.state_sizes, strict=False))
 
-    def of_steps(self) -> list[tuple[Any, ...]]:
-        """Return what single steps know of each layer, of one direction: the parameters, and the initial states."""
-        found = []
+    def of_steps(self) -> list[OfSteps]:
+        """Return what single steps know of each layer, of one direction."""
+        found: list[OfSteps] = []
         H = self._spec.hidden_size
         for k, (suffix,) in enumerate(self._spec.suffixes):
-            w_ih, *others = self._numbers(suffix)
+            w_ih, *others = self.known(suffix)
             assert w_ih is not None
             initial = self.initial(suffix)
             states = None if initial is None else tuple(widened(a, H) for a in initial)
-            found.append((widened(w_ih, H) if k > 0 else w_ih, *others, states))
+            found.append(((widened(w_ih, H) if k > 0 else w_ih, *others), states, None))
         return found
 
     def freeze(self, frozen: bool) -> None:
@@ -106,10 +85,7 @@ class Weights:
     def look(self) -> None:
         """Forget that the parameters are frozen, where that has not been kept to."""
         if any(p.flags.writeable for p in self._params.values()):
-            if self.format == "float32":
-                self.frozen = False
-            else:  # only what is frozen has a format
-                lock(self._params)
+            self.frozen = False
             self.forget()
 
 

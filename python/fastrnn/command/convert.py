@@ -37,8 +37,8 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     command.add_argument(
         "--weights",
         choices=FORMATS,
-        default="float32",
-        help="how the file is to keep the weights; of fewer bits than float32 for inference alone (default: float32)",
+        help="how the file is to keep the weights; of fewer bits than float32 for inference alone (default: as the "
+        "model has them)",
     )
     command.add_argument("--float64", action="store_true", help="save float64, whatever the model has")
     torch = command.add_argument_group("what a file of PyTorch does not say")
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         with told(options.model):
             layer = layer_of(options)
     try:
-        if options.weights != "float32":
+        if options.weights not in (None, layer.weights):
             layer.freeze(options.weights)
         layer.save(options.out)
     except (ImportError, ValueError) as error:
@@ -116,7 +116,8 @@ def layer_of(options: argparse.Namespace) -> Layer:
         given["reset_after"] = {None: None, "yes": True, "no": False}[options.reset_after]
         return from_keras(options.model, options.net, **given, dtype=dtype)
     if maker == "onnx":
-        return from_onnx(options.model, options.net, dtype=dtype)
+        kept = options.weights in (None, "int8")
+        return from_onnx(options.model, options.net, dtype=dtype, weights=None if kept else "float32")
     if options.net and len(options.net) > 1:
         raise SettingsError(f"{options.model} is of PyTorch, of which only one --net can be converted at a time")
     return from_torch(options.model, *(options.net or ()), **given, dtype=dtype)

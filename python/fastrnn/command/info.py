@@ -85,7 +85,8 @@ def said(net: Net) -> str:
     if net.problem:
         return f"{net}, which cannot be imported: {in_the_shell(net.problem)}"
     call = ", ".join(f"{name}={value!r}" for name, value in net.call.items())
-    return f"{net}  # {net.parameters:,} parameters" + (f", called with {call}" if call else "")
+    kept_as = f", of {net.frozen.format}, for inference alone" if net.frozen else ""
+    return f"{net}  # {net.parameters:,} parameters{kept_as}" + (f", called with {call}" if call else "")
 
 
 def cpu_name() -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastrnn._base import checks
 from fastrnn._base.checks import Array
 from fastrnn._base.options import nearest, warn
-from fastrnn.layers import GRU, LSTM, RNN, Layer
+from fastrnn.layers import GRU, LSTM, RNN, Format, Layer
 
 __all__ = ["Net"]
 
@@ -25,6 +25,13 @@ BY_GATES = {gates: kind for kind, gates in GATES.items()}
 DEFAULTS = {"RNN": ("tanh",), "GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh")}
 SHOWN = 10  # of candidates in a message
 SMALL = 2**20  # numbers that a layer may have, whatever there are in a file
+
+
+class Frozen(NamedTuple):
+    """Weights of fewer bits: their format, and what a layer that was frozen so keeps of them; called when wanted."""
+
+    format: Format
+    arrays: Callable[[], Mapping[str, Array]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +50,8 @@ class Net:
         reads: names of the nets whose outputs it reads, with nothing between that changes them; None where that cannot
             be known.
         instead: what it reads if that is the output of no net, in words; "" where that cannot be known.
+        frozen: the weights where the model has them in fewer bits, as a frozen layer keeps them, and the name of that
+            format; None where it has not.
 
     """
 
@@ -56,6 +65,7 @@ class Net:
     only_last: str = ""
     reads: frozenset[str] | None = None
     instead: str = ""
+    frozen: Frozen | None = dataclasses.field(default=None, repr=False)
 
     @property
     def parameters(self) -> int:
@@ -70,11 +80,19 @@ class Net:
         shown += [f"{name}={value!r}" for name, value in self.options.items() if name not in sizes]
         return f"{self.kind}({', '.join(shown)})"
 
-    def layer(self, dtype: npt.DTypeLike | None = None, *, owner: str = "Net.layer") -> Layer:
+    def layer(
+        self,
+        dtype: npt.DTypeLike | None = None,
+        *,
+        weights: Literal["float32"] | None = None,
+        owner: str = "Net.layer",
+    ) -> Layer:
         """Return the layer, in evaluation mode, with weights of its own.
 
         Args:
             dtype: float32 or float64; None is float64 for weights of float64, and float32 for all others.
+            weights: None leaves weights of fewer bits as they are, if the layer is of float32: it is frozen; with
+                ``"float32"`` it has their values.
             owner: whom messages name.
 
         Raises:
@@ -85,22 +103,46 @@ class Net:
         """
         if self.problem:
             raise ValueError(f"{owner}: {quoted(self.name)}{self.problem}")
+        if weights not in (None, "float32"):
+            raise ValueError(
+                f"{owner}: weights is {checks.shown(weights)}, expected None or 'float32': freeze the layer to keep "
+                "them in another format"
+            )
         if dtype is not None:
             name = str(dtype)  # PyTorch's own are torch.float64
             dtype = checks.float_dtype(owner, name.removeprefix("torch.") if name.startswith("torch.") else dtype)
         try:
-            weights = self.weights()
-            if dtype is None:
-                dtype = np.float64 if any(w.dtype == np.float64 for w in weights.values()) else np.float32
-            with checks.at_most(max(SMALL, sum(w.size for w in weights.values()))):
-                layer = KINDS[self.kind](**self.options, dtype=dtype)
-            layer.load_state_dict(weights)
+            in_single = dtype is None or dtype == np.float32  # a dtype is equal to None if it is float64
+            if self.frozen is not None and weights is None and in_single:
+                layer = self._frozen_layer(*self.frozen)
+            else:
+                layer = self._plain_layer(dtype)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{owner}: {quoted(self.name)}{error}") from None
         if self.notes:
             warn(f"{owner}: {quoted(self.name)}{'; '.join(self.notes)}")
         layer.eval()
         return layer
+
+    def _plain_layer(self, dtype: Any) -> Layer:
+        weights = self.weights()
+        if dtype is None:
+            dtype = np.float64 if any(w.dtype == np.float64 for w in weights.values()) else np.float32
+        layer = self._made(weights, dtype)
+        layer.load_state_dict(weights)
+        return layer
+
+    def _frozen_layer(self, kept_as: Format, arrays: Callable[[], Mapping[str, Array]]) -> Layer:
+        given = arrays()
+        layer = self._made(given, np.float32)
+        layer._check_freeze(kept_as)
+        layer._keep(layer._as_kept(given, kept_as), kept_as)
+        return layer
+
+    def _made(self, weights: Mapping[str, Array], dtype: Any) -> Layer:
+        """Return a layer for these weights."""
+        with checks.at_most(max(SMALL, sum(w.size for w in weights.values()))):
+            return KINDS[self.kind](**self.options, dtype=dtype)
 
 
 def quoted(name: str) -> str:
@@ -206,18 +248,25 @@ def joined(owner: str, nets: Sequence[Net]) -> Net:
             )
     counts = [net.options.get("num_layers", 1) for net in nets]
 
-    def weights() -> dict[str, Array]:
+    def whole_of(of_nets: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
         found: dict[str, Array] = {}
         first_level = 0
-        for net, count in zip(nets, counts, strict=True):
-            for name, w in net.weights().items():
+        for arrays, count in zip(of_nets, counts, strict=True):
+            for name, w in arrays.items():
                 kind, _, suffix = name.rpartition("_l")
                 level, *direction = suffix.split("_")
                 found["_".join([f"{kind}_l{first_level + int(level)}", *direction])] = w
             first_level += count
         return found
 
+    def weights() -> dict[str, Array]:
+        return whole_of(net.weights() for net in nets)
+
+    frozen = None
+    each = [net.frozen for net in nets if net.frozen is not None]
+    if len(each) == len(nets) and len({of_net.format for of_net in each}) == 1:
+        frozen = Frozen(each[0].format, lambda: whole_of(of_net.arrays() for of_net in each))
     notes = tuple(dict.fromkeys(note for net in nets for note in net.notes))
     whole = {"input_size": first.options["input_size"], **options, "num_layers": sum(counts)}
     name, last = " + ".join(net.name for net in nets), nets[-1]
-    return Net(name, first.kind, whole, weights, last.call, notes, only_last=last.only_last)
+    return Net(name, first.kind, whole, weights, last.call, notes, only_last=last.only_last, frozen=frozen)

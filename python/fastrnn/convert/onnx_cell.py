@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._base.checks import Array
+from fastrnn.layers import LONGEST_ROW, SCALE
 
 from .net import DEFAULTS
 from .orders import gates
@@ -215,19 +216,48 @@ def dequantised(name: str, weight: Array, scale: Array, zero_point: Array | None
         raise ValueError(
             f"its {name} is {weight.dtype} of shape {weight.shape}, expected 8-bit integers (D, inputs, 4*H)"
         )
-    D, _, width = weight.shape
-
-    def spread(what: str, a: Array) -> Array:
-        if a.shape not in ((D,), (D, width), (1,), ()) or a.dtype.kind not in "fiu":
-            shapes = f"(D,) or (D, 4*H) = {(D, width)}"
-            raise ValueError(f"its {name}_{what} is {a.dtype} of shape {a.shape}, expected numbers of shape {shapes}")
-        return a[:, None, :] if a.ndim == 2 else a.reshape(-1, 1, 1)
-
     steps = weight.astype(np.float32)
     if zero_point is not None:
-        steps -= spread("zero_point", zero_point).astype(np.float32)
-    real: Array = (steps * spread("scale", scale)).swapaxes(1, 2)
+        steps -= _spread(f"{name}_zero_point", zero_point, weight).astype(np.float32)
+    real: Array = (steps * _spread(f"{name}_scale", scale, weight)).swapaxes(1, 2)
     return real
+
+
+def _spread(name: str, a: Array, weight: Array) -> Array:
+    """Return a scale or zero point, of each direction or of each row, as it goes with (D, inputs, G*H)."""
+    D, _, width = weight.shape
+    if a.shape not in ((D,), (D, width), (1,), ()) or a.dtype.kind not in "fiu":
+        shapes = f"(D,) or (D, 4*H) = {(D, width)}"
+        raise ValueError(f"its {name} is {a.dtype} of shape {a.shape}, expected numbers of shape {shapes}")
+    return a[:, None, :] if a.ndim == 2 else a.reshape(-1, 1, 1)
+
+
+def in_int8(given: Mapping[str, Array | None]) -> dict[str, Array] | None:
+    """Return W and R of DynamicQuantizeLSTM, and the scales of their rows (D, G*H), as int8 has them, all the same.
+
+    W and R, less their zero points, are integers (D, G*H, I or H) from -128 to 127: of int8 the zero point is 0, of
+    uint8 128. None where it is another, or where these are no weights of 8 bits. For inputs that :func:`dequantised`
+    takes.
+    """
+    others = [given.get(name) for name in "BP"]
+    if any(a is not None and a.dtype != np.float32 for a in others):
+        return None
+    found: dict[str, Array] = {}
+    for name in "WR":
+        weight, scale = given.get(name), given.get(f"{name}_scale")
+        if weight is None or scale is None or weight.dtype.itemsize > 1 or scale.dtype != np.float32:
+            return None
+        middle = 128 if weight.dtype == np.uint8 else 0
+        zero_point = given.get(f"{name}_zero_point")
+        if not np.all((0 if zero_point is None else zero_point) == np.array(middle)):
+            return None
+        D, length, width = weight.shape
+        scales = np.broadcast_to(_spread(f"{name}_scale", scale, weight), (D, 1, width))[:, 0]
+        if length > LONGEST_ROW or not (np.isfinite(scales) & (scales >= 0)).all():
+            return None
+        steps = (weight.astype(np.int16) - middle).astype(np.int8)
+        found |= {name: steps.swapaxes(1, 2), f"{name}_scale": scales}
+    return found
 
 
 def sizes_of(kind: str, attributes: Mapping[str, Any], given: Mapping[str, Array | None]) -> tuple[int, int]:
@@ -254,7 +284,7 @@ def sizes_of(kind: str, attributes: Mapping[str, Any], given: Mapping[str, Array
 
 
 def parameters_of(kind: str, given: Mapping[str, Array | None]) -> dict[str, Array]:
-    """Return the parameters of a layer of one level, of weights whose shapes have been checked."""
+    """Return the parameters of a layer of one level, of weights whose shapes have been checked, with their scales."""
     W, R, B, P = (given.get(name) for name in "WRBP")
     assert W is not None
     assert R is not None
@@ -265,6 +295,10 @@ def parameters_of(kind: str, given: Mapping[str, Array | None]) -> dict[str, Arr
         if B is not None:
             for name, b in zip(("bias_ih", "bias_hh"), np.split(B[d], 2), strict=True):
                 found[name + suffix] = _ordered(kind, b)
+        for name, letter in (("weight_ih", "W"), ("weight_hh", "R")):
+            scales = given.get(f"{letter}_scale")
+            if scales is not None:
+                found[name + suffix + SCALE] = _ordered(kind, scales[d])
         if P is not None:
             found["weight_ch" + suffix] = gates(PEEPHOLES, P[d]).reshape(3, -1)
     return found

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from fastrnn._base import checks
 from fastrnn._base.checks import Array
 from fastrnn.layers import Layer
 
-from .net import Net, chosen
+from .net import Frozen, Net, chosen
 from .onnx_between import Nets
 from .onnx_cell import (
     MICROSOFT,
@@ -26,6 +26,7 @@ from .onnx_cell import (
     SUFFIXES,
     WEIGHTS,
     domain_of,
+    in_int8,
     kind_of,
     optional_of,
     options_of,
@@ -44,12 +45,18 @@ SELECTING = {"Cast", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze
 SPREADING = {"Expand", "Tile"}
 
 ROUNDED = (
-    "ONNX Runtime rounds the inputs and states of DynamicQuantizeLSTM to 8 bits at every step, which a layer does not: "
-    "its results differ by some hundredths"
+    "ONNX Runtime rounds the inputs and states of DynamicQuantizeLSTM to 8 bits at every step, all rows of the batch "
+    "alike, and a layer with weights of int8 each row by itself, or of float32 none: results differ by some hundredths"
 )
 
 
-def from_onnx(source: Any, node: str | list[str] | None = None, *, dtype: npt.DTypeLike | None = None) -> Layer:
+def from_onnx(
+    source: Any,
+    node: str | list[str] | None = None,
+    *,
+    dtype: npt.DTypeLike | None = None,
+    weights: Literal["float32"] | None = None,
+) -> Layer:
     """Return a layer that computes what an LSTM, GRU or RNN of an ONNX model does.
 
     Args:
@@ -59,13 +66,16 @@ def from_onnx(source: Any, node: str | list[str] | None = None, *, dtype: npt.DT
             :func:`fastrnn.find_nets` shows it; nodes in bodies of If, Loop and Scan and in functions count, too. A list
             of names of nodes of which each reads the output of the one before makes one layer of several levels.
         dtype: float32 or float64; None is float64 for weights of float64, and float32 for all others.
+        weights: of a DynamicQuantizeLSTM, which has them in 8 bits. None keeps these integers and their scales where
+            the zero points are 0, or 128 of uint8: the layer is frozen with weights of int8, see
+            :meth:`fastrnn.Layer.freeze`. With ``"float32"`` or a dtype of float64, and where zero points are others, it
+            has their values, and can be trained.
 
     Returns:
         :class:`~fastrnn.RNN`, :class:`~fastrnn.GRU` or :class:`~fastrnn.LSTM`, in evaluation mode. Its x is the node's
         X; its y (T, B, D*H) is ONNX's Y (T, D, B, H) as ``Y.transpose(0, 2, 1, 3).reshape(T, B, D * H)``. Initial
         states that the model is given when it is run are its ``state``, ``sequence_lens`` its ``lengths``; initial
-        states that are constant it has learned. Of a DynamicQuantizeLSTM, whose weights are of 8 bits, it has these
-        weights, as float32.
+        states that are constant it has learned.
 
     Raises:
         TypeError: ``source`` or ``node`` is of another kind.
@@ -87,7 +97,7 @@ def from_onnx(source: Any, node: str | list[str] | None = None, *, dtype: npt.DT
             f"{owner}: there is no recurrent net in {where}: a net that was unrolled into single operators cannot be "
             "recognised"
         )
-    return chosen(owner, "node", nets, node, source=where, joins=True).layer(dtype, owner=owner)
+    return chosen(owner, "node", nets, node, source=where, joins=True).layer(dtype, weights=weights, owner=owner)
 
 
 def nets_in(owner: str, source: Any) -> list[Net]:
@@ -131,7 +141,9 @@ def _net(name: str, scope: Scope, node: Any) -> Net:
         _check_version(scope, node)
         attributes = attributes_of(scope, node)
         options = options_of(kind, attributes)
-        given = _weights(scope, inputs)
+        constants = {slot: _constant(scope, slot, inputs[slot]) for slot in WEIGHTS if slot in inputs}
+        given: dict[str, Array | None] = plain_weights(constants)
+        exact = in_int8(constants)
         input_size, hidden_size = sizes_of(kind, attributes, given)
         options = {"input_size": input_size, "hidden_size": hidden_size, **options, **optional_of(given)}
         states, notes = _states(kind, scope, inputs, options)
@@ -142,7 +154,11 @@ def _net(name: str, scope: Scope, node: Any) -> Net:
     notes += [*_notes_on_steps(scope, inputs, options), *_notes_on_weights(scope, inputs)]
     if domain_of(node) == MICROSOFT:
         notes.append(ROUNDED)
-    return Net(name, kind, options, lambda: parameters_of(kind, given) | states, notes=tuple(notes))
+    frozen = None
+    if exact is not None:
+        in_single = {each: a.astype(np.float32) for each, a in states.items()}
+        frozen = Frozen("int8", lambda: parameters_of(kind, given | exact) | in_single)
+    return Net(name, kind, options, lambda: parameters_of(kind, given) | states, notes=tuple(notes), frozen=frozen)
 
 
 def _check_version(scope: Scope, node: Any) -> None:
@@ -173,12 +189,8 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float) else checks.kind(value)
 
 
-def _weights(scope: Scope, inputs: Mapping[str, str]) -> dict[str, Array | None]:
-    """Return the weights W, R, B and P of a node; raise Unknown where they are known only when it is run."""
-    return plain_weights({slot: _constant(scope, slot, inputs[slot]) for slot in WEIGHTS if slot in inputs})
-
-
 def _constant(scope: Scope, slot: str, name: str) -> Array:
+    """Return one of the weights of a node; raise Unknown where it is known only when the model is run."""
     try:
         return scope.constant(name)
     except Unknown as error:

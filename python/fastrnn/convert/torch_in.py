@@ -16,11 +16,11 @@ from fastrnn._base.checks import Array
 from fastrnn._base.described import Description, parts
 from fastrnn._base.extras import needed
 from fastrnn.files import beginning, load_with_description, names_in_zip
-from fastrnn.layers import Layer
+from fastrnn.layers import Layer, in_float32
 from fastrnn.modules import Module, Parameters
 
 from .makers import maker_of_file
-from .net import KINDS, Net, chosen
+from .net import KINDS, Frozen, Net, chosen
 from .torch_names import MADE, NOT_SAID, OF_PARAMETER, QUANTISED_PROBLEM, made_problem, net_of, nets_of, refused
 
 __all__ = ["from_torch"]
@@ -232,24 +232,26 @@ def _of_saved(arrays: Mapping[str, Any], description: Description) -> Iterator[N
         kind, name = part["kind"], start.removesuffix(".")
         if kind in ("IndRNN", "MinGRU"):
             yield refused(name, "", f"it is of kind {kind}, which PyTorch has not: fastrnn.load reads it")
-        if kind in KINDS and "weights" in part:
-            problem = f"its weights are of {part['weights']}, for inference alone: fastrnn.load reads it"
-            yield Net(name, kind, part["options"], dict, problem=problem)
-        elif kind in KINDS:
+        if kind in KINDS:
             own = {each.removeprefix(start): a for each, a in arrays.items() if each.startswith(start)}
-            yield _of_part(kind, name, part["options"], own)
+            yield _of_part(kind, name, part["options"], own, part.get("weights", "float32"))
 
 
-def _of_part(kind: str, name: str, options: dict[str, Any], own: Mapping[str, Array]) -> Net:
-    """Return the net of a layer that fastrnn has saved; a file may say anything."""
+def _of_part(kind: str, name: str, options: dict[str, Any], own: Mapping[str, Array], kept_as: Any) -> Net:
+    """Return the net of a layer that fastrnn has saved, in a format; a file may say anything."""
     try:
         with checks.at_most(sum(a.size for a in own.values())):
             layer = KINDS[kind](**options)
-        layer.load_state_dict(own)
+        if kept_as == "float32":
+            layer.load_state_dict(own)
+        else:
+            layer._as_kept(own, kept_as)
     except (AttributeError, TypeError, ValueError) as error:
         return refused(name, kind, f"the file describes no layer of fastrnn's, or one of a later version: {error}")
     options = {each: value for each, value in layer._made_with(KINDS[kind]).items() if each != "dtype"}
-    return Net(name, kind, options, lambda: own)
+    if kept_as == "float32":
+        return Net(name, kind, options, lambda: own)
+    return Net(name, kind, options, lambda: in_float32(own), frozen=Frozen(kept_as, lambda: own))
 
 
 # --- modules

@@ -179,7 +179,7 @@ class Stack:
         self._shapes = list(shapes.values())
         self._numbers = sum(map(math.prod, self._shapes))
         self.each = len(self._shapes) // self.places
-        self._kept = [_core.KeptWeights(False, "float32") for _ in range(self.places)]
+        self._kept = [_core.KeptWeights(False) for _ in range(self.places)]
         self._seen: tuple[list[Any], list[Array], list[Known], Any] = [], [], [], None
 
     def weights(self, tensors: Sequence[Any]) -> tuple[list[Known], Any]:
