@@ -1,8 +1,9 @@
 // Weights of eight bits: of each row of W, its largest magnitude is 127 times what its integers are multiples of. So is
 // a row that they are multiplied with, made ready step by step. Products are added up as integers, exactly.
 //
-// Where there is an instruction that multiplies bytes, it takes those of weights as numbers without sign: 128 is added
-// to them, and 128 times the sum of the row taken away again. Where there is none, bytes are kept as 16 bits each.
+// Where there is an instruction that multiplies bytes, it may take those of weights as numbers without sign: then 128
+// is added to them, and 128 times the sum of the row taken away again. Where there is none, bytes are kept as 16 bits
+// each.
 #pragma once
 
 #include "../kernels/parts.h"
@@ -16,7 +17,7 @@ struct Format {
 #ifdef FASTRNN_DOT_INT8
     static constexpr int kOfWord = 4;
     using Byte = std::int8_t;  // of a row that is ready
-    static constexpr std::uint32_t kOffset = 128;
+    static constexpr std::uint32_t kOffset = Vec<float>::kInt8Offset;
 #else
     static constexpr int kOfWord = 2;
     using Byte = std::int16_t;
