@@ -15,6 +15,11 @@
 #else
 #include <cpuid.h>
 #endif
+#elif defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
 #endif
 
 namespace fastrnn {
@@ -61,7 +66,7 @@ constexpr std::uint32_t kFma = bit(12), kOsxsave = bit(27), kAvx = bit(28);  // 
 constexpr std::uint32_t kAvx2 = bit(5);                                      // leaf 7, ebx
 constexpr std::uint32_t kAvx512 = bit(16) | bit(17) | bit(30) | bit(31);     // leaf 7, ebx: F, DQ, BW, VL
 constexpr std::uint32_t kAvx512Vnni = bit(11);                               // leaf 7, ecx
-constexpr std::uint32_t kAvx512Bf16 = bit(5);                                // leaf 7, part 1, eax
+constexpr std::uint32_t kAvxVnni = bit(4), kAvx512Bf16 = bit(5);             // leaf 7, part 1, eax
 constexpr std::uint64_t kYmm = 0x06, kZmm = 0xe6;  // XCR0: xmm, ymm; masks, zmm 0-15, zmm 16-31
 
 bool supports(std::uint32_t leaf_7, std::uint64_t registers) noexcept {
@@ -75,6 +80,31 @@ bool cpu_supports_avx512() noexcept { return supports(kAvx2 | kAvx512, kZmm); }
 
 bool cpu_has_dots_avx512_bfloat16() noexcept { return has(cpuid(7, 1).eax, kAvx512Bf16); }
 bool cpu_has_dots_avx512_int8() noexcept { return has(cpuid(7).ecx, kAvx512Vnni); }
+bool cpu_has_dots_avx2_int8() noexcept { return has(cpuid(7, 1).eax, kAvxVnni); }
+
+// The systems' names for FEAT_BF16 and FEAT_DotProd, by number where headers may be too old to have them.
+#elif defined(__linux__)
+bool cpu_has_dots_neon_bfloat16() noexcept { return getauxval(AT_HWCAP2) >> 14 & 1; }  // HWCAP2_BF16
+bool cpu_has_dots_neon_int8() noexcept { return getauxval(AT_HWCAP) >> 20 & 1; }       // HWCAP_ASIMDDP
+#elif defined(__APPLE__)
+namespace {
+
+bool has_feature(const char* name) noexcept {
+    int value = 0;
+    std::size_t length = sizeof value;
+    return sysctlbyname(name, &value, &length, nullptr, 0) == 0 && value != 0;
+}
+
+}  // namespace
+
+bool cpu_has_dots_neon_bfloat16() noexcept { return has_feature("hw.optional.arm.FEAT_BF16"); }
+bool cpu_has_dots_neon_int8() noexcept { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+#elif defined(_WIN32)
+bool cpu_has_dots_neon_bfloat16() noexcept { return IsProcessorFeaturePresent(68); }  // PF_ARM_V86_BF16_...
+bool cpu_has_dots_neon_int8() noexcept { return IsProcessorFeaturePresent(43); }      // PF_ARM_V82_DP_...
+#else
+bool cpu_has_dots_neon_bfloat16() noexcept { return false; }
+bool cpu_has_dots_neon_int8() noexcept { return false; }
 #endif
 
 // Part of the architecture.

@@ -60,16 +60,25 @@ def shared_symbols(source: Path, target: Path, *options: str) -> set[str]:
     return {name for _, kind, name in defined if (kind.isupper() or kind in "uvw") and not name.startswith("DW.ref.")}
 
 
+def compiler_takes(flag: str) -> bool:
+    command = (os.environ.get("CXX", "c++"), flag, "-fsyntax-only", "-x", "c++", os.devnull)
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
 @pytest.mark.usefixtures("needs_elf")
 @pytest.mark.parametrize("isa", fastrnn.available_isas())
 def test_kernels_share_no_symbol(isa: str, tmp_path: Path) -> None:
     """What the kernels of one instruction set define has its name, and the linker can pick nothing of it for others."""
     lists = (SOURCES / "cmake" / "isa.cmake").read_text(encoding="utf-8")
     flags = dict(re.findall(r'fastrnn_isa\((\w+) "([^"]*)"', lists))[isa].split(";")
-    sources = [path for room in ("kernels", "product") for path in (SOURCES / "csrc" / room).glob("*.cpp")]
-    assert len(sources) >= 4
-    options = (f"-DFASTRNN_ISA={isa}", *filter(None, flags))
-    shared = {name for path in sources for name in shared_symbols(path, tmp_path / "kernels.o", *options)}
+    options = [f"-DFASTRNN_ISA={isa}", *filter(None, flags)]
+    rooms = (SOURCES / "csrc" / "kernels", SOURCES / "csrc" / "product")
+    compiled = [(path, options) for room in rooms for path in room.glob("*.cpp")]
+    assert len(compiled) >= 4
+    for of, name, more in re.findall(r'fastrnn_dots\((\w+) (\w+) "([^"]*)"', lists):
+        if of == isa and compiler_takes(more):
+            compiled.append((rooms[1] / f"{name}.cpp", [*options, more, f"-DFASTRNN_DOT_{name.upper()}"]))
+    shared = {name for path, flags in compiled for name in shared_symbols(path, tmp_path / "kernels.o", *flags)}
     assert {name for name in shared if not name.startswith(f"fastrnn::{isa}::")} == {f"fastrnn::kernel_table_{isa}"}
 
 

@@ -73,13 +73,27 @@ struct Vec<float> {
     }
     friend Vec from_int32(Vec a) { return {_mm256_cvtepi32_ps(_mm256_castps_si256(a.v))}; }
     friend Vec to_int32(Vec a) { return {_mm256_castsi256_ps(_mm256_cvtps_epi32(a.v))}; }
-    void store_int16(std::int16_t* p) const {
-        const __m256i words = _mm256_castps_si256(v);
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                         _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+    void store_int16(std::int16_t* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), int16()); }
+#ifdef FASTRNN_DOT_INT8
+    static constexpr std::uint32_t kInt8Offset = 128;
+    friend Vec add_products_int8(Vec a, Vec b, Vec c) {
+        const __m256i x = _mm256_castps_si256(a.v), w = _mm256_castps_si256(b.v), sum = _mm256_castps_si256(c.v);
+#if defined(__AVXVNNI__) || defined(_MSC_VER)
+        return {_mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(sum, w, x))};
+#else  // as AVX-512 has it, for a test
+        return {_mm256_castsi256_ps(_mm256_dpbusd_epi32(sum, w, x))};
+#endif
     }
+    void store_int8(std::int8_t* p) const {
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(int16(), int16()));
+    }
+#endif
 
 private:
+    __m128i int16() const {
+        const __m256i words = _mm256_castps_si256(v);
+        return _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    }
     // Lanes below n have their top bit set: a sliding window over eight ones and eight zeros.
     static __m256i mask(std::ptrdiff_t n) {
         static constexpr std::int32_t kWindow[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};

@@ -17,7 +17,8 @@
 //   add_int32         the sum of words that are integers; from_int32 and to_int32 (to the nearest, even) go to floats
 //   add_products_int16, add_products_bfloat16   c + a0 b0 + a1 b1, of words of two; the latter where there is such an
 //                     instruction, which rounds as it likes
-//   add_products_int8 c + a0 b0 + ... + a3 b3, of words of four; those of b have no sign. Where there is one
+//   add_products_int8 c + a0 b0 + ... + a3 b3, of words of four, where there is one. To what is meant by those of b
+//                     kInt8Offset has been added: 128 where the instruction takes them for numbers without sign, else 0
 //   store_int16, store_int8, store_bfloat16     the lanes, integers that fit or rounded to the nearest, one after the
 //                     other
 // Bits are lanes of 64 bits, with the integer operations that fingerprint.h needs.
@@ -120,6 +121,7 @@ struct Vec<float> {
     }
 #endif
 #ifdef FASTRNN_DOT_INT8
+    static constexpr std::uint32_t kInt8Offset = 128;
     friend Vec add_products_int8(Vec a, Vec b, Vec c) {
         return {_mm512_castsi512_ps(
             _mm512_dpbusd_epi32(_mm512_castps_si512(c.v), _mm512_castps_si512(b.v), _mm512_castps_si512(a.v)))};

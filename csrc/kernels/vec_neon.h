@@ -7,6 +7,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#include <intrin.h>
+#define FASTRNN_PREFETCH(p) __prefetch(p)
+#else
+#define FASTRNN_PREFETCH(p) __builtin_prefetch(p, 0, 3)
+#endif
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -30,7 +38,7 @@ struct Vec<float> {
     static Vec broadcast(float s) { return {vdupq_n_f32(s)}; }
     static Vec zero() { return {vdupq_n_f32(0)}; }
     void store(float* p) const { vst1q_f32(p, v); }
-    static void prefetch(const float* p) { __builtin_prefetch(p, 0, 3); }
+    static void prefetch(const float* p) { FASTRNN_PREFETCH(p); }
     void store_n(float* p, std::ptrdiff_t n) const {
         float lane[kLanes];
         vst1q_f32(lane, v);
@@ -78,6 +86,24 @@ struct Vec<float> {
     friend Vec from_int32(Vec a) { return {vcvtq_f32_s32(vreinterpretq_s32_f32(a.v))}; }
     friend Vec to_int32(Vec a) { return {vreinterpretq_f32_s32(vcvtnq_s32_f32(a.v))}; }
     void store_int16(std::int16_t* p) const { vst1_s16(p, vmovn_s32(vreinterpretq_s32_f32(v))); }
+#ifdef FASTRNN_DOT_BFLOAT16
+    friend Vec add_products_bfloat16(Vec a, Vec b, Vec c) {
+        return {vbfdotq_f32(c.v, vreinterpretq_bf16_f32(a.v), vreinterpretq_bf16_f32(b.v))};
+    }
+    void store_bfloat16(std::uint16_t* p) const { vst1_u16(p, vreinterpret_u16_bf16(vcvt_bf16_f32(v))); }
+#endif
+#ifdef FASTRNN_DOT_INT8
+    static constexpr std::uint32_t kInt8Offset = 0;
+    friend Vec add_products_int8(Vec a, Vec b, Vec c) {
+        return {vreinterpretq_f32_s32(
+            vdotq_s32(vreinterpretq_s32_f32(c.v), vreinterpretq_s8_f32(a.v), vreinterpretq_s8_f32(b.v)))};
+    }
+    void store_int8(std::int8_t* p) const {
+        const int16x4_t halves = vmovn_s32(vreinterpretq_s32_f32(v));
+        const int8x8_t twice = vmovn_s16(vcombine_s16(halves, halves));
+        std::memcpy(p, &twice, kLanes);
+    }
+#endif
 };
 
 template <>
@@ -94,7 +120,7 @@ struct Vec<double> {
     static Vec broadcast(double s) { return {vdupq_n_f64(s)}; }
     static Vec zero() { return {vdupq_n_f64(0)}; }
     void store(double* p) const { vst1q_f64(p, v); }
-    static void prefetch(const double* p) { __builtin_prefetch(p, 0, 3); }
+    static void prefetch(const double* p) { FASTRNN_PREFETCH(p); }
     void store_n(double* p, std::ptrdiff_t n) const {
         if (n >= 1) p[0] = vgetq_lane_f64(v, 0);
         if (n == 2) p[1] = vgetq_lane_f64(v, 1);

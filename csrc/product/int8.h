@@ -2,8 +2,9 @@
 // multiplied with is made ready step by step, its largest magnitude 127 times its scale. Products are added up as
 // integers, exactly.
 //
-// Where there is an instruction that multiplies bytes, it takes those of weights as numbers without sign: 128 is added
-// to them, and 128 times the sum of the row taken away again. Where there is none, bytes are kept as 16 bits each.
+// Where there is an instruction that multiplies bytes, it may take those of weights as numbers without sign: then 128
+// is added to them, and 128 times the sum of the row taken away again. Where there is none, bytes are kept as 16 bits
+// each.
 #pragma once
 
 #include "../kernels/parts.h"
@@ -17,7 +18,7 @@ struct Format {
 #ifdef FASTRNN_DOT_INT8
     static constexpr int kOfWord = 4;
     using Byte = std::int8_t;  // of a row that is ready
-    static constexpr std::uint32_t kOffset = 128;
+    static constexpr std::uint32_t kOffset = Vec<float>::kInt8Offset;
 #else
     static constexpr int kOfWord = 2;
     using Byte = std::int16_t;

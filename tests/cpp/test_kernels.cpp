@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "cpu.h"
 #include "dispatch.h"
 #include "float_mode.h"
 #include "packed.h"
@@ -23,6 +24,12 @@
 #include "run.h"
 #include "thread_count.h"
 #include "thread_pool.h"
+
+#ifdef FASTRNN_EVEX
+namespace fastrnn::avx2 {
+extern const ProductKernels<float> int8_evex_float32;
+}
+#endif
 
 namespace {
 
@@ -933,14 +940,23 @@ void check_format(const KernelTable& table, WeightFormat format, const Problem& 
     for (Index k = 0; k < H && p.info().recurrent; ++k) check_nan(false, row * H + k);
 }
 
-// Those that differ in some product.
-std::vector<const KernelTable*> tables_of_formats() {
-    std::vector<const KernelTable*> tables = supported_tables();
-    const std::vector<const KernelTable*> without_dots = supported_tables(false);
-    for (std::size_t k = 0; k < without_dots.size(); ++k)
-        if (!std::equal(std::begin(tables[k]->f32.product), std::end(tables[k]->f32.product),
-                        std::begin(without_dots[k]->f32.product)))
+// The tables, and those that multiply a format without an instruction for it, or with another form of it.
+std::vector<const KernelTable*> tables_of(WeightFormat format) {
+    const auto product = static_cast<std::size_t>(format);
+    const std::vector<const KernelTable*> with_dots = supported_tables(), without_dots = supported_tables(false);
+    std::vector<const KernelTable*> tables = with_dots;
+    for (std::size_t k = 0; k < with_dots.size(); ++k)
+        if (with_dots[k]->f32.product[product] != without_dots[k]->f32.product[product])
             tables.push_back(without_dots[k]);
+#ifdef FASTRNN_EVEX
+    if (format == WeightFormat::int8 && cpu_supports_avx512() && cpu_has_dots_avx512_int8()) {
+        static KernelTable evex;
+        for (const KernelTable* table : with_dots)
+            if (std::string(table->isa) == "avx2") evex = *table;
+        evex.f32.product[product] = &avx2::int8_evex_float32;
+        tables.push_back(&evex);
+    }
+#endif
     return tables;
 }
 
@@ -980,9 +996,9 @@ void check_unpacked(const KernelTable& table, const KernelTable& other, Cell cel
 
 void test_unpacked_weights() {
     for (int cell = 0; cell < kCellCount; ++cell)
-        for (const KernelTable* table : tables_of_formats())
-            for (const KernelTable* other : tables_of_formats())
-                for (const WeightFormat format : {WeightFormat::bfloat16, WeightFormat::int8})
+        for (const WeightFormat format : {WeightFormat::bfloat16, WeightFormat::int8})
+            for (const KernelTable* table : tables_of(format))
+                for (const KernelTable* other : tables_of(format))
                     for (const auto& [I, H] : {std::array<Index, 2>{1, 1}, {9, 17}, {0, 5}, {33, 70}}) {
                         const CellInfo& info = kCells[cell];
                         const Index P = info.recurrent > info.gates ? (H + 1) / 2 : 0;
@@ -991,8 +1007,9 @@ void test_unpacked_weights() {
 }
 
 void test_weight_formats() {
-    const std::vector<const KernelTable*> tables = tables_of_formats();
-    for (int format = 0; format < kWeightFormatCount; ++format)
+    for (int f = 0; f < kWeightFormatCount; ++f) {
+        const auto format = static_cast<WeightFormat>(f);
+        const std::vector<const KernelTable*> tables = tables_of(format);
         for (int cell = 0; cell < kCellCount; ++cell)
             for (const bool tokens : {false, true})
                 for (const auto& [T, B, I, H] : {std::array<Index, 4>{3, 1, 9, 17},
@@ -1003,23 +1020,22 @@ void test_weight_formats() {
                                                  {1, 9, 40, 37}}) {
                     const Problem p = make_problem(static_cast<Cell>(cell), T, B, I, H, tokens);
                     for (const KernelTable* table : tables) {
-                        check_format<float>(*table, static_cast<WeightFormat>(format), p);
-                        check_format<double>(*table, static_cast<WeightFormat>(format), p);
+                        check_format<float>(*table, format, p);
+                        check_format<double>(*table, format, p);
                     }
                 }
-    // Threads change no bit.
-    for (int format = 0; format < kWeightFormatCount; ++format)
+        // Threads change no bit.
         for (const auto& [B, I, H] : {std::array<Index, 3>{3, 33, 129}, {64, 33, 65}}) {
             const Problem p = make_problem(Cell::lstm, steps_worth_threads(Cell::lstm, B, I, H), B, I, H, false);
             for (const KernelTable* table : tables) {
-                if (!has_format<float>(*table, static_cast<WeightFormat>(format))) continue;
+                if (!has_format<float>(*table, format)) continue;
                 set_num_threads(1);
-                const auto expected = infer<float>(*table, p, static_cast<WeightFormat>(format));
+                const auto expected = infer<float>(*table, p, format);
                 set_num_threads(3);
-                check(infer<float>(*table, p, static_cast<WeightFormat>(format)) == expected,
-                      "threads differ in format " + std::to_string(format));
+                check(infer<float>(*table, p, format) == expected, "threads differ in format " + std::to_string(f));
             }
         }
+    }
 }
 
 // --- kept weights
