@@ -16,7 +16,7 @@ using namespace py::literals;
 namespace fastrnn {
 namespace {
 
-py::object product_flops(Index iterations, const py::object& weights) {
+py::object product_flops(int iterations, const py::object& weights) {
     const Function function{"", "", "_product_flops"};
     const WeightFormat format = find_format(function, weights.ptr());
     const auto probe = active_table().probes.products[static_cast<int>(format)];
