@@ -1,4 +1,4 @@
-"""The machine's own limits, in the same run: FMA peak of every ISA, read bandwidth from each cache and from memory."""
+"""The machine's own limits, in the same run: peaks of arithmetic of every ISA, and read bandwidths."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ import pytest
 
 import machine
 from measure import Missing, Worker
+from shapes import FORMATS
 
 Replay = Callable[..., None]
 
 
 def _probe(
-    threads: int, environment: dict[str, str], function: Callable[..., object], *arguments: int
+    threads: int, environment: dict[str, str], function: Callable[..., object], *arguments: object
 ) -> tuple[list[float], float]:
     try:
         worker = Worker("fastrnn", threads, environment)
     except Missing as missing:
         pytest.skip(str(missing))
     try:
-        samples, amount = worker.ask("probe", function, threads, *arguments)
+        probed = worker.ask("probe", function, threads, *arguments)
     finally:
         worker.close()
-    return samples, amount
+    return probed or pytest.skip("this processor has no such instruction")
 
 
-def bench_fma_peak(isa: str, threads: int, replay: Replay) -> None:
-    samples, amount = _probe(threads, {"FASTRNN_ISA": isa}, machine.probe_fma)
-    replay(samples, "machine fma", isa=isa, threads=threads, gflops=amount / statistics.median(samples) / 1e9)
+@pytest.mark.parametrize("weights", ["float32", *FORMATS])
+def bench_peak(isa: str, weights: str, threads: int, replay: Replay) -> None:
+    samples, amount = _probe(threads, {"FASTRNN_ISA": isa}, machine.probe_products, weights)
+    gflops = amount / statistics.median(samples) / 1e9
+    replay(samples, f"machine products {weights}", isa=isa, weights=weights, threads=threads, gflops=gflops)
 
 
 @pytest.mark.parametrize("place", ["L1", "L2", "L3", "memory"])

@@ -18,7 +18,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import machine
-from measure import QUICK, TOLERANCE, Arena, Missing, Plan, Result, Task
+from measure import QUICK, TOLERANCES, Arena, Missing, Plan, Result, Task
 from peers import CONTENDERS
 from shapes import CELLS, flops, shapes
 
@@ -133,7 +133,7 @@ def record(contest: Contest, replay: Replay) -> Callable[..., None]:
             pytest.skip(str(result.failure))
         if result.failure is not None:
             pytest.fail(str(result.failure), pytrace=False)
-        assert result.error <= TOLERANCE, f"{contender} is off by {result.error:.1e} of the largest element"
+        assert result.error <= TOLERANCES[task.mode], f"{contender} is off by {result.error:.1e} of the largest element"
         replay(
             result.samples,
             str(task),

@@ -75,8 +75,7 @@ def fma_fractions(threads: int) -> Iterator[tuple[str, float]]:
                 call()
                 fractions = []
                 for _ in range(ROUNDS):
-                    samples, amount = machine.probe_fma(threads)
-                    peak = amount / statistics.median(samples)
+                    peak = machine.peak(threads)
                     fractions.append(flops(mode, cell, shape) / seconds(call) / peak)
                 yield f"of the FMA peak: {mode}, {cell} {shape}", statistics.median(fractions)
 
@@ -268,8 +267,8 @@ def thread_gains(threads: int) -> Iterator[tuple[str, float]]:
         return
     gains = []
     for _ in range(ROUNDS):
-        rates = [amount / statistics.median(samples) for samples, amount in map(machine.probe_fma, (1, threads))]
-        gains.append(rates[1] / rates[0])
+        one, all_of_them = map(machine.peak, (1, threads))
+        gains.append(all_of_them / one)
     yield "1 thread over this many: FMA loop", statistics.median(gains)
     for mode, kind in (("inference", inference), ("training", training)):
         for shape in (Shape(100, 32, 256, 256), Shape(50, 32, 512, 512), Shape(25, 64, 1024, 1024)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -62,13 +63,22 @@ def read_sizes(threads: int) -> dict[str, int]:
     }
 
 
-def probe_fma(threads: int) -> tuple[list[float], float]:
-    """Samples of seconds, and the floating-point operations of one sample: float32 FMAs in registers, on all threads.
+def probe_products(threads: int, weights: str = "float32") -> tuple[list[float], float] | None:
+    """Samples of seconds, and the operations of one sample: products and additions in registers, on all threads.
 
+    They are float32 FMAs, or dot products of bfloat16 or int8; None where the processor has no instruction for those.
     Runs in a process that has fastrnn to itself; the ISA is the one which is active there.
     """
     core: Any = importlib.import_module("fastrnn._core")
-    return _timed(threads, lambda thread, rounds: core._fma_flops(1000 * rounds))
+    if core._product_flops(1, weights) is None:
+        return None
+    return _timed(threads, lambda thread, rounds: core._product_flops(1000 * rounds, weights))
+
+
+def peak(threads: int, weights: str = "float32") -> float | None:
+    """Operations a second of probe_products()."""
+    probed = probe_products(threads, weights)
+    return probed[1] / statistics.median(probed[0]) if probed else None
 
 
 def probe_read(threads: int, size: int) -> tuple[list[float], float]:

@@ -25,13 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from peers import CONTENDERS, Answer, Problem
-from shapes import Shape
+from shapes import FORMATS, Shape
 
 WARM_UP = 0.005  # seconds at the start of a block; calls longer than ten times this need none
 SAMPLE = 0.0005  # seconds in a sample at least: shorter calls are timed several at once, and the clock costs nothing
 PAUSE = 0.02  # seconds between two workers at least: ONNX Runtime's threads spin that long, OpenBLAS' three times
 PATIENCE = 300.0  # seconds until a worker that does not answer is given up
-TOLERANCE = 1e-4  # of an array's largest element; a right float32 answer stays far below
+# Of an array's largest element; a right answer stays far below.
+TOLERANCES = {"inference": 1e-4, "training": 1e-4, "step": 1e-4, "bfloat16": 0.1, "int8": 0.2}
 
 
 class Task(NamedTuple):
@@ -63,7 +64,7 @@ class Failure(Exception):  # noqa: N818 - it is an outcome that gets reported
 
 
 class Missing(Failure):
-    """A contender's library is not installed."""
+    """A contender's library is not installed, or has nothing of the kind."""
 
 
 @dataclass
@@ -104,7 +105,8 @@ class _Server:
         return answer
 
     def exact(self, task: Task) -> Answer:
-        call = getattr(self.contender, task.mode)(Problem.draw(task.cell, task.shape).as_float64())
+        mode = "inference" if task.mode in FORMATS else task.mode
+        call = getattr(self.contender, mode)(Problem.draw(task.cell, task.shape).as_float64())
         answer: Answer = call.answer(call.run())
         return answer
 
@@ -150,6 +152,8 @@ def _serve(connection: Connection, contender: str, threads: int) -> None:
                 reply = (
                     Failure(f"{contender} is broken: {error}") if broken else Missing(f"not installed: {error.name}")
                 )
+            except NotImplementedError as error:
+                reply = Missing(str(error))
             except Exception as error:  # noqa: BLE001 - whatever it is, it gets reported
                 reply = Failure("".join(traceback.format_exception_only(error)).strip())
             _settle()

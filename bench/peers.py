@@ -7,16 +7,21 @@ does once (converting weights, building a session, compiling) happens while prep
 Each contender lives in a process of its own (measure.py), which is confined to `threads` cores before its constructor
 runs. Constructors import their library, so that a missing one is a ModuleNotFoundError there. A contender has the
 methods for what it can do: `inference` (y, h_n, c_n from given initial states), `training` (the same, then the
-gradients of x, all weights, biases and initial states from dy, dh_n, dc_n) and `step` (h, c after one step, as that
-library offers it).
+gradients of x, all weights, biases and initial states from dy, dh_n, dc_n), `step` (h, c after one step, as that
+library offers it), and `bfloat16` and `int8` (inference with weights in that format). NotImplementedError tells that a
+library has nothing of the kind for a cell.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
+import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -86,6 +91,31 @@ def _named(names: tuple[str, ...], arrays: Any) -> Answer:
     return {name: np.asarray(array) for name, array in zip(names, arrays, strict=False)}
 
 
+def _step_of(sequence: Call) -> Call:
+    """One step, of a library that has sequences only."""
+
+    def answer(out: Any) -> Answer:
+        _, *final = sequence.answer(out).values()
+        return _named(STATES, final)
+
+    return Call(sequence.run, answer)
+
+
+def _reordered(problem: Problem, blocks: tuple[int, ...]) -> tuple[Array, ...]:
+    """The weights and biases, with their gates in another order."""
+
+    def reordered(array: Array) -> Array:
+        ours = np.split(array, GATES[problem.cell])
+        return np.concatenate([ours[block] for block in blocks])
+
+    return tuple(map(reordered, problem.weights))
+
+
+def _feed(problem: Problem) -> tuple[Array, ...]:
+    """x and the initial states, as ONNX and PyTorch have them: of one layer and direction."""
+    return (problem.x, *(state[None] for state in problem.state))
+
+
 class Contender:
     """A library that runs recurrent nets."""
 
@@ -150,12 +180,12 @@ class FastrnnLayer(Contender):
         self.fastrnn.set_num_threads(threads)
         self.about = {"version": self.fastrnn.__version__, "isa": self.fastrnn.isa()}
 
-    def inference(self, problem: Problem) -> Call:
+    def _frozen(self, problem: Problem, weights: str) -> Call:
         I, H = problem.x.shape[2], problem.state[0].shape[1]
         layer = getattr(self.fastrnn, problem.cell.upper())(I, H)
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         layer.load_state_dict(dict(zip(names, problem.weights, strict=True)))
-        layer.eval().freeze()
+        layer.eval().freeze(weights)
         states = tuple(state[None] for state in problem.state)
         state = states if problem.cell == "lstm" else states[0]
 
@@ -165,6 +195,15 @@ class FastrnnLayer(Contender):
             return _named(OUTPUTS, (y, *(state[0] for state in final)))
 
         return Call(lambda: layer(problem.x, state), answer)
+
+    def inference(self, problem: Problem) -> Call:
+        return self._frozen(problem, "float32")
+
+    def bfloat16(self, problem: Problem) -> Call:
+        return self._frozen(problem, "bfloat16")
+
+    def int8(self, problem: Problem) -> Call:
+        return self._frozen(problem, "int8")
 
 
 class Torch(Contender):
@@ -186,9 +225,8 @@ class Torch(Contender):
                 parameter.copy_(array)
         return module
 
-    def inference(self, problem: Problem) -> Call:
-        net = self._module(problem.cell.upper(), problem).eval()
-        x, *states = self._tensors((problem.x, *(state[None] for state in problem.state)))
+    def _inference(self, problem: Problem, net: Any, dtype: Any) -> Call:
+        x, *states = (tensor.to(dtype) for tensor in self._tensors(_feed(problem)))
         state = tuple(states) if problem.cell == "lstm" else states[0]
 
         def run() -> Any:
@@ -198,14 +236,32 @@ class Torch(Contender):
         def answer(out: Any) -> Answer:
             y, final = out
             final = final if problem.cell == "lstm" else (final,)
-            return _named(OUTPUTS, (y, *(state[0] for state in final)))
+            return _named(OUTPUTS, (out.float() for out in (y, *(state[0] for state in final))))
 
         return Call(run, answer)
+
+    def inference(self, problem: Problem) -> Call:
+        return self._inference(problem, self._module(problem.cell.upper(), problem).eval(), self.torch.float32)
+
+    def bfloat16(self, problem: Problem) -> Call:
+        """All of it, states included: autocast is slower."""
+        dtype = self.torch.bfloat16
+        return self._inference(problem, self._module(problem.cell.upper(), problem).eval().to(dtype), dtype)
+
+    def int8(self, problem: Problem) -> Call:
+        kind = getattr(self.torch.nn, problem.cell.upper())
+        if problem.cell == "rnn":
+            raise NotImplementedError("no int8 rnn")
+        net = self.torch.nn.Sequential(self._module(problem.cell.upper(), problem)).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is to move to a package of its own
+            net = self.torch.ao.quantization.quantize_dynamic(net, {kind}, dtype=self.torch.qint8)
+        return self._inference(problem, net[0], self.torch.float32)
 
     def training(self, problem: Problem) -> Call:
         net = self._module(problem.cell.upper(), problem)
         lstm = problem.cell == "lstm"
-        x, *states = self._tensors((problem.x, *(state[None] for state in problem.state)), grad=True)
+        x, *states = self._tensors(_feed(problem), grad=True)
         cotangents = self._tensors((problem.dy, *(dstate[None] for dstate in problem.dstate)))
         sources = (x, *net.parameters(), *states)
         state = tuple(states) if lstm else states[0]
@@ -248,15 +304,10 @@ class OnnxRuntime(Contender):
         self.threads = threads
         self.about = {"version": self.ort.__version__}
 
-    def _session(self, problem: Problem) -> Any:
+    def _model(self, problem: Problem) -> Any:
         helper, cell = self.onnx.helper, problem.cell
         H = problem.state[0].shape[1]
-
-        def reordered(array: Array) -> Array:
-            blocks = np.split(array, GATES[cell])
-            return np.concatenate([blocks[block] for block in self.GATE_BLOCKS[cell]])
-
-        w_ih, w_hh, b_ih, b_hh = map(reordered, problem.weights)
+        w_ih, w_hh, b_ih, b_hh = _reordered(problem, self.GATE_BLOCKS[cell])
         weights = {"W": w_ih[None], "R": w_hh[None], "B": np.concatenate([b_ih, b_hh])[None]}
         inputs = ["x", "h0", "c0"][: 1 + len(problem.state)]
         outputs = list(OUTPUTS[: 1 + len(problem.state)])
@@ -279,16 +330,24 @@ class OnnxRuntime(Contender):
             [value(outputs[0], 4), *(value(name, 3) for name in outputs[1:])],
             [self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in weights.items()],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+    def _quantized(self, model: Any) -> Any:
+        quantization = importlib.import_module("onnxruntime.quantization")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "int8.onnx")
+            logging.disable(logging.WARNING)  # advice for models of images
+            quantization.quantize_dynamic(model, path)
+            logging.disable(logging.NOTSET)
+            return self.onnx.load(path)
+
+    def _run(self, problem: Problem, model: Any) -> Call:
         options = self.ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        return self.ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-    def inference(self, problem: Problem) -> Call:
-        session = self._session(problem)
+        session = self.ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         names = (value.name for value in session.get_inputs())
-        feed = dict(zip(names, (problem.x, *(state[None] for state in problem.state)), strict=True))
+        feed = dict(zip(names, _feed(problem), strict=True))
 
         def answer(out: Any) -> Answer:
             y, *final = out
@@ -296,14 +355,100 @@ class OnnxRuntime(Contender):
 
         return Call(lambda: session.run(None, feed), answer)
 
+    def inference(self, problem: Problem) -> Call:
+        return self._run(problem, self._model(problem))
+
+    def int8(self, problem: Problem) -> Call:
+        if problem.cell != "lstm":
+            raise NotImplementedError(f"no int8 {problem.cell}")
+        return self._run(problem, self._quantized(self._model(problem)))
+
     def step(self, problem: Problem) -> Call:
-        run, sequence_answer = self.inference(problem)
+        return _step_of(self.inference(problem))
 
-        def answer(out: Any) -> Answer:
-            _, *final = sequence_answer(out).values()
-            return _named(STATES, final)
 
-        return Call(run, answer)
+class OpenVino(Contender):
+    """Its own operators, with inputs in its own tensors: one stream, for latency.
+
+    Asked for nothing it would take bfloat16 where the processor has it. Its int8 is what its quantiser makes: weights
+    with a scale for each row, x and h with one that is fixed beforehand, here from the very numbers that will come.
+    """
+
+    name = "openvino"
+    GATE_BLOCKS: ClassVar = {"rnn": (0,), "lstm": (1, 0, 2, 3), "gru": (1, 0, 2)}  # ours, in its order
+
+    def __init__(self, threads: int) -> None:
+        self.openvino: Any = importlib.import_module("openvino")
+        self.ops: Any = importlib.import_module("openvino.opset15")
+        self.core = self.openvino.Core()
+        self.threads = threads
+        self.about = {"version": self.openvino.__version__.partition("-")[0]}
+
+    def _rounded(self, node: Any, lowest: Array, highest: Array, levels: int) -> Any:
+        ends = [self.ops.constant(end.astype(np.float32)) for end in (lowest, highest)]
+        return self.ops.fake_quantize(node, *ends, *ends, levels)
+
+    def _weights(self, matrix: Array, *, int8: bool) -> Any:
+        node = self.ops.constant(matrix[None])
+        largest = np.abs(matrix).max(1)[None, :, None]
+        return self._rounded(node, -largest, largest, 255) if int8 else node
+
+    def _model(self, problem: Problem, *, int8: bool) -> Any:
+        ops, cell = self.ops, problem.cell
+        T, B, I = problem.x.shape
+        H = problem.state[0].shape[1]
+        w_ih, w_hh, b_ih, b_hh = _reordered(problem, self.GATE_BLOCKS[cell])
+        bias = np.concatenate([(b_ih + b_hh)[: 2 * H], b_ih[2 * H :], b_hh[2 * H :]]) if cell == "gru" else b_ih + b_hh
+        inputs = [ops.parameter([T, B, I]), *(ops.parameter([1, B, H]) for _ in problem.state)]
+        x, h, *c = (ops.transpose(node, ops.constant([1, 0, 2])) for node in inputs)
+        if int8:
+            largest = np.maximum(1, max(np.abs(problem.x).max(), np.abs(problem.state[0]).max()))
+            x, h = (self._rounded(node, -largest, largest * 127 / 128, 256) for node in (x, h))
+        node = getattr(ops, f"{cell}_sequence")(
+            *(x, h, *c, ops.constant(np.full(B, T))),
+            *(self._weights(matrix, int8=int8) for matrix in (w_ih, w_hh)),
+            ops.constant(bias[None]),
+            hidden_size=H,
+            direction="forward",
+            **{"rnn": {"activations": ["tanh"]}, "lstm": {}, "gru": {"linear_before_reset": True}}[cell],
+        )
+        y, *final = node.outputs()
+        outputs = [
+            ops.transpose(y, ops.constant([2, 1, 0, 3])),
+            *(ops.transpose(s, ops.constant([1, 0, 2])) for s in final),
+        ]
+        return self.openvino.Model(outputs, inputs, cell)
+
+    def _run(self, problem: Problem, precision: str, *, int8: bool = False) -> Call:
+        options = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        request = self.core.compile_model(self._model(problem, int8=int8), "CPU", options).create_infer_request()
+        for place, array in enumerate(_feed(problem)):
+            request.set_input_tensor(place, self.openvino.Tensor(np.ascontiguousarray(array)))
+
+        def answer(_: Any) -> Answer:
+            y, *final = (request.get_output_tensor(place).data.copy() for place in range(1 + len(problem.state)))
+            return _named(OUTPUTS, (y[:, 0], *(state[0] for state in final)))
+
+        return Call(request.infer, answer)
+
+    def inference(self, problem: Problem) -> Call:
+        return self._run(problem, "f32")
+
+    def bfloat16(self, problem: Problem) -> Call:
+        return self._run(problem, "bf16")
+
+    def int8(self, problem: Problem) -> Call:
+        if problem.cell != "lstm":
+            raise NotImplementedError(f"no int8 {problem.cell}")
+        return self._run(problem, "f32", int8=True)
+
+    def step(self, problem: Problem) -> Call:
+        return _step_of(self.inference(problem))
 
 
 class Jax(Contender):
@@ -382,16 +527,9 @@ class Jax(Contender):
         return Call(self._compiled(both, self._arguments(problem), (problem.dy, *problem.dstate)), answer)
 
     def step(self, problem: Problem) -> Call:
-        first = replace(problem, x=problem.x[:1])
-        run, sequence_answer = self.inference(first)
-
-        def answer(out: Any) -> Answer:
-            _, *final = sequence_answer(out).values()
-            return _named(STATES, final)
-
-        return Call(run, answer)
+        return _step_of(self.inference(problem))
 
 
 CONTENDERS: dict[str, type[Any]] = {
-    kind.name: kind for kind in (Fastrnn, FastrnnLayer, Reference, Torch, OnnxRuntime, Jax)
+    kind.name: kind for kind in (Fastrnn, FastrnnLayer, Reference, Torch, OnnxRuntime, OpenVino, Jax)
 }

@@ -23,7 +23,7 @@ from table import Contest, Info, contests
 
 matplotlib.use("agg")
 
-COLOURS = {"fastrnn": "#c0392b", "onnxruntime": "#2c7fb8", "torch": "#e08214", "jax": "#4d9221"}
+COLOURS = {"fastrnn": "#c0392b", "onnxruntime": "#2c7fb8", "torch": "#e08214", "jax": "#4d9221", "openvino": "#7b3294"}
 MARKERS = {"rnn": "s", "lstm": "o", "gru": "^"}
 
 
@@ -31,8 +31,7 @@ def roofline(rows: Sequence[Contest], infos: Sequence[Info]) -> Any:
     """Rates of inference on one thread against the operations for each byte of W_hh, under the machine's ceilings."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     rows = [row for row in rows if row.mode == "inference" and row.threads == 1]
-    isa = rows[0].info["isa"]
-    peak = next(i["gflops"] for i in infos if i.get("isa") == isa and i["threads"] == 1 and "contender" not in i)
+    peak = rows[0].peak
     intensity = np.geomspace(0.4, 80, 100)
     places = [info for info in infos if "place" in info and info["threads"] == 1]
     for info, side in zip(places, cycle(("bottom", "top")), strict=False):  # L1 and L2 may be equally fast
@@ -44,7 +43,7 @@ def roofline(rows: Sequence[Contest], infos: Sequence[Info]) -> Any:
     for name in ("onnxruntime", "torch", "fastrnn"):
         for cell, marker in MARKERS.items():
             points = [
-                (row.shape.B / 2, row.info["gflops"] * row.seconds["fastrnn"] / row.seconds[name])
+                (row.shape.B / 2, row.gflops * row.seconds["fastrnn"] / row.seconds[name])
                 for row in rows
                 if row.cell == cell and name in row.seconds
             ]

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 CELLS = tuple(GATES)
-MODES = ("inference", "training", "step")
+FORMATS = ("bfloat16", "int8")  # inference, with weights of fewer bits
+MODES = ("inference", "training", "step", *FORMATS)
 
 
 class Shape(NamedTuple):
@@ -56,6 +57,42 @@ SEQUENCES = _square(
 )
 STEPS = _square((1, 1, 32), (1, 1, 64), (1, 1, 128), (1, 1, 256))
 
+# With weights of fewer bits: a row or a few, many rows, one step.
+OF_FORMATS = _square(
+    (100, 1, 64),
+    (100, 1, 128),
+    (100, 1, 256),
+    (50, 1, 512),
+    (25, 2, 512),
+    (25, 4, 512),
+    (100, 32, 128),
+    (100, 32, 256),
+    (50, 32, 512),
+    (25, 64, 1024),
+    (1, 1, 256),
+)
+
+# Sizes that nothing was tuned for, I from a quarter of H to H.
+HELD_OUT = tuple(
+    Shape(*sizes)
+    for sizes in (
+        (50, 4, 100, 400),
+        (60, 5, 80, 300),
+        (70, 6, 50, 200),
+        (40, 8, 200, 650),
+        (100, 10, 100, 100),
+        (30, 12, 350, 700),
+        (50, 16, 256, 256),
+        (60, 20, 40, 160),
+        (40, 24, 320, 320),
+        (50, 33, 90, 180),
+        (30, 40, 128, 384),
+        (80, 48, 128, 128),
+        (25, 64, 150, 600),
+        (40, 64, 240, 240),
+    )
+)
+
 # One size at a time from a middling shape, odd ones included: time should grow with it, and without a jump.
 SWEEPS = {
     "T": _square(*((T, 32, 128) for T in (1, 2, 3, 4, 8, 16, 32, 64, 128, 256))),
@@ -82,6 +119,8 @@ def shapes(mode: str, *, quick: bool = False) -> tuple[Shape, ...]:
     """The shapes on which `mode` is measured."""
     if mode == "step":
         return QUICK_STEPS if quick else STEPS
+    if mode in FORMATS and not quick:
+        return OF_FORMATS
     return QUICK_SEQUENCES if quick else SEQUENCES
 
 
@@ -109,6 +148,8 @@ def bar(mode: str, cell: str, shape: Shape) -> Bar | None:
     """The speed fastrnn aims at here, or None where no aim is set."""
     if mode == "training":
         return Bar(1.0 if cell == "lstm" else 1.5, ("torch",))
+    if mode in FORMATS:
+        return None
     if mode == "step":
         return Bar(4.0, ("onnxruntime",)) if shape.H == 64 else None
     if shape.B >= 16 and shape.H >= 128:

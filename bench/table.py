@@ -16,27 +16,37 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from shapes import MODES, Shape, bar
+from shapes import FORMATS, MODES, Shape, bar, flops
 
-RIVALS = ("torch", "onnxruntime", "jax", "reference")
+RIVALS = ("torch", "onnxruntime", "jax", "openvino", "reference")
 KEPT = "fastrnn-layer"  # fastrnn with weights that are packed already, as the others' are
 
 Info = dict[str, Any]  # the extra_info of one benchmark
 
 
 class Contest(NamedTuple):
-    """One row: the median seconds of every contender, and fastrnn's extra_info."""
+    """One row: the median seconds and the largest error of every contender, and the machine's peak in the same run."""
 
     mode: str
     cell: str
     shape: Shape
     threads: int
     seconds: dict[str, float]
-    info: Info
+    errors: dict[str, float]
+    peak: float | None = None  # GFLOP/s of products with the same weights
+
+    @property
+    def ours(self) -> str:
+        """What the others are compared with."""
+        return "fastrnn" if "fastrnn" in self.seconds else KEPT
+
+    @property
+    def gflops(self) -> float:
+        return flops(self.mode, self.cell, self.shape) / self.seconds[self.ours] / 1e9
 
     def ratios(self, rivals: Sequence[str] = RIVALS) -> dict[str, float]:
         """How many times as long as fastrnn each of `rivals` takes, as far as they took part."""
-        return {name: self.seconds[name] / self.seconds["fastrnn"] for name in rivals if name in self.seconds}
+        return {name: self.seconds[name] / self.seconds[self.ours] for name in rivals if name in self.seconds}
 
     def aim(self) -> tuple[float, float] | None:
         """The ratio aimed at and the one reached; None where there is no aim, or nobody to compare with."""
@@ -45,8 +55,14 @@ class Contest(NamedTuple):
         return (aim.ratio, min(ratios.values())) if aim and ratios else None
 
 
+def peaks_of(infos: Sequence[Info]) -> dict[tuple[str, str, int], float]:
+    """GFLOP/s of each instruction set, weight format and number of threads."""
+    return {(i["isa"], i["weights"], i["threads"]): i["gflops"] for i in infos if "weights" in i}
+
+
 def contests(benchmarks: Sequence[Info]) -> list[Contest]:
     """The contests in which fastrnn took part, in the order of the run."""
+    peaks = peaks_of([benchmark["extra_info"] for benchmark in benchmarks])
     found: dict[tuple[str, str, Shape, int], dict[str, tuple[float, Info]]] = {}
     for benchmark in benchmarks:
         info = benchmark["extra_info"]
@@ -54,7 +70,12 @@ def contests(benchmarks: Sequence[Info]) -> list[Contest]:
             key = info["mode"], info["cell"], Shape.parse(info["shape"]), info["threads"]
             found.setdefault(key, {})[info["contender"]] = benchmark["stats"]["median"], info
     return [
-        Contest(*key, {name: seconds for name, (seconds, _) in by_name.items()}, by_name["fastrnn"][1])
+        Contest(
+            *key,
+            {name: seconds for name, (seconds, _) in by_name.items()},
+            {name: info["error"] for name, (_, info) in by_name.items()},
+            peaks.get((by_name["fastrnn"][1]["isa"], "float32", key[-1])),
+        )
         for key, by_name in found.items()
         if "fastrnn" in by_name
     ]
@@ -68,47 +89,50 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str
     yield ""
 
 
-def contest_table(rows: Sequence[Contest], peaks: dict[tuple[str, int], float]) -> Iterator[str]:
-    """One mode's table."""
-    rivals = [name for name in (KEPT, *RIVALS) if any(name in row.seconds for row in rows)]
+def contest_table(rows: Sequence[Contest]) -> Iterator[str]:
+    """One mode's table. With weights of fewer bits it says how far off everyone is, where others have their aim."""
+    rivals = [name for name in (KEPT, *RIVALS) if any(name in row.seconds and name != row.ours for row in rows)]
+    ours, mode = rows[0].ours, rows[0].mode
     lines = []
     for row in rows:
-        ratios, aim, gflops = row.ratios(rivals), row.aim(), row.info["gflops"]
-        peak = peaks.get((row.info["isa"], row.threads))
+        ratios, aim = row.ratios(rivals), row.aim()
         best = min((name for name in ratios if name != KEPT), key=lambda name: ratios[name], default=None)
         lines.append(
             [
                 f"{row.cell} {row.shape}",
                 str(row.threads),
-                significant(1e6 * row.seconds["fastrnn"]),
-                significant(gflops),
-                f"{gflops / peak:.2f}" if peak else "",
+                significant(1e6 * row.seconds[ours]),
+                significant(row.gflops),
+                f"{row.gflops / row.peak:.2f}" if row.peak else "no instruction" if mode in FORMATS else "",
                 *(f"{ratios[name]:.2f}" if name in ratios else "" for name in rivals),
                 f"{ratios[best]:.2f} {best}" if best else "",
-                "" if aim is None else f"{aim[0]}" if aim[1] >= aim[0] else f"**{aim[0]} missed**",
             ]
         )
-    yield from table(["cell T,B,H", "threads", "us", "GFLOP/s", "of peak", *rivals, "best other", "aim"], lines)
+        if mode in FORMATS:
+            lines[-1] += [f"{row.errors[name]:.0e}" if name in row.errors else "" for name in (ours, *rivals)]
+        else:
+            lines[-1].append("" if aim is None else f"{aim[0]}" if aim[1] >= aim[0] else f"**{aim[0]} missed**")
+    last = ["error", *(f"of {name}" for name in rivals)] if mode in FORMATS else ["aim"]
+    yield from table(["cell T,B,H", "threads", "us", "GFLOP/s", "of peak", *rivals, "best other", *last], lines)
 
 
-def best_mean(rows: Sequence[Contest]) -> float:
-    """How many times as long as fastrnn the best other takes: the geometric mean over all rows that have one."""
+def summary(rows: Sequence[Contest]) -> str:
+    """How many times as long as fastrnn the best other takes, over all rows that have one."""
     best = [min(ratios.values()) for row in rows if (ratios := row.ratios())]
-    return statistics.geometric_mean(best) if best else math.nan
+    mean, lowest = (statistics.geometric_mean(best), min(best)) if best else (math.nan, math.nan)
+    return f"Geometric mean of the best other: {mean:.2f}; lowest: {lowest:.2f}.\n"
 
 
 def machine_tables(infos: Sequence[Info]) -> Iterator[str]:
-    """FMA peaks and read bandwidths of the same run."""
-    peaks = [
-        [i["isa"], str(i["threads"]), significant(i["gflops"])] for i in infos if "contender" not in i and "isa" in i
-    ]
+    """Peaks of arithmetic and read bandwidths of the same run."""
+    peaks = [[isa, weights, str(n), significant(gflops)] for (isa, weights, n), gflops in peaks_of(infos).items()]
     reads = [
         [i["place"], str(i["threads"]), f"{i['bytes_per_thread'] / 1024:.0f}", significant(i["gigabytes_per_second"])]
         for i in infos
         if "place" in i
     ]
     if peaks:
-        yield from table(["float32 FMA peak", "threads", "GFLOP/s"], peaks)
+        yield from table(["products in registers", "weights", "threads", "GFLOP/s"], peaks)
     if reads:
         yield from table(["reading from", "threads", "KiB a thread", "GB/s"], reads)
 
@@ -123,18 +147,18 @@ def report(document: Info) -> Iterator[str]:
     infos = [benchmark["extra_info"] for benchmark in document["benchmarks"]]
     rows = contests(document["benchmarks"])
     versions = {info["contender"]: info["version"] for info in infos if "contender" in info}
-    peaks = {(i["isa"], i["threads"]): i["gflops"] for i in infos if "contender" not in i and "isa" in i}
+    isas = {info["isa"] for info in infos if info.get("contender") == "fastrnn"}
     yield f"{', '.join(sorted({info['cpu'] for info in infos}))}; {document['datetime'][:10]}."
     yield f"{', '.join(f'{name} {version}' for name, version in versions.items())};"
-    yield f"kernels of fastrnn: {', '.join(sorted({row.info['isa'] for row in rows}))}. float32, I = H, medians."
+    yield f"kernels of fastrnn: {', '.join(sorted(isas))}. float32, I = H, medians."
     yield "Under a contender's name stands how many times as long as fastrnn it takes. Aims: in inference, a multiple"
     yield "of the speed of the better of torch and onnxruntime; in training, of torch; in one step, of onnxruntime.\n"
     for mode in MODES:
         chosen = [row for row in rows if row.mode == mode]
         if chosen:
             yield f"### {mode.capitalize()}\n"
-            yield from contest_table(chosen, peaks)
-            yield f"Geometric mean of the best other: {best_mean(chosen):.2f}.\n"
+            yield from contest_table(chosen)
+            yield summary(chosen)
     yield "### Machine\n"
     yield from machine_tables(infos)
     aims = [(row, aim) for row in rows if (aim := row.aim())]

@@ -12,9 +12,10 @@ namespace fastrnn {
 #define FASTRNN_DECLARE(isa) extern const KernelTable kernel_table_##isa;
 FASTRNN_ISAS(FASTRNN_DECLARE)
 #undef FASTRNN_DECLARE
-#define FASTRNN_DECLARE(isa, format)                         \
-    namespace isa {                                          \
-    extern const ProductKernels<float> format##_dot_float32; \
+#define FASTRNN_DECLARE(isa, format)                          \
+    namespace isa {                                           \
+    extern const ProductKernels<float> format##_dot_float32;  \
+    double format##_dot_probe(Index iterations, float* sink); \
     }
 FASTRNN_DOTS(FASTRNN_DECLARE)
 #undef FASTRNN_DECLARE
@@ -41,9 +42,11 @@ struct WithDots {
         for (std::size_t k = 0; k < kCount; ++k) {
             table[k] = *kCompiled[k].table;
             if (!kCompiled[k].supported()) continue;
-#define FASTRNN_ENTRY(isa, format)                                                    \
-    if (kCompiled[k].table == &kernel_table_##isa && cpu_has_dots_##isa##_##format()) \
-        table[k].f32.product[static_cast<int>(WeightFormat::format)] = &isa::format##_dot_float32;
+#define FASTRNN_ENTRY(isa, format)                                                                  \
+    if (kCompiled[k].table == &kernel_table_##isa && cpu_has_dots_##isa##_##format()) {             \
+        table[k].f32.product[static_cast<int>(WeightFormat::format)] = &isa::format##_dot_float32;  \
+        table[k].probes.products[static_cast<int>(WeightFormat::format)] = isa::format##_dot_probe; \
+    }
             FASTRNN_DOTS(FASTRNN_ENTRY)
 #undef FASTRNN_ENTRY
         }

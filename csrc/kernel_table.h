@@ -58,9 +58,10 @@ struct Kernels {
 
 // What the machine can do at best with this ISA's vectors; the benchmarks time these.
 struct Probes {
-    // Runs `iterations` rounds of independent float32 FMAs in registers; returns how many floating-point operations
-    // that was. *sink receives a value that keeps the work alive.
-    double (*fma)(Index iterations, float* sink);
+    // Runs `iterations` rounds of independent products and additions in registers, of weights in each format; returns
+    // how many operations that was. Plain ones are float32 FMAs, others null where the processor has no instruction for
+    // them. *sink receives a value that keeps the work alive.
+    double (*products[kWeightFormatCount])(Index iterations, float* sink);
     // Reads n floats once with plain vector loads; returns their sum.
     float (*read)(const float* data, Index n);
 };

@@ -344,7 +344,7 @@ def core() -> Iterator[Target]:
     yield Target("_core._fp_control", _core._fp_control, {"flags": False}, False)
     for name in ("isa", "available_isas", "get_num_threads"):
         yield Target(f"_core.{name}", getattr(_core, name), {}, False)
-    yield Target("_core._fma_flops", _core._fma_flops, at(10))
+    yield Target("_core._product_flops", _core._product_flops, at(10, "int8"))
     yield Target("_core._read_bytes", _core._read_bytes, at(draw(9), 2))
     yield Target("_core._math", _core._math, at("tanh", draw(9)))
 

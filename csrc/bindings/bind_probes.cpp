@@ -16,15 +16,19 @@ using namespace py::literals;
 namespace fastrnn {
 namespace {
 
-double fma_flops(Index iterations) {
+py::object product_flops(int iterations, const py::object& weights) {
+    const Function function{"", "", "_product_flops"};
+    const WeightFormat format = find_format(function, weights.ptr());
+    const auto probe = active_table().probes.products[static_cast<int>(format)];
+    if (!probe) return py::none();
     constexpr Index at_once = 1 << 20;
     float sink;
     double flops = 0;
     in_parts(iterations, at_once, [&](Index begin, Index end) {
-        flops += active_table().probes.fma(end - begin, &sink);
+        flops += probe(end - begin, &sink);
         return true;
     });
-    return flops;
+    return py::float_(flops);
 }
 
 double read_bytes(const py::object& array, int repeats) {
@@ -106,8 +110,9 @@ void fail_in_worker(int rank, int threads) {
 }  // namespace
 
 void bind_probes(py::module_& m) {
-    m.def("_fma_flops", fma_flops, "iterations"_a,
-          "Do nothing but float32 FMAs in registers on this thread; return how many operations that was.");
+    m.def("_product_flops", product_flops, "iterations"_a, "weights"_a = "float32",
+          "Do nothing but multiply and add in registers on this thread, with weights in a format; return how many\n"
+          "operations that was, or None where the processor has no instruction for products of the format.");
     m.def("_read_bytes", read_bytes, "array"_a, "repeats"_a = 1,
           "Do nothing but read the float32 array on this thread; return how many bytes that was.");
     m.def("_math", math, "name"_a, "array"_a,

@@ -5,10 +5,11 @@
 
 namespace fastrnn::FASTRNN_ISA {
 
-#define FASTRNN_DECLARE(name)                           \
-    extern const ProductKernels<float> name##_float32;  \
-    extern const ProductKernels<double> name##_float64; \
-    extern const ProductKernels<float> name##_dot_float32;  // if it has been compiled: see cmake/isa.cmake
+#define FASTRNN_DECLARE(name)                                                                              \
+    extern const ProductKernels<float> name##_float32;                                                     \
+    extern const ProductKernels<double> name##_float64;                                                    \
+    extern const ProductKernels<float> name##_dot_float32; /* if they are compiled: see cmake/isa.cmake */ \
+    double name##_dot_probe(Index iterations, float* sink);
 FASTRNN_WEIGHT_FORMATS(FASTRNN_DECLARE)
 #undef FASTRNN_DECLARE
 extern const ColumnKernels<float> columns_float32;

@@ -62,7 +62,7 @@ constexpr KernelTable FASTRNN_TABLE = {
      FASTRNN_ISA::linear_float64,
      FASTRNN_ISA::math_kernels<double>(FASTRNN_ISA::activation_float64)},
     FASTRNN_ISA::fingerprint,
-    {FASTRNN_ISA::probe_fma, FASTRNN_ISA::probe_read},
+    {{FASTRNN_ISA::probe_fma}, FASTRNN_ISA::probe_read},
 };
 
 }  // namespace fastrnn

@@ -1038,6 +1038,24 @@ void test_weight_formats() {
     }
 }
 
+// There is a probe of plain products, and of others exactly where their own instruction is what multiplies.
+void test_probes() {
+    const std::vector<const KernelTable*> tables = supported_tables(), without_dots = supported_tables(false);
+    for (std::size_t k = 0; k < tables.size(); ++k)
+        for (int format = 0; format < kWeightFormatCount; ++format) {
+            const std::string where = std::string(tables[k]->isa) + " probe of format " + std::to_string(format);
+            const auto probe = tables[k]->probes.products[format];
+            const bool expected = format == static_cast<int>(WeightFormat::plain) ||
+                                  tables[k]->f32.product[format] != without_dots[k]->f32.product[format];
+            check((probe != nullptr) == expected, where + (probe ? " where there is no instruction" : " is missing"));
+            if (!probe) continue;
+            float sink;
+            const double once = probe(1, &sink);
+            const Index lanes = Index{1} << tables[k]->f32.lanes_log2;
+            check(once >= static_cast<double>(2 * lanes) && probe(9, &sink) == 9 * once, where + " miscounts");
+        }
+}
+
 // --- kept weights
 
 // Every bit of some memory counts, whatever stands in it.
@@ -1295,6 +1313,7 @@ int main() {
     test_fingerprint();
     test_weight_formats();
     test_unpacked_weights();
+    test_probes();
     test_kept_weights();
     test_plan();
     test_late_members();
