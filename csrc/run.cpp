@@ -98,8 +98,8 @@ bool addressable(const CellInfo& cell, const Sizes& size) noexcept {
 }
 
 template <class Real>
-Index tape_size(const KernelTable& table, Cell cell, const Sizes& size) {
-    return tape_size(net_of<Real>(table, cell), size);
+Index tape_size(const KernelTable& table, Cell cell, const Sizes& size, WeightFormat format) {
+    return tape_size(net_of<Real>(table, cell), size, format);
 }
 
 template <class Real>
@@ -115,8 +115,8 @@ Index forward_workspace(const KernelTable& table, Cell cell, const ForwardArgs<R
 template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
     const Net<Real> net = net_of<Real>(table, cell);
-    if (!net.product(args.format).multiply || (args.tape && args.format != WeightFormat::plain))
-        throw std::invalid_argument("weights in this format are for inference, and not with every type of rows");
+    if (!net.product(args.format).multiply)
+        throw std::invalid_argument("weights in this format are not for every type of rows");
     Buffer ready;
     if (const Index rows = ready_size(net, args)) {
         // The team may yet be smaller, and then has fewer parts.
@@ -163,7 +163,7 @@ void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args,
 }
 
 #define FASTRNN_INSTANTIATE(Real)                                                           \
-    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&);                 \
+    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&, WeightFormat);   \
     template Index packed_size<Real>(const KernelTable&, Cell, const Sizes&, WeightFormat); \
     template Index forward_workspace(const KernelTable&, Cell, const ForwardArgs<Real>&);   \
     template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);       \

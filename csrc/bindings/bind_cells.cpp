@@ -97,12 +97,9 @@ bool has_no_memory(PyObject* array) {
 
 // ValueError where weights of a format are not for such a call.
 template <class Real>
-void check_format(const Inputs& in, bool training, WeightFormat format) {
+void check_format(const Inputs& in, WeightFormat format) {
     if (sizeof(Real) != sizeof(float))
         throw py::value_error(in.function.name() + ": weights of fewer bits than 32 are for x of float32");
-    if (training)
-        throw py::value_error(in.function.name() +
-                              ": weights of fewer bits than 32 are for inference, not for training");
     check_rows(in.function, format, in.size);
 }
 
@@ -113,6 +110,7 @@ std::shared_ptr<const Packed> packed_in_format(const KernelTable& table, Cell ce
     args.size.T = args.size.D = 0;
     args.size.first_row = nullptr;
     args.x = nullptr;
+    args.tape = nullptr;
     return pack(table, cell, args, stop);
 }
 
@@ -120,9 +118,18 @@ template <class Real>
 PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* kept) {
     const CellInfo& info = info_of(in.cell);
     const KernelTable& table = active_table();
-    Tape tape{in.cell,          in.single, &table,       in.size,
-              in.dense(),       {},        in.first_row, check_options(in.function, in.cell, in.options),
-              Regularising(in), {}};
+    const WeightFormat format = kept ? kept->format() : WeightFormat::plain;
+    Tape tape{in.cell,
+              in.single,
+              &table,
+              format,
+              in.size,
+              in.dense(),
+              {},
+              in.first_row,
+              check_options(in.function, in.cell, in.options),
+              Regularising(in),
+              {}};
     if (!tape.first_row.empty()) tape.size.first_row = tape.first_row.data();
     const Index B = in.size.B, H = in.size.H;
     // Results first: where there is no memory for them, much work is saved.
@@ -136,7 +143,8 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
     }
     if (training) {
         look_at_limits(kernels_of<Real>(table), tape.options.view<Real>());
-        tape.memory = Buffer(static_cast<std::size_t>(tape_size<Real>(table, in.cell, tape.size)) * sizeof(Real));
+        tape.memory =
+            Buffer(static_cast<std::size_t>(tape_size<Real>(table, in.cell, tape.size, format)) * sizeof(Real));
     }
 
     Copies copies;
@@ -146,11 +154,11 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, KeptWeights* k
         args.tokens = tape.tokens.view();
     else
         args.x = copies.data<Real>(in.x);
-    const bool in_format = kept && kept->format() != WeightFormat::plain && B * H > 0;
+    const bool in_format = format != WeightFormat::plain && B * H > 0;
     std::shared_ptr<const Packed> packed;
     if (in_format) {
-        args.format = kept->format();
-        check_format<Real>(in, training, args.format);
+        args.format = format;
+        check_format<Real>(in, format);
         packed = kept->held(table, in.cell, args);
         if (!packed && (has_no_memory(in.w_ih) || has_no_memory(in.w_hh)))
             throw py::value_error(
@@ -263,6 +271,11 @@ PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
         if (std::strcmp(info_of(tape->cell).family, function.family) != 0)
             throw py::type_error(function.name() + ": tape is that of " + info_of(tape->cell).family +
                                  "_forward, expected " + expected);
+        if (tape->format != WeightFormat::plain)
+            throw py::value_error(
+                function.name() +
+                ": tape is that of a call with weights of fewer bits than 32, which are for inference "
+                "and traces alone: call with float32 ones");
         const Upstream upstream(function, tape->cell, tape->single, tape->size, args + first);
         const TakenSums sums(function, args[2]);
         const bool wants_dh = check_bool(function, "wants_dh", args[3]);
@@ -284,6 +297,7 @@ PyObject* trace(const Tape& tape) {
     };
     TraceArgs<Real> args{};
     args.size = tape.size;
+    args.format = tape.format;
     args.tape = static_cast<const Real*>(tape.memory.data());
     args.options = tape.options.view<Real>();
     args.regularisation = tape.regularising.view<Real>();
@@ -514,6 +528,7 @@ constexpr char kForwardDoc[] =
     "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
     "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None; `options` the\n"
     "CellOptions of the cell, None where it has none.\n"
+    "The tape of weights in another format than 'float32' is for `trace` alone.\n"
     "`regularised` is None, or what h is multiplied with before W_hh, (B, H) or None, and for each state how much of\n"
     "its change each row takes over, (N, H) for all N rows, (1, H) or None: the tape refers to these, which must not\n"
     "change.";

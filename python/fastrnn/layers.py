@@ -450,8 +450,8 @@ class Layer(Module):
         weights = self._weights
         if weights.frozen:
             weights.look()
-            if goes_back or trace:
-                self._refuse_format("record" if goes_back else "__call__ with trace")
+            if goes_back:
+                self._refuse_format("record")
         at_masked: str = self.masked_output
         if masked_output is not None:
             at_masked = _checked_masked_output(self._name, "masked_output", masked_output)
