@@ -141,6 +141,11 @@ def layers() -> Iterator[Target]:
             yield Target("fastrnn.Layer", run, {**arguments, **flags})
             yield Target("fastrnn.Layer", layer, {**arguments, **flags})
             frozen = copy.copy(layer).eval().freeze(weights="int8")
+            yield Target(
+                "fastrnn.Layer",
+                lambda *, layer=layer, **a: copy.copy(layer).freeze(**a).state_dict(),
+                {"weights": "int8", "calibrate": arguments["x"]},
+            )
             yield Target("fastrnn.Layer", frozen, {**arguments, **flags, "trace": True})
             yield Target("fastrnn.Layer", run, {**arguments, **flags, "x": np.array([[0, 1], [3, 2], [1, 1]])})
             call = layer.record(**arguments)
