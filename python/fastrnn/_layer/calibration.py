@@ -93,7 +93,8 @@ def _squares(operands: Array) -> Array:
 def rounded_in_turn(w: Array, q: Array, scale: Array, squares: Array) -> Array:
     """Return integers (m, n) in the place of q, which are w (m, n) over the scale (m,) of each row.
 
-    The largest of each row stays as it is, which its scale is told from.
+    ``squares`` (n, n): sums of the products of each two inputs. The largest of each row stays as it is, which its
+    scale is told from.
     """
     size = float(np.diagonal(squares).mean()) if squares.size else 0.0
     if size == 0:
@@ -101,7 +102,7 @@ def rounded_in_turn(w: Array, q: Array, scale: Array, squares: Array) -> Array:
     order = np.argsort(-np.diagonal(squares), kind="stable")  # the most important columns have the most to come
     damped = squares[np.ix_(order, order)] / size + DAMPING * np.eye(len(order))
     passed_on = np.linalg.cholesky(np.linalg.inv(damped)).T
-    usable = scale > 0  # not of zeros, nor NaN
+    usable = scale > 0  # not 0, nor NaN: such rows have zeros
     divisor = np.where(usable, scale, 1).astype(np.float64)
     exact = np.where(usable[:, None], w, 0).astype(np.float64).T[order] / divisor  # (n, m)
     given = q.T[order]
@@ -115,6 +116,6 @@ def rounded_in_turn(w: Array, q: Array, scale: Array, squares: Array) -> Array:
             errors[k - begin] = (exact[k] - found[k]) / passed_on[k, k]
             exact[k + 1 : end] -= passed_on[k, k + 1 : end, None] * errors[k - begin]
         exact[end:] -= passed_on[begin:end, end:].T @ errors[: end - begin]
-    integers_of = np.empty_like(q)
-    integers_of[:, order] = found.T
-    return np.where(usable[:, None], integers_of, q)
+    result = np.empty_like(q)
+    result[:, order] = found.T
+    return result
