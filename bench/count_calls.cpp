@@ -32,7 +32,8 @@ public:
     Calls(Cell cell, const Sizes& size) : cell_(cell), info_(kCells[static_cast<int>(cell)]) {
         const auto [T, B, I, H, D, first_row, P] = size;
         const Index rows = info_.gates * H;
-        tape_ = Buffer(static_cast<std::size_t>(tape_size<float>(table_, cell, size)) * sizeof(float));
+        tape_ =
+            Buffer(static_cast<std::size_t>(tape_size<float>(table_, cell, size, WeightFormat::plain)) * sizeof(float));
         forward_.size = backward_.size = step_.size = size;
         forward_.x = step_.x = numbers(T * B * I);
         forward_.w_ih = step_.w_ih = numbers(rows * I);

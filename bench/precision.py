@@ -102,14 +102,15 @@ def character_model(steps: int) -> Iterator[tuple[str, np.ndarray[Any, Any], flo
     corpus = make_corpus(builtin_text()[1])
     model = trained(steps, corpus).eval()
     right = None
-    for weights in ("float32", *FORMATS):
+    sample = corpus.train[5000:8000, None]
+    for weights, calibrate in (("float32", None), *((weights, None) for weights in FORMATS), ("int8", sample)):
         rnn = fastrnn.LSTM(model.rnn.input_size, model.rnn.hidden_size)
         rnn.load_state_dict(model.rnn.state_dict())
-        y, _ = rnn.freeze(weights).eval()(corpus.train[:3000, None])
+        y, _ = rnn.freeze(weights, calibrate=calibrate).eval()(corpus.train[:3000, None])
         right = y if right is None else right
         heard, _ = rnn(corpus.held_out[:-1])
         loss, _ = cross_entropy(model.decoder(heard), corpus.held_out[1:])
-        yield weights, np.abs(y - right)[:, 0], loss / math.log(2)
+        yield weights if calibrate is None else f"{weights}, calibrated", np.abs(y - right)[:, 0], loss / math.log(2)
 
 
 def main() -> None:

@@ -148,11 +148,11 @@ struct ForwardArgs {
     Real* y;                          // (T, B, H); null: only the last states are wanted
     Real* state_n[kMaxStates];        // (B, H) each: h_n, c_n; may be state_0
     bool turned;                      // whether the first step goes through W_hh from its end
-    WeightFormat format;              // of the packed weights; with a tape, plain
+    WeightFormat format;              // of the packed weights
     Matrix in_format[2];              // w_ih and w_hh in another format than plain, in the place of those; to pack
     Real* packed;       // packed_size() elements, the weights as the same table packs them; null: it packs
     bool fills_packed;  // into the workspace. Whether `packed` is still to be filled.
-    Real* tape;         // tape_size() elements, filled for backward; null at inference
+    Real* tape;         // tape_size() elements, filled for backward and traces; null: for neither
     Real* workspace;    // forward_workspace() elements, uninitialised, 64-byte aligned
     Real* ready;        // likewise, for rows as the format takes them, for each part of the units; null if as they are
 };
@@ -175,7 +175,7 @@ template <class Real>
 struct BackwardArgs {
     Sizes size;
     Split split;
-    const Real* tape;                  // as the forward kernel of the same table filled it
+    const Real* tape;                  // as the forward kernel of the same table filled it, with plain weights
     Tokens tokens;                     // as given to forward
     const CellOptions<Real>* options;  // likewise, as what follows
     Regularisation<Real> regularisation;
@@ -199,6 +199,7 @@ template <class Real>
 struct TraceArgs {
     Sizes size;
     const Real* tape;
+    WeightFormat format;               // of the weights that forward had
     const CellOptions<Real>* options;  // as given to forward, and what follows
     Regularisation<Real> regularisation;
     Real* state[kMaxStates];  // (T, B, H) each: after every step

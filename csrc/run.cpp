@@ -99,8 +99,8 @@ bool addressable(const CellInfo& cell, const Sizes& size) noexcept {
 }
 
 template <class Real>
-Index tape_size(const KernelTable& table, Cell cell, const Sizes& size) {
-    return tape_size(net_of<Real>(table, cell), size);
+Index tape_size(const KernelTable& table, Cell cell, const Sizes& size, WeightFormat format) {
+    return tape_size(net_of<Real>(table, cell), size, format);
 }
 
 template <class Real>
@@ -117,8 +117,8 @@ template <class Real>
 void run_forward(const KernelTable& table, Cell cell, ForwardArgs<Real> args, StopHook stop) {
     const Net<Real> net = net_of<Real>(table, cell);
     const Workload work = workload(net, args.size, args.format);
-    if (!net.product(args.format).multiply || (args.tape && args.format != WeightFormat::plain))
-        throw std::invalid_argument("weights in this format are for inference, and not with every type of rows");
+    if (!net.product(args.format).multiply)
+        throw std::invalid_argument("weights in this format are not for every type of rows");
     args.split = choose_split(work, get_num_threads());
     Buffer ready;
     if (const Index rows = ready_size(net, args)) {
@@ -174,7 +174,7 @@ void run_trace(const KernelTable& table, Cell cell, const TraceArgs<Real>& args,
 }
 
 #define FASTRNN_INSTANTIATE(Real)                                                           \
-    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&);                 \
+    template Index tape_size<Real>(const KernelTable&, Cell, const Sizes&, WeightFormat);   \
     template Index packed_size<Real>(const KernelTable&, Cell, const Sizes&, WeightFormat); \
     template Index forward_workspace(const KernelTable&, Cell, const ForwardArgs<Real>&);   \
     template void run_forward(const KernelTable&, Cell, ForwardArgs<Real>, StopHook);       \

@@ -14,7 +14,7 @@ namespace fastrnn {
 bool addressable(const CellInfo& cell, const Sizes& size) noexcept;
 
 template <class Real>
-Index tape_size(const KernelTable& table, Cell cell, const Sizes& size);
+Index tape_size(const KernelTable& table, Cell cell, const Sizes& size, WeightFormat format);
 
 template <class Real>
 Index packed_size(const KernelTable& table, Cell cell, const Sizes& size, WeightFormat format);

@@ -140,6 +140,13 @@ def layers() -> Iterator[Target]:
             flags = {"return_sequence": True, "trace": both, "recompute": False}
             yield Target("fastrnn.Layer", run, {**arguments, **flags})
             yield Target("fastrnn.Layer", layer, {**arguments, **flags})
+            frozen = copy.copy(layer).eval().freeze(weights="int8")
+            yield Target(
+                "fastrnn.Layer",
+                lambda *, layer=layer, **a: copy.copy(layer).freeze(**a).state_dict(),
+                {"weights": "int8", "calibrate": arguments["x"]},
+            )
+            yield Target("fastrnn.Layer", frozen, {**arguments, **flags, "trace": True})
             yield Target("fastrnn.Layer", run, {**arguments, **flags, "x": np.array([[0, 1], [3, 2], [1, 1]])})
             call = layer.record(**arguments)
             yield Target("fastrnn.Call", call.backward, {"dy": dy, "dstate": state, "trace": True})
@@ -293,8 +300,9 @@ def core() -> Iterator[Target]:
                 yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], arguments)
             else:
                 in_bytes = _core.FormatWeights(*in_int8(cell, *weights, vectors))
-                inference = at(cell, False, True, in_bytes, counts, x, *weights, *state, vectors, options, regularised)
-                yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], inference, False)
+                traced = at(cell, True, True, in_bytes, counts, x, *weights, *state, vectors, options, regularised)
+                yield Target("_core.forward", lambda *a: _core.forward(*a)[:-1], traced, False)
+                yield Target("_core.trace", _core.trace, at(_core.forward(*traced.values())[-1]))
             tape = _core.forward(*arguments.values())[-1]
             upstream = (draw(T, B, H) if counts is None else draw(5, H), *state)
             for sums in (None, _core.Sums()):

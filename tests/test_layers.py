@@ -12,16 +12,15 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
-from fastrnn.reference.activations import activation
 from layer_problems import (
     FAMILIES,
-    GATES,
     LAYERS,
     LENGTHS,
     B,
     H,
     I,
     T,
+    check_trace,
     draw,
     each_family,
     each_variant,
@@ -310,31 +309,7 @@ def test_trace_satisfies_the_equations(family: str, options: dict[str, Any], len
     assert layer.trace == {}
     traced, _ = layer.eval()(x, state, lengths=lengths, trace=True)
     assert np.array_equal(y, traced)
-    t = layer.trace
-    names = [*"hc"[: len(layer._spec.state_sizes)], *GATES[family]]
-    assert set(t) == {f"{name}_l{k}{d}" for name in names for k in range(2) for d in ("", "_reverse")}
-    assert np.array_equal(np.concatenate([t["h_l1"], t["h_l1_reverse"]], axis=-1), y)
-    valid = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
-    for name, a in t.items():
-        assert a.shape == (T, B, layer._spec.state_sizes[0] if name.startswith("h_") else H)
-        assert not a[~valid].any(), name
-        if name[0] in "ifoz" or name.startswith("r_"):
-            assert ((a[valid] > 0) & (a[valid] < 1)).all(), name
-    before = {s: np.concatenate([a[:1], t[f"{s}_l0"][:-1]]) for s, a in zip("hc", parts(state), strict=False)}
-    if family == "lstm":
-        c = t["f_l0"] * before["c"] + t["i_l0"] * t["g_l0"]
-        if "cell_clip" in options:
-            assert (np.abs(c[valid]) > options["cell_clip"]).any()
-            c = np.clip(c, -options["cell_clip"], options["cell_clip"])
-            close(t["f_l0"][valid], 1 - t["i_l0"][valid], "f")
-        close(t["c_l0"][valid], c[valid], "c")
-        squash = activation(options.get("activations", ["tanh"])[-1])
-        h = t["o_l0"] * squash.value(t["c_l0"])
-        close(t["h_l0"][valid], (h @ layer.params["weight_hr_l0"].T if layer.proj_size else h)[valid], "h")
-    if family == "mingru":
-        close(t["h_l0"][valid], ((1 - t["z_l0"]) * before["h"] + t["z_l0"] * t["n_l0"])[valid], "h")
-    if family == "gru":
-        close(t["h_l0"][valid], ((1 - t["z_l0"]) * t["n_l0"] + t["z_l0"] * before["h"])[valid], "h")
+    check_trace(family, options, layer, dict(layer.params), state, y, lengths, 1e-11, 1e-11)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

@@ -24,6 +24,7 @@ from layer_problems import (
     H,
     I,
     T,
+    check_trace,
     draw,
     each_family,
     each_variant,
@@ -31,7 +32,7 @@ from layer_problems import (
     state_like,
 )
 from problems import Array
-from tolerances import output_tolerance
+from tolerances import assert_same_bits, output_tolerance
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
@@ -210,6 +211,134 @@ def test_huge_weights_warn_of_nothing(weights: Any) -> None:
     layer.params["weight_ih_l0"][0] = np.finfo(F).max
     y, _ = layer.freeze(weights)(draw(T, B, I, dtype=F))
     assert np.isfinite(y[0, :, 1:]).all()
+
+
+# --- traces
+
+
+def traced(layer: fastrnn.Layer, x: Array, state: Any = None, **call: Any) -> dict[str, Array]:
+    """What a call with a trace gives, y and the states besides: to the last bit those of one without."""
+    y, state_n = layer(x, state, trace=True, **call)
+    trace, results = layer.trace, {f"state[{s}]": a for s, a in enumerate((y, *parts(state_n)))}
+    same, state_n = layer(x, state, **call)
+    assert layer.trace == {}
+    assert_same_bits({f"state[{s}]": a for s, a in enumerate((same, *parts(state_n)))}, results, "without a trace")
+    return {"y": y, **trace}
+
+
+SETTINGS: list[dict[str, Any]] = [{"num_layers": 2, "bidirectional": True}, {"batch_first": True}, {"reverse": True}]
+SETTINGS += [{"learn_state": True}, {"zoneout": 0.3}, {"bias": False}]
+
+
+@each_format
+@each_variant
+def test_traces_of_every_variant(family: str, options: dict[str, Any], weights: Any, isa: str) -> None:
+    for setting in SETTINGS:
+        if "zoneout" in setting and "proj_size" in options:
+            continue  # they are refused together
+        layer = layer_of(family, **options, **setting)
+        shape = (B, T) if layer.batch_first else (T, B)
+        x, tokens = draw(*shape, I, dtype=F), np.random.default_rng(1).integers(0, I, shape)
+        state, mask = state_like(layer), np.random.default_rng(0).random(shape) < 0.7
+        calls: list[tuple[Any, ...]] = [(x, state, {}), (x, None, {}), (tokens, None, {}), (x, state, {"mask": mask})]
+        calls += [(rows, state, {"lengths": LENGTHS}) for rows in (x, tokens)]
+        calls += [(x, state, {"return_sequence": False}), (x[0] if layer.batch_first else x[:, 0], None, {})]
+        right = [traced(layer, x, state, **call) for x, state, call in calls]
+        layer.freeze(weights)
+        for (x, state, call), expected in zip(calls, right, strict=True):
+            got = traced(layer, x, state, **call)
+            assert got.keys() == expected.keys()
+            for name, a in expected.items():
+                assert (got[name].dtype, got[name].shape) == (F, a.shape)
+                allowed = COARSE[weights] * max(1, float(np.abs(a).max()))
+                np.testing.assert_allclose(got[name], a, rtol=0, atol=allowed, err_msg=f"{setting} {call} {name}")
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["same", "lengths"])
+@each_format
+@each_variant
+def test_traces_satisfy_the_equations(
+    family: str, options: dict[str, Any], weights: Any, lengths: Array | None, isa: str
+) -> None:
+    layer = layer_of(family, num_layers=2, bidirectional=True, **options)
+    params, state = layer.state_dict(), state_like(layer)
+    y, _ = layer.freeze(weights)(draw(T, B, I, dtype=F), state, lengths=lengths, trace=True)
+    check_trace(family, options, layer, params, state, y, lengths, output_tolerance(F, terms=H), COARSE[weights])
+
+
+@each_format
+@pytest.mark.parametrize("shape", [(33, 64, 100), (7, 100, 129), (1, 100, 256)], ids=str)
+def test_traces_on_any_number_of_threads(weights: Any, shape: tuple[int, ...], isa: str, set_threads: Any) -> None:
+    rows, inputs, units = shape
+    for family in LAYERS:
+        layer = LAYERS[family](inputs, units, seed=0).freeze(weights)
+        x = draw(40, rows, inputs, dtype=F)  # of 33 rows more than what backward would work on at a time
+        set_threads(1)
+        expected = traced(layer, x)
+        for threads in (2, 3, 4):
+            set_threads(threads)
+            assert_same_bits(traced(layer, x), expected, f"{family}, {threads} threads")
+
+
+@each_format
+def test_traces_of_layers_in_nets(weights: Any) -> None:
+    net = fastrnn.Sequential(fastrnn.Embedding(20, I, seed=0), fastrnn.GRU(I, H, seed=0), fastrnn.Linear(H, 3, seed=0))
+    net.eval().freeze(weights)
+    embedded = net[0](np.random.default_rng(0).integers(0, 20, (T, B)))
+    y, _ = net[1](embedded, trace=True)
+    assert set(net[1].trace) == {"h_l0", "r_l0", "z_l0", "n_l0"}
+    np.testing.assert_array_equal(net[1].trace["h_l0"], y)
+
+
+def taped(layer: fastrnn.Layer, x: Array) -> Any:
+    """The tape of a call through ``_core``."""
+    spec, kept = layer._spec, layer._weights.kept["_l0"]
+    *known, own = layer._weights.known("_l0")
+    *_, tape = _core.forward(spec.cell, True, True, kept, None, x, *known, None, None, own, spec.options[0], None)
+    return tape
+
+
+@each_format
+@each_variant
+def test_there_is_no_way_back_through_a_trace(family: str, options: dict[str, Any], weights: Any, isa: str) -> None:
+    layer = layer_of(family, **options).freeze(weights)
+    name = layer._spec.family
+    for rows in (0, B):
+        for _ in range(2):  # with numbers, and then with shapes alone
+            tape, dy = taped(layer, draw(T, rows, I, dtype=F)), np.ones((T, rows, H), F)
+            assert set(_core.trace(tape)) == {*"hc"[: len(layer._spec.state_sizes)], *GATES[family]}
+            for wants_dh in (False, True):
+                words = f"{name}_backward: tape is that of a call with weights of fewer bits than 32.*float32"
+                with pytest.raises(ValueError, match=words):
+                    _core.backward(name, tape, _core.Sums(), wants_dh, dy, None, None)
+    layer(draw(T, B, I, dtype=F), trace=True)
+    with pytest.raises(RuntimeError, match=rf"{layer._name}\.backward: .*training mode"):
+        layer.backward(draw(T, B, H, dtype=F))
+
+
+@each_format
+@each_variant
+def test_tapes_of_formats_have_no_weights(family: str, options: dict[str, Any], weights: Any) -> None:
+    """Neither x nor weights are in them, which only the way back reads."""
+    few, many = (LAYERS[family](inputs, H, **options).eval() for inputs in (1, 1000))
+    x = draw(T, B, 1000, dtype=F)
+    plain = taped(many, x).nbytes
+    bytes_of_tape = taped(many.freeze(weights), x).nbytes
+    assert bytes_of_tape == taped(few.freeze(weights), x[..., :1]).nbytes
+    assert bytes_of_tape < plain - x.nbytes - 4 * 1000 * H
+
+
+@each_format
+@each_variant
+def test_traces_remember_their_instruction_set(family: str, options: dict[str, Any], weights: Any, isa: str) -> None:
+    tape = taped(layer_of(family, **options).freeze(weights), draw(T, B, I, dtype=F))
+    expected = _core.trace(tape)
+    try:
+        for other in fastrnn.available_isas():
+            _core.set_isa(other)
+            assert_same_bits(_core.trace(tape), expected, f"with {other}")
+    finally:
+        _core.set_isa(isa)
 
 
 # --- what they keep
@@ -470,7 +599,6 @@ assert used() - before < 8, "streams have weights of their own"
         ("train", lambda layer, x: layer.train()),
         ("train", lambda layer, x: setattr(layer, "training", True)),
         ("record", lambda layer, x: layer.record(x)),
-        ("trace", lambda layer, x: layer(x, trace=True)),
         ("load_state_dict", lambda layer, x: layer.load_state_dict(layer.state_dict())),
         ("params", lambda layer, x: layer.params.update(weight_hh_l0=layer.params["weight_hh_l0"])),
     ],
@@ -695,8 +823,6 @@ def test_what_the_core_refuses() -> None:
     double = [a.astype(np.float64) for a in (x, *shapes)]
     with pytest.raises(ValueError, match="for x of float32"):
         _core.forward("rnn_relu", False, True, kept, None, *double, *none)
-    with pytest.raises(ValueError, match="for inference, not for training"):
-        _core.forward("rnn_relu", True, True, kept, None, x, *shapes, *none)
     layers = [(*shapes, *(None,) * 5, kept), (shapes[1], shapes[1], *(None,) * 6)]
     with pytest.raises(ValueError, match="weights of several formats"):
         _core.Stream("rnn_relu", None, layers, 1, False, H)

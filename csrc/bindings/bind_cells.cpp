@@ -94,9 +94,19 @@ template <class Real>
 PyObject* forward(const Inputs& in, bool training, bool sequence, const Kept& kept) {
     const CellInfo& info = info_of(in.cell);
     const KernelTable& table = active_table();
-    Tape tape{in.cell,          in.single, &table,       in.size,
-              in.dense(),       {},        in.first_row, check_options(in.function, in.cell, in.options),
-              Regularising(in), {}};
+    const std::shared_ptr<const Packed> packed = kept.in_format ? packed_for(table, in, *kept.in_format) : nullptr;
+    const WeightFormat format = packed ? packed->layout.format : WeightFormat::plain;
+    Tape tape{in.cell,
+              in.single,
+              &table,
+              format,
+              in.size,
+              in.dense(),
+              {},
+              in.first_row,
+              check_options(in.function, in.cell, in.options),
+              Regularising(in),
+              {}};
     if (!tape.first_row.empty()) tape.size.first_row = tape.first_row.data();
     const Index B = in.size.B, H = in.size.H;
     // Results first: where there is no memory for them, much work is saved.
@@ -110,7 +120,8 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, const Kept& ke
     }
     if (training) {
         look_at_limits(kernels_of<Real>(table), tape.options.view<Real>());
-        tape.memory = Buffer(static_cast<std::size_t>(tape_size<Real>(table, in.cell, tape.size)) * sizeof(Real));
+        tape.memory =
+            Buffer(static_cast<std::size_t>(tape_size<Real>(table, in.cell, tape.size, format)) * sizeof(Real));
     }
 
     Copies copies;
@@ -120,13 +131,8 @@ PyObject* forward(const Inputs& in, bool training, bool sequence, const Kept& ke
         args.tokens = tape.tokens.view();
     else
         args.x = copies.data<Real>(in.x);
-    std::shared_ptr<const Packed> packed;
-    if (kept.in_format) {
-        if (training)
-            throw py::value_error(in.function.name() +
-                                  ": weights of fewer bits than 32 are for inference, not for training");
-        packed = packed_for(table, in, *kept.in_format);
-        args.format = packed->layout.format;
+    args.format = format;
+    if (packed) {
         args.packed = static_cast<Real*>(packed->memory.data());
     } else {
         args.w_ih = copies.data<Real>(in.w_ih);
@@ -229,6 +235,11 @@ PyObject* call_backward(PyObject*, PyObject* const* args, Py_ssize_t given) {
         if (std::strcmp(info_of(tape->cell).family, function.family) != 0)
             throw py::type_error(function.name() + ": tape is that of " + info_of(tape->cell).family +
                                  "_forward, expected " + expected);
+        if (tape->format != WeightFormat::plain)
+            throw py::value_error(
+                function.name() +
+                ": tape is that of a call with weights of fewer bits than 32, which are for inference "
+                "and traces alone: call with float32 ones");
         const Upstream upstream(function, tape->cell, tape->single, tape->size, args + first);
         const TakenSums sums(function, args[2]);
         const bool wants_dh = check_bool(function, "wants_dh", args[3]);
@@ -250,6 +261,7 @@ PyObject* trace(const Tape& tape) {
     };
     TraceArgs<Real> args{};
     args.size = tape.size;
+    args.format = tape.format;
     args.tape = static_cast<const Real*>(tape.memory.data());
     args.options = tape.options.view<Real>();
     args.regularisation = tape.regularising.view<Real>();
@@ -481,6 +493,7 @@ constexpr char kForwardDoc[] =
     "(T,): how many rows each step has, the longest sequences being the first rows; then arrays over (T, B) are over\n"
     "all of them together. `vectors` (V, H) are the parameters that each unit has for itself, or None; `options` the\n"
     "CellOptions of the cell, None where it has none.\n"
+    "The tape of weights in another format than 'float32' is for `trace` alone.\n"
     "`regularised` is None, or what h is multiplied with before W_hh, (B, H) or None, and for each state how much of\n"
     "its change each row takes over, (N, H) for all N rows, (1, H) or None: the tape refers to these, which must not\n"
     "change.";

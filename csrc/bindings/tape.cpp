@@ -15,7 +15,7 @@ constexpr char kDoc[] =
     "What a forward call with training=True leaves for the backward call of the same family.\n\n"
     "It owns all that backward needs: the arrays that were passed to forward may be changed or deleted. It may be "
     "used\n"
-    "more than once, and from several threads.";
+    "more than once, and from several threads. From weights in another format than 'float32' it is for `trace` alone.";
 
 struct TapeObject {
     PyObject_HEAD Tape tape;
@@ -39,8 +39,9 @@ PyObject* repr(PyObject* self) {
 
 PyObject* nbytes(PyObject* self, void*) {
     const Tape& tape = reinterpret_cast<TapeObject*>(self)->tape;
-    const Index bytes = tape.single ? tape_size<float>(*tape.table, tape.cell, tape.size) * Index{sizeof(float)}
-                                    : tape_size<double>(*tape.table, tape.cell, tape.size) * Index{sizeof(double)};
+    const Index bytes = tape.single
+                            ? tape_size<float>(*tape.table, tape.cell, tape.size, tape.format) * Index{sizeof(float)}
+                            : tape_size<double>(*tape.table, tape.cell, tape.size, tape.format) * Index{sizeof(double)};
     return PyLong_FromSsize_t(bytes);
 }
 

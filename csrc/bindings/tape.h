@@ -31,6 +31,7 @@ struct Tape {
     Cell cell;
     bool single;               // float32, not float64
     const KernelTable* table;  // whose kernels know the layout
+    WeightFormat format;       // of the weights: there is a way back through plain ones only
     Sizes size;
     bool dense;  // no tokens
     TokenTable tokens;

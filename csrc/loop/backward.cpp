@@ -72,7 +72,7 @@ public:
           team_(team),
           size_(args.size),
           // The tape is only read; Tape names its pieces for both passes.
-          tape_(kernels_, shape_, args.size, const_cast<Real*>(args.tape)),
+          tape_(kernels_, shape_, args.size, WeightFormat::plain, const_cast<Real*>(args.tape)),
           work_(kernels_, shape_, args, args.workspace),
           shares_units_(args.split.unit_parts > 1),
           regularised_(regularises(shape_, args.regularisation)),

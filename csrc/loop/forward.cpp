@@ -94,10 +94,11 @@ public:
           team_(team),
           size_(args.size),
           training_(args.tape != nullptr),
+          goes_back_(training_ && args.format == WeightFormat::plain),
           shares_units_(args.split.unit_parts > 1),
           regularised_(regularises(shape_, args.regularisation)),
           long_steps_(has_long_steps(shape_, args.size)),
-          tape_(training_ ? Tape<Real>(kernels_, shape_, args.size, args.tape) : Tape<Real>()),
+          tape_(training_ ? Tape<Real>(kernels_, shape_, args.size, args.format, args.tape) : Tape<Real>()),
           work_(net, args, args.workspace),
           ready_(net, args, args.ready),
           lanes_(1 << kernels_.lanes_log2),
@@ -167,7 +168,7 @@ private:
     }
 
     void prepare_part(Index part, int parts) {
-        const Index B = size_.B, I = size_.I, H = size_.H;
+        const Index B = size_.B, H = size_.H;
         if (!args_.packed || args_.fills_packed) pack(part);
         if (size_.D && product_.column)
             project_columns(share(panel_count(input_panels()), part, parts));
@@ -185,22 +186,27 @@ private:
             if (const Real* const mask = args_.regularisation.mask)
                 for (Index i = 0; i < B * H; ++i) work_.masked[1][i] = before(kH, 0)[i] * mask[i];
         }
-        if (training_) {
-            if (!size_.D) {
-                const Range rows = share(first_row(size_, size_.T), part, parts);
-                copy_in_parts(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
-                pack_gradient(part, args_.w_ih, H, I, shape_.input_gradient, shape_.gates, first_input_plane(shape_),
-                              shape_.gates, 0, tape_.packed_ih);
-            }
-            if (part == 0 && shape_.vectors > 0) copy(args_.vectors, shape_.vectors * H, tape_.vectors);
-            for (int p = 0; p < shape_.phases; ++p) {
-                const Phase phase = shape_.backward[p];
-                if (phase.operand == kNothing) continue;
-                const int first = is_projection(shape_, phase.first) ? phase.first : 0;
-                const HiddenRows w = hidden_rows(shape_, first, size_);
-                pack_gradient(part, args_.w_hh + w.number, w.rows, w.length, shape_.hidden_gradient, shape_.recurrent,
-                              phase.first, phase.count, first, tape_.packed_hh[p]);
-            }
+        if (training_ && part == 0 && shape_.vectors > 0)
+            copy(work_.weights.vectors, shape_.vectors * H, tape_.vectors);
+        if (goes_back_) keep_for_backward(part, parts);
+    }
+
+    // What the tape has beside what the steps leave: x, and the weights as backward multiplies them.
+    void keep_for_backward(Index part, int parts) const {
+        const Index I = size_.I, H = size_.H;
+        if (!size_.D) {
+            const Range rows = share(first_row(size_, size_.T), part, parts);
+            copy_in_parts(args_.x + rows.begin * I, (rows.end - rows.begin) * I, tape_.x + rows.begin * I);
+            pack_gradient(part, args_.w_ih, H, I, shape_.input_gradient, shape_.gates, first_input_plane(shape_),
+                          shape_.gates, 0, tape_.packed_ih);
+        }
+        for (int p = 0; p < shape_.phases; ++p) {
+            const Phase phase = shape_.backward[p];
+            if (phase.operand == kNothing) continue;
+            const int first = is_projection(shape_, phase.first) ? phase.first : 0;
+            const HiddenRows w = hidden_rows(shape_, first, size_);
+            pack_gradient(part, args_.w_hh + w.number, w.rows, w.length, shape_.hidden_gradient, shape_.recurrent,
+                          phase.first, phase.count, first, tape_.packed_hh[p]);
         }
     }
 
@@ -216,8 +222,10 @@ private:
 
     void pack_matrix(Index part, const PackedMatrix<Real>& m) const {
         const Matrix& given = args_.in_format[m.hidden];
-        const void* first = (m.hidden ? args_.w_hh : args_.w_ih) + m.number;
-        if (args_.format != WeightFormat::plain)
+        const void* first;
+        if (args_.format == WeightFormat::plain)
+            first = (m.hidden ? args_.w_hh : args_.w_ih) + m.number;
+        else
             first = static_cast<const char*>(given.numbers) + m.number * bytes_of_number(args_.format);
         const float* const scales = given.scales ? given.scales + m.row : nullptr;
         const Range own = share(shift_up(blocks_, panel_shift(m.rows.gates)), part, team_.size());
@@ -459,7 +467,7 @@ private:
             for (int i = 0; i < shape_.normalised; ++i) {
                 Real* const plane = at.saved + row * run_.saved_pitch + (shape_.first_normalised + i) * run_.Hp;
                 const Real scale = kernels_.arrays->normalise(plane, size_.H);
-                if (training_) tape_.scale[(first_row(size_, t) + row) * shape_.normalised + i] = scale;
+                if (goes_back_) tape_.scale[(first_row(size_, t) + row) * shape_.normalised + i] = scale;
             }
         }
     }
@@ -483,7 +491,7 @@ private:
     const ForwardArgs<Real>& args_;
     Team& team_;
     const Sizes size_;
-    const bool training_, shares_units_, regularised_, long_steps_;
+    const bool training_, goes_back_, shares_units_, regularised_, long_steps_;
     const Tape<Real> tape_;
     const Workspace<Real> work_;
     Ready<Real> ready_;
@@ -501,8 +509,8 @@ private:
 }  // namespace
 
 template <class Real>
-Index tape_size(const Net<Real>& net, const Sizes& size) {
-    return Tape<Real>(net.kernels, net.shape(), size, nullptr).total;
+Index tape_size(const Net<Real>& net, const Sizes& size, WeightFormat format) {
+    return Tape<Real>(net.kernels, net.shape(), size, format, nullptr).total;
 }
 
 template <class Real>
@@ -545,7 +553,7 @@ void forward(const Net<Real>& net, const ForwardArgs<Real>& args, Team& team) {
 }
 
 #define FASTRNN_INSTANTIATE(Real)                                              \
-    template Index tape_size(const Net<Real>&, const Sizes&);                  \
+    template Index tape_size(const Net<Real>&, const Sizes&, WeightFormat);    \
     template Index packed_size(const Net<Real>&, const Sizes&, WeightFormat);  \
     template void unpack(const Net<Real>&, const UnpackArgs&, Team&);          \
     template Index workspace_size(const Net<Real>&, const ForwardArgs<Real>&); \

@@ -27,7 +27,7 @@ struct Net {
 inline bool keeps_columns(WeightFormat format) { return format != WeightFormat::plain; }
 
 template <class Real>
-Index tape_size(const Net<Real>& net, const Sizes& size);
+Index tape_size(const Net<Real>& net, const Sizes& size, WeightFormat format);
 
 template <class Real>
 Index packed_size(const Net<Real>& net, const Sizes& size, WeightFormat format);

@@ -19,6 +19,7 @@ names and shapes of parameters, and the order of states are those of PyTorch's m
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -33,6 +34,7 @@ from ._base.described import Description
 from ._base.options import option, warn
 from ._base.uses import USES
 from ._layer.activations import DEFAULTS, full, options_of, plain, without_gradient
+from ._layer.calibration import calibrate_kept
 from ._layer.formats import FORMATS as FORMATS  # which the command line has, too, and convert what follows
 from ._layer.formats import LONGEST_ROW as LONGEST_ROW
 from ._layer.formats import SCALE as SCALE
@@ -278,7 +280,7 @@ class Layer(Module):
         """How the weights are kept: ``"float32"``, as the layer's dtype has them, or as :meth:`freeze` was told."""
         return self._format
 
-    def freeze(self, weights: Format = "float32") -> Layer:
+    def freeze(self, weights: Format = "float32", *, calibrate: Array | None = None) -> Layer:
         """Promise that parameters stay as they are, and perhaps keep less of them; return the layer.
 
         Calls see parameters that have changed in place by reading all of them, which takes some hundredths of a short
@@ -295,19 +297,44 @@ class Layer(Module):
             weights: ``"float32"`` leaves them as they are; ``"bfloat16"`` keeps the upper half of each (this takes the
                 package ml_dtypes); ``"int8"`` keeps integers from -127 to 127 and a scale for each row, ``params`` then
                 has ``weight_hh_l0`` and ``weight_hh_l0_scale``.
+            calibrate: with ``"int8"``, an x of a call, such as the layer will be given: some thousand steps. W_ih and
+                W_hh are then rounded so that products with it, and with the states that it leads to, change least.
 
         Raises:
+            TypeError, ValueError: ``calibrate`` has not the dtype or shape of an x.
             ValueError: ``weights`` is none of these; the layer is float64, has weights of another format, or shares
-                some with another module.
+                some with another module; there is ``calibrate`` without int8, or of a layer that has it already, or it
+                leads to states that are not finite.
             ImportError: ml_dtypes is not installed.
 
         """
         self._check_freeze(weights)
+        if calibrate is not None and (weights != "int8" or self._format == "int8"):
+            raise ValueError(
+                f"{self._name}.freeze: calibrate is for a layer with float32 weights that is to have int8 ones, and "
+                f"here they are {self._format}, to be {weights}"
+            )
         if weights == "float32":
             return self._replaced(frozen=True)
         if weights != self._format:
-            self._keep(kept_as(f"{self._name}.freeze", weights, self._params), weights)
+            kept = kept_as(f"{self._name}.freeze", weights, self._params)
+            if calibrate is not None:
+                self._calibrate(kept, calibrate)
+            self._keep(kept, weights)
         return self
+
+    def _calibrate(self, kept: dict[str, Array], x: Array) -> None:
+        """Round what int8 keeps of the parameters anew, for a call with x."""
+        name = f"{self._name}.freeze: calibrate"
+        layer: Any = copy.copy(self).eval()
+        try:
+            call = layer._called(x, None, None, None, None, True, True, False, False)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name} is to be an x of a call: {error}") from None
+        time_axis = 1 if self.batch_first and not call.single else 0
+        reset_after = getattr(self, "reset_after", True)
+        dense = None if call.tokens else x
+        calibrate_kept(name, self._spec, self._params, kept, dense, call.trace, time_axis, reset_after)
 
     def _check_freeze(self, weights: Any) -> None:
         """Raise where freeze(weights) cannot be done, which must not be found out half-way."""
@@ -470,8 +497,8 @@ class Layer(Module):
         weights = self._weights
         if weights.frozen:
             weights.look()
-            if goes_back or trace:
-                self._refuse_format("record" if goes_back else "__call__ with trace")
+            if goes_back:
+                self._refuse_format("record")
         at_masked: str = self.masked_output
         if masked_output is not None:
             at_masked = _checked_masked_output(self._name, "masked_output", masked_output)

@@ -1,9 +1,11 @@
 """``fastrnn inspect``: features of texts, the search for units that follow them, and the page."""
 
 import io
+import itertools
 import json
 import os
 import random
+import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +23,7 @@ from fastrnn.command.main import main
 from fastrnn.course import inspect, page
 from fastrnn.course.page import Band, Picture
 from fastrnn.course.probes import FEATURES, Feature, balanced_accuracy, character_alone, features, fit, search
+from fastrnn.layers import FORMATS
 from isolated import NO_SUCH_FILE
 
 Array = np.ndarray[Any, Any]
@@ -202,9 +205,11 @@ def found(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]
 
 
 def test_activations_are_those_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ml_dtypes")
     tokens = np.random.default_rng(0).integers(0, 7, 100)
-    for cell in ("lstm", "gru", "rnn"):
+    for cell, weights in itertools.product(("lstm", "gru", "rnn"), FORMATS):
         model = CharModel(Settings(cell=cell, hidden=5, layers=2), 7)
+        model.rnn.freeze(weights)
         model.rnn(tokens, trace=True)
         expected = dict(model.rnn.trace)
         assert {name[0] for name in expected} == set(inspect.SERIES[cell])
@@ -216,8 +221,11 @@ def test_activations_are_those_of_one_call(monkeypatch: pytest.MonkeyPatch) -> N
             np.testing.assert_array_equal(values, expected[name])
 
 
-def test_a_quote_cell_is_found(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = found(capsys, "model", "other.txt", "--state", "c")
+@pytest.mark.parametrize("weights", FORMATS)
+def test_a_quote_cell_is_found(weights: str, inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if weights == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    result = found(capsys, "model", "other.txt", "--state", "c", "--weights", weights)
     assert result["text"] == "other.txt"
     quotation = result["features"]["quotation"]
     assert (quotation["series"], quotation["unit"], quotation["above"]) == ("c_l0", LATCH, True)
@@ -257,6 +265,21 @@ def test_the_table_is_for_people(inside: Path, capsys: pytest.CaptureFixture[str
     assert len(lines) == 4 + len(FEATURES)
     assert main(["inspect", "model", "plain.txt"]) == 0
     assert "too rare in this text" in capsys.readouterr().out
+    assert main(["inspect", "model", "other.txt", "--weights", "int8"]) == 0
+    assert capsys.readouterr().out.startswith("model (LSTM, 6 units, int8 weights) reads 3,")
+
+
+@pytest.mark.parametrize("command", ["inspect", "sample"])
+def test_weights_of_bfloat16_take_a_package(
+    command: str, inside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    text = ["other.txt"] if command == "inspect" else []
+    assert main([command, "model", *text, "--weights", "bfloat16"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fastrnn: --weights bfloat16: ")
+    assert "ml_dtypes" in error
+    assert len(error.splitlines()) == 1
 
 
 class Page(HTMLParser):

@@ -630,7 +630,8 @@ struct Run {
         const Inputs<Real> inputs(table, p);
         const Reals<Real> dy = convert<Real>(p.dy);
         Reals<Real> dstate_n[kMaxStates];
-        const Buffer tape(static_cast<std::size_t>(tape_size<Real>(table, p.cell, p.size)) * sizeof(Real));
+        const Buffer tape(static_cast<std::size_t>(tape_size<Real>(table, p.cell, p.size, WeightFormat::plain)) *
+                          sizeof(Real));
 
         ForwardArgs<Real> forward = inputs.forward;
         BackwardArgs<Real> backward{};
@@ -876,6 +877,34 @@ private:
     }
 };
 
+// The same call once more, from what is packed alone, with a tape of exactly the right size: it gives the same y, and
+// h of the trace is y.
+template <class Real>
+void check_trace(const KernelTable& table, const Problem& p, ForwardArgs<Real> args, const Reals<Real>& expected) {
+    const auto size = static_cast<std::size_t>(tape_size<Real>(table, p.cell, p.size, args.format));
+    const auto plain = static_cast<std::size_t>(tape_size<Real>(table, p.cell, p.size, WeightFormat::plain));
+    check(args.format == WeightFormat::plain ? size == plain : size < plain,
+          "a tape for traces has what is for backward");
+    const Buffer tape(size * sizeof(Real));
+    Reals<Real> y(expected.size()), state[kMaxStates];
+    args.tape = static_cast<Real*>(tape.data());
+    args.y = y.data();
+    if (args.format != WeightFormat::plain) args.w_ih = args.w_hh = args.b_ih = args.b_hh = args.vectors = nullptr;
+    run_forward(table, p.cell, args, nullptr);
+    check(y == expected, "a tape changes y");
+    TraceArgs<Real> trace{};
+    trace.size = p.size;
+    trace.tape = args.tape;
+    trace.format = args.format;
+    trace.options = args.options;
+    for (int k = 0; k < p.info().states; ++k) {
+        state[k].resize(expected.size());
+        trace.state[k] = state[k].data();
+    }
+    run_trace(table, p.cell, trace, nullptr);
+    check(state[kH] == expected, "h of a trace is not y");
+}
+
 // Inference of a problem, with weights that are packed in a format.
 template <class Real>
 Reals<Real> infer(const KernelTable& table, const Problem& p, WeightFormat format) {
@@ -895,6 +924,7 @@ Reals<Real> infer(const KernelTable& table, const Problem& p, WeightFormat forma
     const auto packed = pack(table, p.cell, weights, nullptr);
     args.packed = static_cast<Real*>(packed->memory.data());
     run_forward(table, p.cell, args, nullptr);
+    if (std::none_of(y.begin(), y.end(), [](Real a) { return std::isnan(a); })) check_trace(table, p, args, y);
     return y;
 }
 

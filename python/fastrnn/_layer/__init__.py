@@ -4,6 +4,8 @@ spec         what a layer is, as plain data: sizes, names and shapes of paramete
 own          what each unit has for itself: parameters
 activations  those that are data, and other options of cells
 initial      the values that parameters begin with
+formats      what a frozen layer keeps of its weights, if it is fewer bits
+calibration  integers that are rounded for what they will be multiplied with
 weights      parameters as the kernels know them: packed and kept, frozen
 noise        dropout and zoneout: what is drawn in training
 steps        the steps of sequences, and which of them count

@@ -21,6 +21,7 @@ from fastrnn.course.inspect import (
 from fastrnn.course.probes import FEATURES
 
 from .arguments import Parser, add, count, natural
+from .weights import add_weights, frozen_model
 
 LENGTH = 1000  # characters of the passage that is shown
 EPILOG = """features:
@@ -73,6 +74,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
     command.add_argument(
         "--length", type=count, default=LENGTH, metavar="N", help="characters of the passage (default: %(default)s)"
     )
+    add_weights(command)
     command.add_argument("--seed", type=natural, default=0, metavar="N", help="of the shuffles (default: %(default)s)")
     command.add_argument("--json", action="store_true", help="print the findings as JSON")
 
@@ -91,7 +93,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.start is not None and options.start >= len(text):
         raise SettingsError(f"--start must be below {len(text)}, the characters of the text; got {options.start}")
-    reading = read(loaded, options.model, source, text, names, units, options.seed)
+    model = frozen_model(loaded, options)
+    reading = read(loaded, model, options.model, source, text, names, units, options.seed)
     if options.out:
         if options.find not in reading.findings and options.unit is None:
             raise TextError(f"{options.find} is {TOO_RARE}: choose another with --find, or name a --unit")

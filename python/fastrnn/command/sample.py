@@ -5,11 +5,11 @@ import sys
 
 from fastrnn._base.startup import INTERRUPTED
 from fastrnn.charlm import checkpoint, session
-from fastrnn.charlm.errors import SettingsError, require
+from fastrnn.charlm.errors import require
 from fastrnn.charlm.sample import generate, write
-from fastrnn.layers import FORMATS
 
 from .arguments import Parser, add, count, natural, not_negative, probability
+from .weights import add_weights, frozen_model
 
 
 def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -41,12 +41,7 @@ def add_to(commands: "argparse._SubParsersAction[Parser]") -> None:
         metavar="X",
         help="draw from the likeliest characters only: so many that together they have a probability of X",
     )
-    sample.add_argument(
-        "--weights",
-        choices=FORMATS,
-        default="float32",
-        help="how to keep the weights of the recurrent net: of fewer bits it is faster, and a little off",
-    )
+    add_weights(sample)
     sample.add_argument("--seed", type=natural, default=0, metavar="N", help="another seed, another text (default: 0)")
 
 
@@ -54,13 +49,8 @@ def run(options: argparse.Namespace) -> int:
     """``fastrnn sample``."""
     require("threadpoolctl")
     loaded = checkpoint.load(options.model)
-    model = loaded.model()
-    try:
-        model.rnn.freeze(options.weights)
-    except ImportError as error:
-        raise SettingsError(f"--weights {options.weights}: {error}") from None
     text = generate(
-        model,
+        frozen_model(loaded, options),
         loaded.vocabulary,
         prime=options.prime,
         length=options.length or None,

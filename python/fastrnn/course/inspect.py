@@ -33,7 +33,7 @@ class Reading:
 
     model: str
     cell: str  # lstm, gru or rnn
-    net: str  # such as "LSTM, 128 units"
+    net: str  # such as "LSTM, 128 units" or "GRU, 2 layers of 64 units, int8 weights"
     source: str  # what the text is
     text: str  # N characters
     traces: Mapping[str, Array]  # (N, H) each, by names as in a layer's trace
@@ -82,20 +82,30 @@ def activations(model: CharModel, tokens: Array, names: Collection[str]) -> dict
     return {name: np.concatenate([window[name] for window in windows]) for name in names}
 
 
-def read(loaded: Checkpoint, model: str, source: str, text: str, names: list[str], units: range, seed: int) -> Reading:
-    """Run the model over a text, and search these units of the states and gates in ``names``."""
+def read(
+    loaded: Checkpoint,
+    model: CharModel,
+    path: str,
+    source: str,
+    text: str,
+    names: list[str],
+    units: range,
+    seed: int,
+) -> Reading:
+    """Run the model in a file over a text, and search these units of the states and gates in ``names``."""
     settings = loaded.settings
     tokens = encode_text(text, loaded.vocabulary)
     curves = {f"{name}_l{k}" for name in CURVES[settings.cell] for k in range(settings.layers)}
-    traces = activations(loaded.model(), tokens, {*names, *curves})
+    traces = activations(model, tokens, {*names, *curves})
     known = features(text)
     looked_at = {name: traces[name][:, units.start : units.stop] for name in names}
     found = search(looked_at, tokens, known, np.random.default_rng(seed))
     layers = f"{settings.layers} layers of " if settings.layers > 1 else ""
+    kept = "" if model.rnn.weights == "float32" else f", {model.rnn.weights} weights"
     return Reading(
-        model=model,
+        model=path,
         cell=settings.cell,
-        net=f"{settings.cell.upper()}, {layers}{settings.hidden} units",
+        net=f"{settings.cell.upper()}, {layers}{settings.hidden} units{kept}",
         source=source,
         text=text,
         traces=traces,
