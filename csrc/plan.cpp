@@ -10,7 +10,7 @@ namespace {
 
 // All times in microseconds, of one core of 2 or 3 GHz.
 constexpr double kOperations = 1e5;  // of float32, in one
-constexpr double kBytesOfL2 = 1e5, kBytesOfMemory = 5e4;
+constexpr double kBytesOfL2 = 7e4, kBytesOfMemory = 5e4;
 constexpr double kOfStep = 0.1;  // whatever its size
 // A team is told of a call, and waited for at its end; at a barrier one after the other arrives.
 constexpr double kOfTeam = 2, kOfMember = 0.3, kOfBarrier = 0.5, kOfArrival = 0.05;

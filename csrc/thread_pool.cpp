@@ -35,9 +35,10 @@ constexpr double kWorthWaking = 150;
 constexpr int kSpinsAtBarrier = 1000;         // pauses of 10 to 50 ns each
 constexpr int kBarriersWithoutSpinning = 64;  // after one at which that was in vain
 // A thread that the system takes off its core, for another program's, holds up those that wait for it for milliseconds.
-// A caller who has waited so long goes on alone, at first for a few milliseconds and each time for longer.
+// Who has waited so long makes calls alone that take so many times as long, and more each time that it comes again
+// before calls have taken kForgotten times as long as those.
 constexpr auto kTooLong = std::chrono::microseconds(400);
-constexpr auto kShortestAlone = std::chrono::milliseconds(4), kLongestAlone = std::chrono::milliseconds(512);
+constexpr double kLeastAlone = 4, kMostAlone = 64, kForgotten = 8;
 
 void pause() noexcept {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -48,24 +49,6 @@ void pause() noexcept {
     __asm__ volatile("yield");
 #endif
 }
-
-#if defined(__linux__)
-int current_core() noexcept { return sched_getcpu(); }
-
-// Moves this thread, one of the pool's, off a core. Where both cores of two were busy for a moment, Linux can wake a
-// thread on the core of the one that woke it, and leave both there for many milliseconds while the other idles.
-void leave_core(int core) noexcept {
-    cpu_set_t allowed;
-    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core) return;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
-    cpu_set_t others = allowed;
-    CPU_CLR(core, &others);
-    if (sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
-}
-#else
-int current_core() noexcept { return -1; }
-void leave_core(int) noexcept {}
-#endif
 
 // Calls pause() or gives the core away, depending on how often it was asked.
 class Patience {
@@ -110,7 +93,6 @@ struct Team::Shared {
           size(size),
           stop(stop),
           callers_mode(read_float_mode()),
-          callers_core(size > 1 ? current_core() : -1),
           taken(size > 1 ? static_cast<std::size_t>(size) : 0) {
         // More members than cores: whoever waits stands in the way of those it waits for.
         spins = size <= available_threads() ? kSpinsAtBarrier : 0;
@@ -148,7 +130,6 @@ struct Team::Shared {
     const int size;
     const StopHook stop;
     const std::uint64_t callers_mode;
-    const int callers_core;
     int spins;
 
     Clock::time_point last_asked;  // these three are rank 0's
@@ -225,7 +206,7 @@ std::ptrdiff_t Team::claim(std::ptrdiff_t pieces, bool backwards) noexcept {
         const std::ptrdiff_t n = taken_++;
         return backwards ? pieces - 1 - n : n;
     }
-    if (!present_) return -1;
+    if (!present()) return -1;
     for (; share_ < size_; ++share_) {
         const int member = (rank_ + share_) % size_;
         const std::ptrdiff_t begin = pieces * member / size_, end = pieces * (member + 1) / size_;
@@ -267,7 +248,9 @@ public:
         pthread_sigmask(SIG_SETMASK, &all, &before);
 #endif
         try {
-            std::thread([this] { serve(); }).detach();
+            std::thread thread([this] { serve(); });
+            handle_ = thread.native_handle();
+            thread.detach();
         } catch (...) {
 #if !defined(_WIN32)
             pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -276,6 +259,19 @@ public:
         }
 #if !defined(_WIN32)
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
+#endif
+    }
+
+    // Has it run on other cores than this one. Linux may wake a thread on the core of the one that woke it, and leave
+    // both there for many milliseconds while another core idles.
+    void leave_this_core() noexcept {
+#if defined(__linux__)
+        const int core = sched_getcpu();
+        if (core == left_ || core < 0 || core >= CPU_SETSIZE) return;
+        cpu_set_t cores;
+        if (sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) < 2) return;
+        CPU_CLR(core, &cores);
+        if (pthread_setaffinity_np(handle_, sizeof cores, &cores) == 0) left_ = core;
 #endif
     }
 
@@ -303,7 +299,6 @@ private:
     void serve() noexcept {
         for (;;) {
             Team::Shared& call = *next();
-            if (call.spins > 0) leave_core(call.callers_core);
             call.run_member(rank_);
             call_.store(0, std::memory_order_release);  // from here on the call may be gone
         }
@@ -335,6 +330,8 @@ private:
     }
 
     const int rank_;
+    std::thread::native_handle_type handle_{};
+    int left_ = -1;
     alignas(64) std::atomic<std::uintptr_t> call_{0};
     std::atomic<bool> asleep_{false};
     std::mutex mutex_;
@@ -357,19 +354,19 @@ struct Crew::Pool {
     std::atomic<bool> taken{false};
     // Of whoever has taken it:
     std::vector<Worker*> workers;
-    double cost = 0;               // of the calls so far that followed each other without a pause
-    Clock::time_point last_ended;  // of these calls, whether they were shared or not
-    Clock::time_point alone_until;
-    Clock::duration alone_for = kShortestAlone;  // after the next call that is held up
+    double following = 0;                   // the cost of the calls so far that followed each other without a pause
+    Clock::time_point last_ended;           // of these calls, whether they were shared or not
+    double spent = 0;                       // the cost of all calls
+    double alone_until = 0, alone_for = 0;  // of these costs; with what has been waited `times` times
+    double times = kLeastAlone;
 
     // Takes note of how long a shared call had to wait, where that was too long.
     void note(Clock::duration waited) noexcept {
-        if (waited == Clock::duration{}) {
-            alone_for = kShortestAlone;
-            return;
-        }
-        alone_until = Clock::now() + alone_for;
-        alone_for = std::min<Clock::duration>(2 * alone_for, kLongestAlone);
+        if (waited == Clock::duration{}) return;
+        if (spent - alone_until > kForgotten * alone_for) times = kLeastAlone;
+        alone_for = times * std::chrono::duration<double, std::micro>(waited).count();
+        alone_until = spent + alone_for;
+        times = std::min(2 * times, kMostAlone);
     }
 };
 
@@ -395,10 +392,10 @@ Crew::Pool* Crew::take() noexcept {
 
 Crew::Crew(int wanted, double cost) noexcept {
     if (wanted <= 1 || !(pool_ = take())) return;
-    const Clock::time_point now = Clock::now();
-    if (now - pool_->last_ended > kSpinForWork) pool_->cost = 0;
-    pool_->cost += cost;
-    if (pool_->cost < kWorthWaking || now < pool_->alone_until) return;
+    if (Clock::now() - pool_->last_ended > kSpinForWork) pool_->following = 0;
+    pool_->following += cost;
+    pool_->spent += cost;
+    if (pool_->following < kWorthWaking || pool_->spent < pool_->alone_until) return;
     std::vector<Worker*>& workers = pool_->workers;
     try {
         workers.reserve(static_cast<std::size_t>(wanted));
@@ -422,7 +419,10 @@ void Crew::run(int members, TeamBody body, const void* context, StopHook stop) {
     const auto others = [&](const auto& use) {
         for (int i = 0; i < members - 1; ++i) use(*pool_->workers[static_cast<std::size_t>(i)]);
     };
-    others([&](Worker& worker) { worker.offer(shared); });
+    others([&](Worker& worker) {
+        if (shared.spins > 0) worker.leave_this_core();
+        worker.offer(shared);
+    });
     shared.run_member(0);
     others([&](Worker& worker) {
         if (worker.withdraw(shared)) return;

@@ -17,7 +17,8 @@ public:
     int size() const noexcept;
     int rank() const noexcept;
 
-    // Whether this member takes part from here to the next barrier; it joins the others where it finds them.
+    // Whether this member takes part from here to the next barrier; it joins the others where it finds them, here or at
+    // its next claim or barrier. To be asked before what is done once for several pieces.
     bool present() noexcept;
 
     // Waits until every member that is present has arrived: spins briefly, then yields. Throws if the call was stopped.
@@ -26,7 +27,7 @@ public:
     // Shares `pieces` pieces of work out: every call gives one that no member has had yet, or -1 once there is none
     // left. A member gets those of its own share in order - the last first, if `backwards` - and when it is through
     // with them takes over others', so that neither a slow core nor one that sleeps holds up the rest. Each barrier()
-    // starts a new round. Pieces are for those that are present(), and fewer than 2^31.
+    // starts a new round. There may be up to 2^31 pieces.
     std::ptrdiff_t claim(std::ptrdiff_t pieces, bool backwards = false) noexcept;
 
     // Called by every member about once a step with an estimate of the floating-point operations since the last call.

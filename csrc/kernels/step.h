@@ -55,7 +55,6 @@ private:
             sums.input.row[r] = args.x ? args.x + (b + r) * I : nullptr;
             sums.hidden.row[r] = phase.operand == kPreviousH ? state[r][kH] : saved[r] + phase.operand * Hp;
         }
-        if (team) team->present();
         const Index blocks = ceil_div(H, kLanes);
         const Turns turns{0, blocks, false, team, blocks};
         for (Index block, taken = 0; (block = next_panel(turns, taken)) >= 0; ++taken) {

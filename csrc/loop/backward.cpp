@@ -128,7 +128,6 @@ private:
     // Calls use(part) for each of as many parts as there are members: a round of its own.
     template <class Use>
     void in_shares(const Use& use) {
-        team_.present();
         for (Index part; (part = team_.claim(team_.size())) >= 0;) use(part);
     }
     // The same for units, by whole vectors.
@@ -412,7 +411,6 @@ private:
     // All gradients that steps [begin, end) give and the steps before them do not need, in pieces: those of the weights
     // of some units of a gate, and those of some rows of x.
     void gradients_of_block(Index begin, Index end) {
-        team_.present();
         const Index blocks = ceil_div(size_.H, kRowBlock), weights = larger(shape_.gates, shape_.recurrent) * blocks;
         const Index rows = first_row(size_, end) - first_row(size_, begin),
                     inputs = args_.dx ? ceil_div(rows, kRowBlock) : 0;

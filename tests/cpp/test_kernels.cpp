@@ -1144,7 +1144,7 @@ void test_kept_weights() {
 
 // --- the pool
 
-constexpr double kWorthAll = std::numeric_limits<double>::infinity();  // waking every thread
+constexpr double kWorthAll = 1e9;  // waking every thread
 
 void test_threads_change_no_bit() {
     for (int k = 0; k < kCellCount; ++k) {
@@ -1226,26 +1226,27 @@ void test_plan() {
 void test_small_calls_wake_others_once_they_are_many() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     check(Crew(2, 40).size() == 1, "a small call has woken another thread");
-    // Not at once, if a call before was held up.
-    const auto wakes_in_the_end = [](double cost) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-        while (std::chrono::steady_clock::now() < end)
-            if (Crew(2, cost).size() == 2) return true;
-        return false;
-    };
-    check(wakes_in_the_end(40), "many small calls have woken no other thread");
+    int calls = 1;
+    while (calls < 1000 && Crew(2, 40).size() == 1) ++calls;
+    check(calls < 1000, "many small calls have woken no other thread");
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     check(Crew(2, 40).size() == 1, "after a pause, a small call has woken another thread");
-    check(wakes_in_the_end(kWorthAll), "a large call has woken no other thread");
+    check(Crew(2, kWorthAll).size() == 2, "a large call has woken no other thread");
 }
 
-// A caller who was held up goes on alone for a while.
-void run_in_full_crew(int threads, TeamBody body, const void* context, StopHook stop) {
-    for (;;) {
-        Crew crew(threads, kWorthAll);
-        if (crew.size() == threads) return crew.run(threads, body, context, stop);
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+// Who has waited for another thread, that had been taken off its core, makes some calls alone.
+void test_who_was_held_up_goes_on_alone() {
+    const auto hold_up = [](const void*, Team& team) {
+        if (team.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        // The caller is not through before the other has come.
+        for (int k = 0; team.rank() == 0 && k < 3; ++k) std::this_thread::sleep_for(std::chrono::microseconds(300));
+    };
+    check(Crew(2, kWorthAll).size() == 2, "the pool is not free");
+    Crew(2, kWorthAll).run(2, hold_up, nullptr, nullptr);
+    check(Crew(2, 1000).size() == 1, "who was held up does not go on alone");
+    int calls = 1;
+    while (calls < 1000 && Crew(2, 1000).size() == 1) ++calls;
+    check(calls > 2 && calls < 1000, "who was held up goes on alone for " + std::to_string(calls) + " calls");
 }
 
 // Who comes late, or never, holds nobody up: every piece of every round goes to exactly one member, and what they did
@@ -1259,32 +1260,33 @@ void test_late_members() {
                 std::atomic<int> late{0};
             } context;
             context.repeat = repeat;
-            run_in_full_crew(
-                threads,
-                [](const void* at, Team& team) {
-                    Context& context = *static_cast<Context*>(const_cast<void*>(at));
-                    const int delay[] = {0, 30, 100, 300};
-                    if (team.rank() > 0)
-                        std::this_thread::sleep_for(
-                            std::chrono::microseconds(delay[(team.rank() + context.repeat) % 4]));
-                    for (int round = 1; round <= 2000; ++round) {
-                        if (!team.present()) ++context.late;
-                        const auto pieces = static_cast<std::ptrdiff_t>(context.given.size()) - round % 40;
-                        for (std::ptrdiff_t piece; (piece = team.claim(pieces, round % 2 != 0)) >= 0;)
-                            ++context.given.at(static_cast<std::size_t>(piece));
-                        if (team.claim(pieces) != -1) throw std::logic_error("a piece too many");
-                        team.barrier();
-                        for (std::ptrdiff_t piece = 0; team.present() && piece < pieces; ++piece)
-                            if (context.given.at(static_cast<std::size_t>(piece)) != 1)
-                                throw std::logic_error("a piece is not given once");
-                        team.barrier();
-                        for (std::ptrdiff_t piece; team.present() && (piece = team.claim(pieces)) >= 0;)
-                            context.given.at(static_cast<std::size_t>(piece)) = 0;
-                        team.barrier();
-                    }
-                    if (team.rank() == 0) context.round = 2000;
-                },
-                &context, nullptr);
+            Crew(threads, kWorthAll)
+                .run(
+                    threads,
+                    [](const void* at, Team& team) {
+                        Context& context = *static_cast<Context*>(const_cast<void*>(at));
+                        const int delay[] = {0, 30, 100, 300};
+                        if (team.rank() > 0)
+                            std::this_thread::sleep_for(
+                                std::chrono::microseconds(delay[(team.rank() + context.repeat) % 4]));
+                        for (int round = 1; round <= 2000; ++round) {
+                            if (!team.present()) ++context.late;
+                            const auto pieces = static_cast<std::ptrdiff_t>(context.given.size()) - round % 40;
+                            for (std::ptrdiff_t piece; (piece = team.claim(pieces, round % 2 != 0)) >= 0;)
+                                ++context.given.at(static_cast<std::size_t>(piece));
+                            if (team.claim(pieces) != -1) throw std::logic_error("a piece too many");
+                            team.barrier();
+                            for (std::ptrdiff_t piece = 0; team.present() && piece < pieces; ++piece)
+                                if (context.given.at(static_cast<std::size_t>(piece)) != 1)
+                                    throw std::logic_error("a piece is not given once");
+                            team.barrier();
+                            for (std::ptrdiff_t piece; team.present() && (piece = team.claim(pieces)) >= 0;)
+                                context.given.at(static_cast<std::size_t>(piece)) = 0;
+                            team.barrier();
+                        }
+                        if (team.rank() == 0) context.round = 2000;
+                    },
+                    &context, nullptr);
             check(context.round == 2000, "the caller is not through");
             check(threads > 1 || context.late == 0, "the only member is late");
         }
@@ -1297,13 +1299,14 @@ void test_exceptions() {
             const int failing = repeat % threads;
             std::string caught;
             try {
-                run_in_full_crew(
-                    threads,
-                    [](const void* context, Team& team) {
-                        if (team.rank() == *static_cast<const int*>(context)) throw std::runtime_error("injected");
-                        for (;;) team.barrier();
-                    },
-                    &failing, nullptr);
+                Crew(threads, kWorthAll)
+                    .run(
+                        threads,
+                        [](const void* context, Team& team) {
+                            if (team.rank() == *static_cast<const int*>(context)) throw std::runtime_error("injected");
+                            for (;;) team.barrier();
+                        },
+                        &failing, nullptr);
             } catch (const std::runtime_error& error) {
                 caught = error.what();
             }
@@ -1317,15 +1320,16 @@ void test_stop() {
     for (const int threads : {1, 3}) {
         bool stopped = false;
         try {
-            run_in_full_crew(
-                threads,
-                [](const void*, Team& team) {
-                    for (;;) {
-                        team.barrier();
-                        team.poll(1e6);
-                    }
-                },
-                nullptr, [] { return true; });
+            Crew(threads, kWorthAll)
+                .run(
+                    threads,
+                    [](const void*, Team& team) {
+                        for (;;) {
+                            team.barrier();
+                            team.poll(1e6);
+                        }
+                    },
+                    nullptr, [] { return true; });
         } catch (const Stopped&) {
             stopped = true;
         }
@@ -1350,6 +1354,7 @@ int main() {
     test_exceptions();
     test_stop();
     test_small_calls_wake_others_once_they_are_many();
+    test_who_was_held_up_goes_on_alone();
     test_threads_change_no_bit();
     test_callers_share_the_pool();
     std::printf(failures ? "%d failures\n" : "all is well\n", failures);
