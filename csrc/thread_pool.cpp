@@ -38,7 +38,8 @@ constexpr int kBarriersWithoutSpinning = 64;  // after one at which that was in 
 // Who has waited so long makes calls alone that take so many times as long, and more each time that it comes again
 // before calls have taken kForgotten times as long as those.
 constexpr auto kTooLong = std::chrono::microseconds(400);
-constexpr double kLeastAlone = 4, kMostAlone = 64, kForgotten = 8;
+constexpr double kLeastAlone = 4, kMostAlone = 32, kForgotten = 8;
+constexpr double kTooMuch = 0.25;  // of a call's cost; with less, sharing it has paid all the same
 
 void pause() noexcept {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -360,11 +361,12 @@ struct Crew::Pool {
     double alone_until = 0, alone_for = 0;  // of these costs; with what has been waited `times` times
     double times = kLeastAlone;
 
-    // Takes note of how long a shared call had to wait, where that was too long.
-    void note(Clock::duration waited) noexcept {
-        if (waited == Clock::duration{}) return;
+    // Takes note of how long a shared call of such a cost had to wait, where that was too long.
+    void note(Clock::duration waited, double cost) noexcept {
+        const double time = std::chrono::duration<double, std::micro>(waited).count();
+        if (time <= kTooMuch * cost) return;
         if (spent - alone_until > kForgotten * alone_for) times = kLeastAlone;
-        alone_for = times * std::chrono::duration<double, std::micro>(waited).count();
+        alone_for = times * time;
         alone_until = spent + alone_for;
         times = std::min(2 * times, kMostAlone);
     }
@@ -390,7 +392,7 @@ Crew::Pool* Crew::take() noexcept {
     }
 }
 
-Crew::Crew(int wanted, double cost) noexcept {
+Crew::Crew(int wanted, double cost) noexcept : cost_(cost) {
     if (wanted <= 1 || !(pool_ = take())) return;
     if (Clock::now() - pool_->last_ended > kSpinForWork) pool_->following = 0;
     pool_->following += cost;
@@ -436,7 +438,7 @@ void Crew::run(int members, TeamBody body, const void* context, StopHook stop) {
         }
         shared.waited += waiting.too_long();
     });
-    if (members > 1) pool_->note(shared.waited);
+    if (members > 1) pool_->note(shared.waited, cost_);
     if (shared.error) std::rethrow_exception(shared.error);
     if (shared.aborted.load(std::memory_order_relaxed)) throw Stopped{};
 }

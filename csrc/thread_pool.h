@@ -86,6 +86,7 @@ private:
 
     Pool* pool_ = nullptr;
     int size_ = 1;
+    double cost_;
 };
 
 }  // namespace fastrnn
