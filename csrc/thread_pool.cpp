@@ -263,19 +263,6 @@ public:
 #endif
     }
 
-    // Has it run on other cores than this one. Linux may wake a thread on the core of the one that woke it, and leave
-    // both there for many milliseconds while another core idles.
-    void leave_this_core() noexcept {
-#if defined(__linux__)
-        const int core = sched_getcpu();
-        if (core == left_ || core < 0 || core >= CPU_SETSIZE) return;
-        cpu_set_t cores;
-        if (sched_getaffinity(0, sizeof cores, &cores) != 0 || CPU_COUNT(&cores) < 2) return;
-        CPU_CLR(core, &cores);
-        if (pthread_setaffinity_np(handle_, sizeof cores, &cores) == 0) left_ = core;
-#endif
-    }
-
     // Offers it a call to take part in, whether it is awake or not.
     void offer(Team::Shared& call) {
         call_.store(reinterpret_cast<std::uintptr_t>(&call));
@@ -283,6 +270,7 @@ public:
         {
             const std::lock_guard<std::mutex> lock(mutex_);
             woken_ = true;
+            if (call.spins > 0) leave_callers_core();
         }
         wake_.notify_one();
     }
@@ -327,12 +315,34 @@ private:
             wake_.wait(lock, [this] { return woken_ || call_.load() != 0; });
             asleep_.store(false);
             woken_ = false;  // the offer may be gone, and the next is likely to follow
+            return_to_all_cores();
         }
     }
 
+    // Linux may wake a thread on the core of the one that wakes it, and leave both there for many milliseconds while
+    // another core idles. So it is woken where that one is not.
+#if defined(__linux__)
+    void leave_callers_core() noexcept {
+        const int core = sched_getcpu();
+        if (core < 0 || core >= CPU_SETSIZE) return;
+        if (sched_getaffinity(0, sizeof cores_, &cores_) != 0 || CPU_COUNT(&cores_) < 2) return;
+        cpu_set_t others = cores_;
+        CPU_CLR(core, &others);
+        left_ = pthread_setaffinity_np(handle_, sizeof others, &others) == 0;
+    }
+    void return_to_all_cores() noexcept {
+        if (left_) sched_setaffinity(0, sizeof cores_, &cores_);
+        left_ = false;
+    }
+    cpu_set_t cores_;
+    bool left_ = false;
+#else
+    void leave_callers_core() noexcept {}
+    void return_to_all_cores() noexcept {}
+#endif
+
     const int rank_;
     std::thread::native_handle_type handle_{};
-    int left_ = -1;
     alignas(64) std::atomic<std::uintptr_t> call_{0};
     std::atomic<bool> asleep_{false};
     std::mutex mutex_;
@@ -421,10 +431,7 @@ void Crew::run(int members, TeamBody body, const void* context, StopHook stop) {
     const auto others = [&](const auto& use) {
         for (int i = 0; i < members - 1; ++i) use(*pool_->workers[static_cast<std::size_t>(i)]);
     };
-    others([&](Worker& worker) {
-        if (shared.spins > 0) worker.leave_this_core();
-        worker.offer(shared);
-    });
+    others([&](Worker& worker) { worker.offer(shared); });
     shared.run_member(0);
     others([&](Worker& worker) {
         if (worker.withdraw(shared)) return;

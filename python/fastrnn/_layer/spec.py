@@ -43,6 +43,7 @@ class Spec:
         from_end: of each direction, whether it reads sequences from their end.
         state_sizes: units of h, and of c.
         learn_state: whether the initial states are parameters.
+        is_plain: whether it is a single net, from start to end, whose states are as the kernels have them.
         suffixes: of the parameters' names, of each layer and direction.
         options: of the cell in each direction, if it has some.
         without_gradient: an activation that backward cannot go through, if there is one.
@@ -76,6 +77,7 @@ class Spec:
         self.directions = 1 + bidirectional
         self.from_end = (False, True) if bidirectional else (reverse,)
         self.learn_state = learn_state
+        self.is_plain = num_layers == 1 and not (bidirectional or reverse or learn_state or proj_size)
         self.without_gradient = without_gradient
         self.state_sizes = (proj_size or hidden_size, hidden_size)[: family.states]
         self.suffixes = suffixes_of(num_layers, bidirectional)

@@ -84,9 +84,11 @@ class Weights:
 
     def look(self) -> None:
         """Forget that the parameters are frozen, where that has not been kept to."""
-        if any(p.flags.writeable for p in self._params.values()):
-            self.frozen = False
-            self.forget()
+        for p in self._params.values():
+            if p.flags.writeable:
+                self.frozen = False
+                self.forget()
+                break
 
 
 def lock(params: Mapping[str, Array], frozen: bool = True) -> None:
