@@ -30,7 +30,7 @@ using Clock = std::chrono::steady_clock;
 constexpr double kWorkBetweenClocks = 20e6;  // floating-point operations: some milliseconds at worst
 constexpr auto kTimeBetweenStops = std::chrono::milliseconds(30);
 constexpr auto kSpinForWork = std::chrono::microseconds(50);  // as long as waking a sleeping thread takes at best
-// Microseconds of one thread. To wake another costs the caller some, and it comes after 50 to 100 on a virtual machine.
+// Microseconds of one thread. To wake another costs the caller some, and it comes after 50 to 150 on a virtual machine.
 constexpr double kWorthWaking = 150;
 constexpr int kSpinsAtBarrier = 1000;         // pauses of 10 to 50 ns each
 constexpr int kBarriersWithoutSpinning = 64;  // after one at which that was in vain
