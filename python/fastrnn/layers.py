@@ -285,13 +285,13 @@ class Layer(Module):
 
         Calls see parameters that have changed in place by reading all of them, which takes some hundredths of a short
         call. Of a frozen layer they need not: its parameters are new arrays that cannot be written to. Copies of the
-        layer are not frozen.
+        layer are not frozen, unless weights have fewer bits.
 
         With ``weights`` of fewer bits a layer is smaller and faster, and a little off: docs/precision.md says how much.
         It is then for inference alone, in evaluation mode, and so are its copies and what is saved of it: the float32
-        weights are gone. Weights are kept once, packed for the kernels: ``params`` has new arrays for whoever asks, and
-        what is written to them has no effect. x, y, states and biases stay float32. A row of x, or of h, is rounded in
-        the same way in each product.
+        weights are gone; freeze a copy (``copy.copy``) to keep them. Weights are kept once, packed for the kernels:
+        ``params`` has new read-only arrays for whoever asks. x, y, states and biases stay float32. A row of x, or of h,
+        is rounded in the same way in each product.
 
         Args:
             weights: ``"float32"`` leaves them as they are; ``"bfloat16"`` keeps the upper half of each (this takes the
@@ -345,7 +345,8 @@ class Layer(Module):
         if self._format != "float32":
             raise ValueError(
                 f"{name}: weights is {weights!r}, and the layer has {self._format} weights, of which there is no way "
-                "back: freeze a layer that has its float32 ones"
+                "back: take the float32 layer that they were made of, or a new one with their values "
+                "(docs/precision.md)"
             )
         if weights != "float32" and self.dtype != np.float32:
             raise ValueError(f"{name}: weights is {weights!r}, and the layer is {self.dtype}, expected float32")
@@ -391,7 +392,8 @@ class Layer(Module):
         if self._format != "float32":
             raise ValueError(
                 f"{self._name}.{name}: the layer was frozen with {self._format} weights, for inference alone, in "
-                "evaluation mode: use the layer that they were made of"
+                "evaluation mode, eval(): to train or change it, take the float32 layer that they were made of, or a "
+                "new one with their values (docs/precision.md)"
             )
 
     def _replaced(self, frozen: bool) -> Layer:

@@ -338,7 +338,7 @@ def test_foreign_files_are_refused(content: bytes, tmp_path: Path) -> None:
 
 def test_other_safetensors_files_are_refused(tmp_path: Path) -> None:
     safetensors.numpy.save_file({"w": np.zeros(3)}, tmp_path / "file", {"format": "pt"})
-    with pytest.raises(ModelFileError, match="not one that fastrnn wrote"):
+    with pytest.raises(ModelFileError, match="not a model that fastrnn train or demo wrote"):
         load(str(tmp_path / "file"))
 
 

@@ -203,7 +203,7 @@ def metadata(path: str, file: BinaryIO, size: int) -> dict[str, Any]:
     header = parse(path, file.read(length))
     about = header.get("__metadata__")
     if not isinstance(about, dict) or not isinstance(about.get(KEY), str):
-        raise ModelFileError(f"{path} is a safetensors file, but not one that fastrnn wrote")
+        raise ModelFileError(f"{path} is a safetensors file, but not a model that fastrnn train or demo wrote")
     content = parse(path, about[KEY])
     if content.get("version") != VERSION:
         raise ModelFileError(f"{path} has format version {content.get('version')!r}; this fastrnn reads {VERSION}")
