@@ -331,6 +331,8 @@ class Layer(Module):
             call = layer._called(x, None, None, None, None, True, True, False, False)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name} is to be an x of a call: {error}") from None
+        if call.T * call.batch == 0:
+            raise ValueError(f"{name} has no steps, expected some thousand such as the layer will be given")
         time_axis = 1 if self.batch_first and not call.single else 0
         reset_after = getattr(self, "reset_after", True)
         dense = None if call.tokens else x
