@@ -241,3 +241,19 @@ def _refuse() -> None:
 
 def test_what_is_impossible_is_refused_first() -> None:
     run_function(_refuse, timeout=60)
+
+
+def _go_without_rows() -> None:
+    x = np.broadcast_to(np.float32(0), (2**44, 0, 4))
+    for kind in (fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU):
+        for settings in ({}, {"trace": True}, {"recompute": True}):
+            call = kind(4, 8, seed=0).record(x, **settings)  # type: ignore[arg-type]
+            assert call.y.shape == (2**44, 0, 8)
+            assert all(a.shape == (2**44, 0, 8) for a in call.trace.values())
+            dx = call.backward(call.y).dx
+            assert dx is not None
+            assert dx.shape == x.shape
+
+
+def test_steps_without_rows_take_no_time() -> None:
+    run_function(_go_without_rows, timeout=60)

@@ -20,6 +20,7 @@ from layer_problems import (
     GATES,
     LAYERS,
     LENGTHS,
+    VARIANTS,
     B,
     H,
     I,
@@ -141,15 +142,15 @@ def test_streams_have_the_same_bits(family: str, options: dict[str, Any], weight
 @pytest.mark.parametrize("shape", [(33, 64, 100), (7, 100, 129), (1, 100, 256), (2, 90, 250)], ids=str)
 def test_threads_change_no_bit(weights: Any, shape: tuple[int, ...], isa: str, set_threads: Any) -> None:
     rows, inputs, units = shape
-    for family in FAMILIES:
-        layer = LAYERS[family](inputs, units, seed=0).freeze(weights)
+    for family, options in VARIANTS:
+        layer = LAYERS[family](inputs, units, seed=0, **options).freeze(weights)
         x = draw(20, rows, inputs, dtype=F)
         set_threads(1)
         expected, _ = layer(x)
         for threads in (2, 3, 4):
             set_threads(threads)
             for _ in range(5):
-                np.testing.assert_array_equal(layer(x)[0], expected)
+                np.testing.assert_array_equal(layer(x)[0], expected, f"{family}, {options}")
             stream = layer.stream(rows)
             np.testing.assert_array_equal(np.stack([stream.step(x_t) for x_t in x]), expected)
 

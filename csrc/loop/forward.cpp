@@ -299,6 +299,12 @@ private:
         return {ready, product_.ready_size(depth)};
     }
 
+    // What a row of ready_.h has beyond so many numbers. Each part of the batch keeps to its own rows, as others may be
+    // in a phase of another depth.
+    Index spare_ready(Index depth) const {
+        return product_.make_ready ? product_.ready_size(size_.H) - product_.ready_size(depth) : 0;
+    }
+
     Index own_rows() const { return row_end_ - row_begin_; }
 
     // W_ih, if it is kept, with its biases.
@@ -420,7 +426,7 @@ private:
         };
         const auto ready = [&](Index begin, Index end) {
             if (late) x_ = made_ready({args_.x, size_.I}, begin, end, size_.I, ready_.x);
-            return made_ready(operand, begin, end, panels.depth, ready_.h);
+            return made_ready(operand, begin, end, panels.depth, ready_.h + begin * spare_ready(panels.depth));
         };
         const Index all = panel_count(panels), parts = args_.split.batch_parts;
         if (!shares_units_ || parts == 1) {

@@ -10,7 +10,7 @@ void trace(const Net<Real>& net, const TraceArgs<Real>& args, Team& team) {
     // The tape is only read; Tape names its pieces for both passes.
     const Tape<Real> tape(net.kernels, shape, size, args.format, const_cast<Real*>(args.tape));
     const Index H = size.H, Hp = padded(net.kernels, H), steps = block_steps(size);
-    for (Index t = 0; t < size.T; ++t) {
+    for (Index t = 0; size.B > 0 && t < size.T; ++t) {
         for (Index b = 0; b < step_rows(size, t); ++b) {
             const Index row = first_row(size, t) + b;
             RestoredRow<Real> at;

@@ -115,7 +115,7 @@ class Call:
         rows = self.batch if counted is None else int(np.count_nonzero(counted.lengths))
         block = _core.block_steps(rows, self.spec.hidden_size)
         each = block * max(2, math.ceil(math.sqrt(steps) / 2 / block)) if block else 1
-        if each >= steps:
+        if each >= steps or rows == 0:
             return [Part(0, x, counted, self.batch_first)]
         for suffix, arrays in self.weights.items():  # whatever becomes of them until then
             self.weights[suffix] = tuple(None if a is None else a.copy() for a in arrays)
