@@ -92,8 +92,8 @@ def draw_dropout() -> Callable[[], Any]:
 
 def pack_weights() -> Callable[[], Any]:
     H = 9000  # 972 MB, of pages that nobody has touched
-    weights = np.zeros((3 * H, 1), np.float32), np.zeros((3 * H, H), np.float32), *[None] * 5
-    return lambda: [_core.Stream("gru_reset_after", None, [weights], 1, False, H, "float32") for _ in range(4)]
+    weights = np.zeros((3 * H, 1), np.float32), np.zeros((3 * H, H), np.float32), *[None] * 6
+    return lambda: [_core.Stream("gru_reset_after", None, [weights], 1, False, H) for _ in range(4)]
 
 
 def pack_weights_of_a_step() -> Callable[[], Any]:

@@ -1149,14 +1149,13 @@ constexpr double kWorthAll = 1e9;  // waking every thread
 void test_threads_change_no_bit() {
     for (int k = 0; k < kCellCount; ++k) {
         const Cell cell = static_cast<Cell>(k);
-        for (const auto& [B, I, H] : {std::array<Index, 3>{1, 33, 300}, {3, 33, 129}, {20, 33, 257}, {64, 33, 65}}) {
+        for (const auto& [B, I, H] : {std::array<Index, 3>{1, 33, 150}, {20, 33, 129}, {64, 33, 65}}) {
             const Problem p = make_problem(cell, steps_worth_threads(cell, B, I, H), B, I, H, false);
             for (const KernelTable* table : supported_tables()) {
                 set_num_threads(1);
                 const auto expected = Run<float>(*table, p).everything();
                 // After a pause the others sleep, and come in the middle.
-                for (const auto& [threads, pause] :
-                     {std::pair{2, 0}, std::pair{2, 300}, std::pair{3, 0}, std::pair{7, 300}}) {
+                for (const auto& [threads, pause] : {std::pair{2, 300}, std::pair{7, 0}}) {
                     set_num_threads(threads);
                     std::this_thread::sleep_for(std::chrono::microseconds(pause));
                     check(Run<float>(*table, p).everything() == expected, std::to_string(threads) + " threads differ");
@@ -1254,7 +1253,7 @@ void test_who_was_held_up_goes_on_alone() {
 // in a round is seen by all that are there in the next.
 void test_late_members() {
     for (const int threads : {1, 2, 4, 7})
-        for (int repeat = 0; repeat < 8; ++repeat) {
+        for (int repeat = 0; repeat < 4; ++repeat) {
             struct Context {
                 int repeat, round = 0;
                 std::vector<int> given = std::vector<int>(40);
@@ -1270,7 +1269,7 @@ void test_late_members() {
                         if (team.rank() > 0)
                             std::this_thread::sleep_for(
                                 std::chrono::microseconds(delay[(team.rank() + context.repeat) % 4]));
-                        for (int round = 1; round <= 2000; ++round) {
+                        for (int round = 1; round <= 300; ++round) {
                             if (!team.present()) ++context.late;
                             const auto pieces = static_cast<std::ptrdiff_t>(context.given.size()) - round % 40;
                             for (std::ptrdiff_t piece; (piece = team.claim(pieces, round % 2 != 0)) >= 0;)
@@ -1285,10 +1284,10 @@ void test_late_members() {
                                 context.given.at(static_cast<std::size_t>(piece)) = 0;
                             team.barrier();
                         }
-                        if (team.rank() == 0) context.round = 2000;
+                        if (team.rank() == 0) context.round = 300;
                     },
                     &context, nullptr);
-            check(context.round == 2000, "the caller is not through");
+            check(context.round == 300, "the caller is not through");
             check(threads > 1 || context.late == 0, "the only member is late");
         }
 }
