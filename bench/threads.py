@@ -98,11 +98,15 @@ def main() -> None:
     most = fastrnn.get_num_threads()
     print(f"\n| layer T,B,I,H | one thread, us | {most} threads over one | after a pause | beside a program | both |")
     print("|---|---:|---:|---:|---:|---:|")
-    for kind, *sizes in SHAPES:
-        call = call_of(kind, *sizes, args.training)
-        quiet = [ratios(call, pause, args.seconds, most) for pause in (0, args.pause)]
-        with neighbour():
-            busy = [ratios(call, pause, args.seconds, most) for pause in (0, args.pause)]
+    calls = [call_of(kind, *sizes, args.training) for kind, *sizes in SHAPES]
+
+    def each() -> list[list[tuple[float, float, float]]]:
+        return [[ratios(call, pause, args.seconds, most) for pause in (0, args.pause)] for call in calls]
+
+    all_quiet = each()  # first: who was held up remembers it for some calls
+    with neighbour():
+        all_busy = each()
+    for (kind, *sizes), quiet, busy in zip(SHAPES, all_quiet, all_busy, strict=True):
         row = [f"{kind} {','.join(map(str, sizes))}", f"{quiet[0][2] * 1e6:.0f}", *(f"{q[0]:.2f}" for q in quiet)]
         row += [f"{median:.2f}, mean {mean:.2f}" for median, mean, _ in busy]
         print("|", " | ".join(row), "|", flush=True)
