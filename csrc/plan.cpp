@@ -14,7 +14,7 @@ constexpr double kBytesOfL2 = 7e4, kBytesOfMemory = 5e4;
 constexpr double kOfStep = 0.1;  // whatever its size
 // A team is told of a call, and waited for at its end; at a barrier one after the other arrives.
 constexpr double kOfTeam = 2, kOfMember = 0.3, kOfBarrier = 0.5, kOfArrival = 0.05;
-// With fewer calls there is nothing to gain, whatever the split.
+// A call that takes less on one thread has nothing to gain, whatever the split.
 constexpr double kWorthTeam = 20;
 
 // Panels of units, which threads share.
@@ -67,7 +67,7 @@ Split choose_split(const Workload& work, int threads) noexcept {
         const double time = cost(work, split);
         if (time < least) least = time, best = split;
     };
-    // All numbers up to four, then every other one, every fourth, ...: as many for each doubling.
+    // All numbers up to eight, and then some for each doubling: a quarter more each time.
     const auto next = [](Index n) { return n + std::max<Index>(1, n / 4); };
     for (Index batch_parts = 1; batch_parts <= most_batch; batch_parts = next(batch_parts)) {
         const Index most = std::min(most_units, threads / batch_parts);

@@ -78,14 +78,7 @@ inline void multiply_block(const Rows<float>& rows, Index first, Index end, cons
     product_of_block<Format::Vector>(rows, first, end, panels_of_words<Format>(panels), panel, sums);
 }
 
-constexpr ProductKernels<float> kernels = {packed_words_size<Format>,
-                                           pack_words<Format>,
-                                           unpack_words<Format>,
-                                           multiply,
-                                           multiply_block,
-                                           ready_size,
-                                           make_ready,
-                                           column_of_words<Format>};
+constexpr ProductKernels<float> kernels = kernels_of_words<Format>(multiply, multiply_block, ready_size, make_ready);
 
 }  // namespace bfloat16
 }  // namespace

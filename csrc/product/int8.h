@@ -152,14 +152,7 @@ inline void multiply_block(const Rows<float>& rows, Index first, Index end, cons
     Widened{rows, panels, {}}.of(first, end - first, panel, width_of(panels, panel), sums);
 }
 
-constexpr ProductKernels<float> kernels = {packed_words_size<Format>,
-                                           pack_words<Format>,
-                                           unpack_words<Format>,
-                                           multiply,
-                                           multiply_block,
-                                           ready_size,
-                                           make_ready,
-                                           column_of_words<Format>};
+constexpr ProductKernels<float> kernels = kernels_of_words<Format>(multiply, multiply_block, ready_size, make_ready);
 
 }  // namespace int8
 }  // namespace

@@ -130,5 +130,21 @@ void column_of_words(const Panels<float>& panels, Index panel, Index k, float* s
     }
 }
 
+// The kernels of a format, with those that it has for itself.
+template <class Format>
+constexpr ProductKernels<float> kernels_of_words(decltype(ProductKernels<float>::multiply) multiply,
+                                                 decltype(ProductKernels<float>::multiply_block) multiply_block,
+                                                 decltype(ProductKernels<float>::ready_size) ready_size,
+                                                 decltype(ProductKernels<float>::make_ready) make_ready) {
+    return {packed_words_size<Format>,
+            pack_words<Format>,
+            unpack_words<Format>,
+            multiply,
+            multiply_block,
+            ready_size,
+            make_ready,
+            column_of_words<Format>};
+}
+
 }  // namespace
 }  // namespace fastrnn::FASTRNN_ISA

@@ -11,9 +11,9 @@ from fastrnn import _core
 from fastrnn._base.checks import Array
 
 from .formats import SCALE, Format, bfloat16, is_matrix
-from .spec import STATES, Spec
+from .spec import Spec
 from .states import widened
-from .weights import Known, OfSteps
+from .weights import Known, OfSteps, initial_of
 
 HIDDEN = ("weight_hh", "weight_hr")  # which the kernels get as one
 
@@ -76,9 +76,7 @@ class PackedParams(Mapping[str, Array]):
 
     def initial(self, suffix: str) -> tuple[Array, ...] | None:
         """Return the states that a layer and direction has learned to begin with, (units,) each, if it has."""
-        if not self._spec.learn_state:
-            return None
-        return tuple(self._small[name + suffix] for name, _ in zip(STATES, self._spec.state_sizes, strict=False))
+        return initial_of(self._spec, self._small, suffix)
 
     def of_steps(self) -> list[OfSteps]:
         """Return what single steps know of each layer, of one direction."""

@@ -53,9 +53,7 @@ class Weights:
 
     def initial(self, suffix: str) -> tuple[Array, ...] | None:
         """Return the states that a layer and direction has learned to begin with, (units,) each, if it has."""
-        if not self._spec.learn_state:
-            return None
-        return tuple(self._params[name + suffix] for name, _ in zip(STATES, self._spec.state_sizes, strict=False))
+        return initial_of(self._spec, self._params, suffix)
 
     def of_steps(self) -> list[OfSteps]:
         """Return what single steps know of each layer, of one direction."""
@@ -89,6 +87,13 @@ class Weights:
                 self.frozen = False
                 self.forget()
                 break
+
+
+def initial_of(spec: Spec, params: Mapping[str, Array], suffix: str) -> tuple[Array, ...] | None:
+    """Return the states that a layer and direction has learned to begin with, (units,) each, if it has."""
+    if not spec.learn_state:
+        return None
+    return tuple(params[name + suffix] for name, _ in zip(STATES, spec.state_sizes, strict=False))
 
 
 def lock(params: Mapping[str, Array], frozen: bool = True) -> None:
